@@ -1,0 +1,5 @@
+"""L0: equations between arrays, never reduced over the batch, never a parameter.
+
+Log-probabilities are elementwise (sum them with `per_example`); divergences and
+adversarial losses return [B]. `penalty` is L1: its functions take the critic.
+"""

@@ -1,0 +1,1 @@
+"""One family a file: a `static` dataclass with init, losses, sample, log_likelihood."""

@@ -1,0 +1,144 @@
+"""Diffusion and flow matching: regression onto one row of a 2×2 matrix.
+
+Data x and noise ε are mixed into z = a(t) x + b(t) ε; a network sees (z, t) and is
+asked for r = c x + d ε. Its optimum is the conditional mean E[r | z], which knows the
+score of every noised density, and so an ODE (or SDE) that carries noise to data. Which
+path, which row, which times, which solver: four values, see `diffusion.process`.
+
+    Process(Linear(), Velocity()), Uniform, Euler       flow matching
+    Process(VariancePreserving(), Noise()), DDPM        denoising diffusion
+
+Labels are dropped with probability `label_dropout` in training, so that one network is
+both conditional and, at the null label, unconditional: classifier-free guidance.
+"""
+
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gengen.diffusion.guidance import guided
+from gengen.diffusion.matching import matching_loss
+from gengen.diffusion.process import Process, recover, usable_times
+from gengen.diffusion.solvers import Euler, Solver, solve
+from gengen.diffusion.times import Times, Uniform, draw, uniform_grid
+from gengen.images import to_unit
+from gengen.labels import sample_labels
+from gengen.objective import Bind
+from gengen.scan import fold_in, normal, sample_keys
+from gengen.types import BadInput, static
+
+
+@static
+class Diffusion:
+    """net (z, t, label) -> r̂, and what is asked of it.
+
+    shape (H, W, C) and levels describe the data. times: the distribution of training
+    times. space: the prediction in which the error is measured, None for the
+    process' own. solver and steps: the sampler's defaults. num_classes: 0 for
+    unconditional; label num_classes is the null label.
+    """
+
+    net: nn.Module
+    process: Process
+    shape: tuple[int, int, int]
+    levels: int = 256
+    times: Times = Uniform()
+    space: Process | None = None
+    num_classes: int = 0
+    label_dropout: float = 0.1
+    solver: Solver = Euler()
+    steps: int = 50
+    density: ClassVar[str] = "none"
+
+    def init(self, key, batch):
+        x = to_unit(batch["image"][:1], self.levels)
+        label = batch["label"][:1] if self.num_classes else None
+        params = self.net.init(key, x, jnp.zeros(1), label)["params"]
+        return {"denoiser": params}, {}
+
+    def losses(self):
+        return {"denoiser": Bind(Diffusion.loss, self)}
+
+    def denoiser(self, params, label=None, **kwargs):
+        """`denoise(z, t) -> r̂` with parameters and label bound; t [] or [B]."""
+        weights = {"params": params["denoiser"]}
+
+        def denoise(z, t):
+            t = jnp.broadcast_to(t, z.shape[:1])
+            return self.net.apply(weights, z, t, label, **kwargs)
+
+        return denoise
+
+    def loss(self, params, state, batch, key):
+        """Mean of `matching_loss` over fresh noise, times and dropped labels."""
+        key_noise, key_time, key_label, key_dropout = jax.random.split(key, 4)
+        x = to_unit(batch["image"], self.levels)
+        t = draw(self.times, key_time, x.shape[0], usable_times(self.process))
+        label = None
+        if self.num_classes:
+            drop = jax.random.bernoulli(key_label, self.label_dropout, t.shape)
+            label = jnp.where(drop, self.num_classes, batch["label"])
+        rngs = {"dropout": key_dropout}
+        denoise = self.denoiser(params, label, train=True, rngs=rngs)
+        noise = jax.random.normal(key_noise, x.shape)
+        loss = matching_loss(denoise, self.process, x, noise, t, self.space)
+        return jnp.mean(loss), (state, {})
+
+    def sample(
+        self,
+        params,
+        state,
+        key,
+        num,
+        *,
+        first=0,
+        label=None,
+        guidance_scale=1.0,
+        steps: int | None = None,
+        solver: Solver | None = None,
+    ):
+        """[num, H, W, C] in data space: the solver along an even grid of times.
+
+        label: int or [num], uniform if None. guidance_scale: 1 for none (one network
+        call), else two calls. Raises BadInput for guidance without a null label.
+        """
+        solver = self.solver if solver is None else solver
+        keys = sample_keys(key, num, first)
+        label = sample_labels(keys, label, self.num_classes)
+        denoise = self.denoiser(params, label)
+        if self._guided(guidance_scale):
+            null = jnp.full_like(label, self.num_classes)
+            denoise = guided(denoise, self.denoiser(params, null), guidance_scale)
+        span = usable_times(self.process)
+        grid = uniform_grid(self.steps if steps is None else steps, span)
+        noise = normal(keys, self.shape)
+        z = solve(solver, fold_in(keys, 1), denoise, self.process, noise, grid)
+        if span[0] > 0:  # The grid stops short of the data: jump to the conditional mean.
+            z = recover(self.process, z, denoise(z, grid[-1]), grid[-1])[0]
+        return z
+
+    def _guided(self, guidance_scale) -> bool:
+        if isinstance(guidance_scale, (int, float)) and guidance_scale == 1:
+            return False
+        if self.num_classes == 0 or self.label_dropout == 0:
+            reason = (
+                "the model is unconditional"
+                if self.num_classes == 0
+                else "it was trained with label_dropout=0, so it has no null label"
+            )
+            raise BadInput(
+                f"guidance_scale={guidance_scale}: {reason}; leave it at 1, or train "
+                "with labels and label_dropout > 0"
+            )
+        return True
+
+    def evaluations(
+        self, *, guidance_scale=1.0, steps: int | None = None, solver=None
+    ) -> int:
+        """Network calls a sample: steps × solver's × 2 if guided, and a last jump."""
+        solver = self.solver if solver is None else solver
+        calls = solver.evaluations * (self.steps if steps is None else steps)
+        calls += usable_times(self.process)[0] > 0
+        return calls * (2 if self._guided(guidance_scale) else 1)

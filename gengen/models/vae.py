@@ -1,0 +1,291 @@
+"""Variational autoencoders: maximise a lower bound on log p(x).
+
+A latent-variable model p(x) = ∫ p(x|z) p(z) dz, z ~ N(0, 1), whose integral nobody can
+take. An encoder q(z|x) = N(μ(x), σ²(x)) proposes latents; Jensen's inequality gives
+
+    log p(x) >= E_q[log p(x|z)] - KL(q(z|x) ‖ p(z))                            (ELBO)
+
+with equality at the true posterior q(z|x) = p(z|x). The gradient passes through the
+sample by z = μ + σ ⊙ ε, ε ~ N(0, 1). The two terms fight: the first wants codes that
+determine x, the second one Gaussian cloud for all; beta weighs the second.
+
+With K proposals the average importance weight, w = p(x|z) p(z)/q(z|x), tightens the
+bound, and in the limit closes it:
+
+    log p(x) >= E log (1/K) Σ_k w_k >= ELBO                                  (IWAE-K)
+
+p(x|z) is a distribution of *levels* 0 … L-1, so that the bound is in nats of the
+discrete data and can be compared with any other model's bits per dimension.
+
+Kingma and Welling 2014, arXiv:1312.6114; Burda, Grosse and Salakhutdinov 2016,
+arXiv:1509.00519; beta: Higgins et al. 2017; annealing: Bowman et al. 2016,
+arXiv:1511.06349, section 3.1.
+"""
+
+import math
+from collections.abc import Callable
+from typing import ClassVar, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gengen.images import bin_width, dequantize, log_bin_volume, to_unit
+from gengen.losses.divergence import gaussian_kl
+from gengen.losses.likelihood import (
+    binomial_log_prob,
+    discretized_logistic_log_prob,
+    normal_log_prob,
+    per_example,
+)
+from gengen.objective import Bind, Weight, weight_at
+from gengen.scan import fold_in, normal, sample_keys
+from gengen.types import Array, Key, Tree, static
+
+
+def elbo(
+    log_prob: Callable,
+    mean: Array,
+    logvar: Array,
+    noise: Array,
+    beta: Array | float = 1.0,
+) -> tuple[Array, tuple[Array, Array]]:
+    """E_q log p(x|z) - beta KL(q ‖ N(0, 1)) at z = mean + e^(logvar/2) noise: [B] nats.
+
+    log_prob: z [B, Z] -> log p(x|z) [B]. The expectation is one sample's, the KL exact.
+    Returns the bound and its two terms. Kingma and Welling 2014, equation 10.
+    """
+    expected = log_prob(mean + jnp.exp(0.5 * logvar) * noise)
+    kl = gaussian_kl(mean, logvar)
+    return expected - beta * kl, (expected, kl)
+
+
+def log_weight(log_prob: Callable, mean: Array, logvar: Array, noise: Array) -> Array:
+    """log p(x|z) + log p(z) - log q(z|x) at z = mean + e^(logvar/2) noise: [B] nats."""
+    z = mean + jnp.exp(0.5 * logvar) * noise
+    prior = per_example(normal_log_prob(z, jnp.zeros(()), jnp.zeros(())))
+    return log_prob(z) + prior - per_example(normal_log_prob(z, mean, logvar))
+
+
+def iwae_bound(log_w: Array) -> Array:
+    """log (1/K) Σ_k w_k from log w [K, B]: [B] nats. Burda et al. 2016, equation 8."""
+    return jax.nn.logsumexp(log_w, axis=0) - math.log(log_w.shape[0])
+
+
+class Likelihood(Protocol):
+    """p(x|z) of levels from the decoder's features [B, H, W, C · features].
+
+    `observe` turns levels into what the density is of, `log_volume` is what its
+    log-density lacks to a log-probability of levels.
+    """
+
+    features: int
+
+    def init(self) -> Tree: ...
+    def observe(self, key: Key, image: Array, levels: int) -> Array: ...
+    def log_prob(self, params: Tree, features: Array, y: Array, levels: int): ...
+    def log_volume(self, shape: tuple[int, ...], levels: int) -> float: ...
+    def mean(self, params: Tree, features: Array) -> Array: ...
+    def draw(self, params: Tree, keys: Array, features: Array, levels: int): ...
+
+
+@static
+class Bernoulli:
+    """Level k counts the ones among L-1 coins of probability σ(features).
+
+    With two levels the Bernoulli decoder of the papers; with more, the same
+    cross-entropy made a proper distribution of levels (`binomial_log_prob`).
+    """
+
+    features: ClassVar[int] = 1
+
+    def init(self):
+        return {}
+
+    def observe(self, key, image, levels):
+        return image
+
+    def log_prob(self, params, features, y, levels):
+        return per_example(binomial_log_prob(y, features, levels))
+
+    def log_volume(self, shape, levels):
+        return 0.0
+
+    def mean(self, params, features):
+        return 2.0 * jax.nn.sigmoid(features) - 1.0
+
+    def draw(self, params, keys, features, levels):
+        def one(key, logits):
+            coins = jax.random.uniform(key, (levels - 1, *logits.shape))
+            return jnp.sum(coins < jax.nn.sigmoid(logits), axis=0)
+
+        return to_unit(jax.vmap(one)(keys, features), levels)
+
+
+@static
+class Gaussian:
+    """N(features, s²) of the dequantised image, one learned log s for all pixels.
+
+    Rybkin, Daniilidis and Levine 2021, arXiv:2006.13202 (σ-VAE), section 3.
+    """
+
+    features: ClassVar[int] = 1
+
+    def init(self):
+        return {"log_scale": jnp.zeros(())}
+
+    def observe(self, key, image, levels):
+        return dequantize(key, image, levels)
+
+    def log_prob(self, params, features, y, levels):
+        logvar = 2.0 * params["log_scale"]
+        return per_example(normal_log_prob(y, features, logvar))
+
+    def log_volume(self, shape, levels):
+        return log_bin_volume(shape, levels)
+
+    def mean(self, params, features):
+        return jnp.clip(features, -1.0, 1.0)
+
+    def draw(self, params, keys, features, levels):
+        noise = normal(keys, features.shape[1:])
+        return jnp.clip(features + jnp.exp(params["log_scale"]) * noise, -1.0, 1.0)
+
+
+@static
+class DiscretizedLogistic:
+    """The mass of a logistic in each level's bin; mean and log-scale from features."""
+
+    features: ClassVar[int] = 2
+    min_log_scale: float = -7.0
+
+    def init(self):
+        return {}
+
+    def split(self, features):
+        """Features [..., 2 C] -> mean and log-scale [..., C]."""
+        mean, log_scale = jnp.split(features, 2, axis=-1)
+        return mean, jnp.maximum(log_scale, self.min_log_scale)
+
+    def observe(self, key, image, levels):
+        return image
+
+    def log_prob(self, params, features, y, levels):
+        mean, log_scale = self.split(features)
+        return per_example(discretized_logistic_log_prob(y, mean, log_scale, levels))
+
+    def log_volume(self, shape, levels):
+        return 0.0
+
+    def mean(self, params, features):
+        return jnp.clip(self.split(features)[0], -1.0, 1.0)
+
+    def draw(self, params, keys, features, levels):
+        mean, log_scale = self.split(features)
+        logistic = jax.vmap(lambda k: jax.random.logistic(k, mean.shape[1:]))(keys)
+        w = bin_width(levels)
+        x = mean + jnp.exp(log_scale) * logistic
+        return jnp.clip(jnp.round((x + 1.0) / w) * w - 1.0, -1.0, 1.0)
+
+
+@static
+class VAE:
+    """Encoder x -> (mean, logvar), decoder z -> features, and a likelihood of levels.
+
+    shape (H, W, C) and levels describe the data; the decoder's output has
+    C · likelihood.features channels. beta: a number, or a static function of the step
+    such as `Ramp(0.0, 1.0, 1_000)`. importance_samples: the K of `log_likelihood`,
+    1 for the ELBO.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    likelihood: Likelihood
+    shape: tuple[int, int, int]
+    latent: int
+    levels: int = 256
+    beta: Weight = 1.0
+    importance_samples: int = 1
+    density: ClassVar[str] = "bound"
+
+    def init(self, key, batch):
+        key_encoder, key_decoder = jax.random.split(key)
+        x = to_unit(batch["image"][:1], self.levels)
+        own = {
+            "encoder": self.encoder.init(key_encoder, x)["params"],
+            "decoder": self.decoder.init(key_decoder, jnp.zeros((1, self.latent)))[
+                "params"
+            ],
+            "likelihood": self.likelihood.init(),
+        }
+        return {"vae": own}, {}
+
+    def losses(self):
+        return {"vae": Bind(VAE.loss, self)}
+
+    def encode(self, params, image: Array, train: bool = False) -> tuple[Array, Array]:
+        """Levels [B, H, W, C] -> (mean, logvar) of q(z|x), each [B, Z]."""
+        weights = {"params": params["vae"]["encoder"]}
+        return self.encoder.apply(weights, to_unit(image, self.levels), train=train)
+
+    def decode(self, params, z: Array, train: bool = False) -> Array:
+        """z [B, Z] -> features [B, H, W, C · likelihood.features]."""
+        return self.decoder.apply({"params": params["vae"]["decoder"]}, z, train=train)
+
+    def loss(self, params, state, batch, key):
+        """-ELBO, mean over the batch, in nats of the discrete data."""
+        key_noise, key_observe = jax.random.split(key)
+        mean, logvar = self.encode(params, batch["image"], train=True)
+        y = self.likelihood.observe(key_observe, batch["image"], self.levels)
+        noise = jax.random.normal(key_noise, mean.shape)
+        beta = weight_at(self.beta, state)
+        bound, (expected, kl) = elbo(
+            lambda z: self._log_prob(params, z, y, train=True), mean, logvar, noise, beta
+        )
+        metrics = {"reconstruction": -jnp.mean(expected), "kl": jnp.mean(kl)}
+        return -jnp.mean(bound), (state, metrics)
+
+    def _log_prob(self, params, z, y, train=False):
+        features = self.decode(params, z, train)
+        own = params["vae"]["likelihood"]
+        log_prob = self.likelihood.log_prob(own, features, y, self.levels)
+        return log_prob + self.likelihood.log_volume(self.shape, self.levels)
+
+    def log_likelihood(self, params, state, batch, key):
+        """IWAE-K with K = importance_samples (1: the ELBO), [B] nats of the levels."""
+        key_noise, key_observe = jax.random.split(key)
+        mean, logvar = self.encode(params, batch["image"])
+        y = self.likelihood.observe(key_observe, batch["image"], self.levels)
+
+        def one(key):
+            noise = jax.random.normal(key, mean.shape)
+            return log_weight(
+                lambda z: self._log_prob(params, z, y), mean, logvar, noise
+            )
+
+        keys = jax.random.split(key_noise, self.importance_samples)
+        return iwae_bound(jax.lax.map(one, keys))
+
+    def mean_image(self, params, z: Array) -> Array:
+        """E[x|z] [B, H, W, C] in [-1, 1]."""
+        own = params["vae"]["likelihood"]
+        return self.likelihood.mean(own, self.decode(params, z))
+
+    def sample(self, params, state, key, num, *, first=0, draw: bool = False):
+        """E[x|z] of z ~ N(0, 1), [num, H, W, C] in [-1, 1]; x ~ p(x|z) with `draw`."""
+        keys = sample_keys(key, num, first)
+        z = normal(keys, (self.latent,))
+        if not draw:
+            return self.mean_image(params, z)
+        own = params["vae"]["likelihood"]
+        pixel_keys = fold_in(keys, 1)
+        features = self.decode(params, z)
+        return self.likelihood.draw(own, pixel_keys, features, self.levels)
+
+    def reconstruct(self, params, state, batch) -> Array:
+        """E[x | z = μ(x)], [B, H, W, C] in [-1, 1]."""
+        return self.mean_image(params, self.features(params, state, batch))
+
+    def features(self, params, state, batch) -> Array:
+        """Posterior means μ(x) [B, Z]: a representation for other tasks."""
+        return self.encode(params, batch["image"])[0]

@@ -1,0 +1,1 @@
+"""Linen modules, one architecture a file. They know shapes, never losses."""

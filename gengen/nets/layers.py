@@ -1,0 +1,60 @@
+"""What several architectures share: norms that explain themselves, embeddings."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gengen.types import Array, BadInput
+
+# Initialisers live at module scope: a fresh closure would make equal modules unequal.
+zeros = nn.initializers.zeros
+dcgan_normal = nn.initializers.normal(0.02)
+
+
+def group_norm(channels: int, groups: int, name: str | None = None) -> nn.GroupNorm:
+    """`nn.GroupNorm`, or a BadInput that names the channels that do not divide."""
+    if channels % groups:
+        raise BadInput(
+            f"{channels} channels cannot be normalised in {groups} groups: choose a "
+            f"number of channels that is a multiple of {groups}"
+        )
+    return nn.GroupNorm(num_groups=groups, name=name)
+
+
+def halvings(side: int, times: int, what: str) -> int:
+    """side / 2^times, or a BadInput that names the side that does not divide."""
+    if side % 2**times:
+        raise BadInput(
+            f"{what} halves its images {times} times, which a side of {side} pixels "
+            f"does not allow: use a multiple of {2**times}, or fewer levels"
+        )
+    return side // 2**times
+
+
+def sinusoidal(t: Array, dim: int, max_period: float = 10_000.0) -> Array:
+    """Times [B] in [0, 1] -> [B, dim]: cos and sin of 1000 t at geometric frequencies.
+
+    Vaswani et al. 2017, arXiv:1706.03762, section 3.5; Ho et al. 2020,
+    arXiv:2006.11239, feeds it the step number 1000 t.
+    """
+    half = dim // 2
+    frequency = max_period ** (-jnp.arange(half) / half)
+    angle = 1000.0 * t[:, None] * frequency
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+class Conditioning(nn.Module):
+    """Times [B] and labels [B] -> one vector [B, dim]: the sum of both embeddings.
+
+    Label `num_classes` is the null label of classifier-free guidance.
+    """
+
+    dim: int
+    num_classes: int = 0
+
+    @nn.compact
+    def __call__(self, t: Array, label: Array | None = None) -> Array:
+        h = nn.silu(nn.Dense(self.dim)(sinusoidal(t, self.dim)))
+        h = nn.Dense(self.dim)(h)
+        if self.num_classes:
+            h = h + nn.Embed(self.num_classes + 1, self.dim)(label)
+        return h

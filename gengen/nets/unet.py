@@ -1,0 +1,86 @@
+"""A small time- and class-conditioned U-Net, for images from 8×8 up.
+
+Residual blocks of GroupNorm, SiLU and 3×3 convolutions, modulated by the embedding of
+time and class; one halving between levels; every block's output on the way down is
+concatenated on the way up. Ronneberger et al. 2015, arXiv:1505.04597; Ho et al. 2020,
+arXiv:2006.11239, appendix B; the scale-and-shift modulation of Dhariwal and Nichol
+2021, arXiv:2105.05233, section 3.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gengen.nets.layers import Conditioning, group_norm, halvings, zeros
+from gengen.types import Array
+
+
+class ResidualBlock(nn.Module):
+    """h [B, H, W, C], embedding [B, E] -> [B, H, W, channels]; starts as identity."""
+
+    channels: int
+    groups: int = 8
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, h: Array, embedding: Array, train: bool = False) -> Array:
+        skip = h
+        h = nn.silu(group_norm(h.shape[-1], self.groups)(h))
+        h = nn.Conv(self.channels, (3, 3))(h)
+        film = nn.Dense(2 * self.channels)(nn.silu(embedding))[:, None, None]
+        scale, shift = jnp.split(film, 2, axis=-1)
+        h = group_norm(self.channels, self.groups)(h) * (1.0 + scale) + shift
+        h = nn.Dropout(self.dropout, deterministic=not train)(nn.silu(h))
+        h = nn.Conv(self.channels, (3, 3), kernel_init=zeros)(h)
+        if skip.shape[-1] != self.channels:
+            skip = nn.Dense(self.channels)(skip)
+        return skip + h
+
+
+class UNet(nn.Module):
+    """z [B, H, W, C], t [B] in [0, 1], label [B] -> r̂ [B, H, W, C].
+
+    channels: width of the first level, a multiple of `groups`. multipliers: width of
+    each level over `channels`; H and W must be multiples of 2^(levels - 1). blocks:
+    residual blocks a level. num_classes: 0 for none, else labels 0 … num_classes-1
+    and the null label num_classes.
+    """
+
+    channels: int = 32
+    multipliers: tuple[int, ...] = (1, 2)
+    blocks: int = 1
+    num_classes: int = 0
+    groups: int = 8
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, z: Array, t: Array, label: Array | None = None, train: bool = False
+    ) -> Array:
+        for side in z.shape[1:3]:
+            halvings(side, len(self.multipliers) - 1, "UNet")
+        widths = [self.channels * m for m in self.multipliers]
+        e = Conditioning(4 * self.channels, self.num_classes)(t, label)
+
+        def block(h, width):
+            return ResidualBlock(width, self.groups, self.dropout)(h, e, train)
+
+        h = nn.Conv(self.channels, (3, 3))(z)
+        skips = [h]
+        for level, width in enumerate(widths):
+            if level > 0:
+                h = nn.Conv(width, (3, 3), strides=2)(h)
+                skips.append(h)
+            for _ in range(self.blocks):
+                h = block(h, width)
+                skips.append(h)
+        h = block(h, widths[-1])
+        for level, width in reversed(list(enumerate(widths))):
+            for _ in range(self.blocks + 1):
+                h = block(jnp.concatenate([h, skips.pop()], axis=-1), width)
+            if level > 0:
+                b, height, breadth, c = h.shape
+                h = jax.image.resize(h, (b, 2 * height, 2 * breadth, c), "nearest")
+                h = nn.Conv(widths[level - 1], (3, 3))(h)
+        h = nn.silu(group_norm(h.shape[-1], self.groups)(h))
+        return nn.Conv(z.shape[-1], (3, 3), kernel_init=zeros)(h)

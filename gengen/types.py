@@ -1,0 +1,82 @@
+"""The vocabulary every other file speaks: pytrees that flow, and two protocols.
+
+Static things are frozen dataclasses, dynamic things are pytrees, and every
+function between them is pure. A `static` dataclass is hashable and comparable, so
+it is a safe static argument of `jax.jit`: rebuilding an equal one in a notebook
+cell hits the compilation cache. Arrays live only in params, state, batch and key.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+
+Array = jax.Array
+Key = jax.Array  # a typed key, `jax.random.key(seed)`
+Tree = Any
+
+# player -> parameters: the only arrays ever differentiated.
+Params = dict[str, Tree]
+# Every other array a loss needs: batch statistics, codebooks, a frozen teacher.
+# The train step adds the two RESERVED entries, which losses may read, not write:
+# "step" (int32 scalar) and "ema" (averaged Params; the parameters without EMA).
+State = dict[str, Tree]
+# {"image": uint8 [B, H, W, C], "label": int32 [B], "tokens": int32 [B, L], ...}
+Batch = Mapping[str, Array]
+# Scalars; the train step prefixes them by player: "vae/kl".
+Metrics = dict[str, Array]
+
+RESERVED = ("step", "ema")
+
+static = dataclasses.dataclass(frozen=True)
+
+
+class BadInput(ValueError):
+    """The caller's own mistake, told in one sentence: the value and the remedy."""
+
+
+class LossFn(Protocol):
+    """The one shape of every family's loss.
+
+    `(params, state, batch, key) -> (loss, (state, metrics))` with a float32 scalar
+    loss. Make it a `static` dataclass with `__call__`: then equal losses are equal.
+    """
+
+    def __call__(
+        self, params: Params, state: State, batch: Batch, key: Key
+    ) -> tuple[Array, tuple[State, Metrics]]: ...
+
+
+class Model(Protocol):
+    """A generative model: initial arrays, one loss a player, and a sampler.
+
+    `density` is the taxonomy of generative models as a fact of the type: "exact"
+    (tractable p(x)), "bound" (a lower bound on log p(x)) or "none" (samples only).
+    `log_likelihood` exists exactly when `density` is not "none".
+    """
+
+    density: str
+
+    def init(self, key: Key, batch: Batch) -> tuple[Params, State]:
+        """Parameters by player, and every other array; `batch` gives the shapes."""
+        ...
+
+    def losses(self) -> dict[str, LossFn]:
+        """Player -> loss, in order of play."""
+        ...
+
+    def sample(
+        self, params: Params, state: State, key: Key, num: int, **condition
+    ) -> Array:
+        """`num` samples in data space: images in [-1, 1] or int32 tokens.
+
+        Sample i depends on (key, i) only; `first=n` numbers them from n on.
+        """
+        ...
+
+    def log_likelihood(
+        self, params: Params, state: State, batch: Batch, key: Key
+    ) -> Array:
+        """[B] nats of the *discrete* data: its log-probability or a lower bound."""
+        ...
