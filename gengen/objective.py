@@ -148,9 +148,10 @@ class _WithState:
 
 
 def with_state(loss: LossFn, update: Callable) -> LossFn:
-    """The loss, then `state | update(params, state, batch, key)`, no gradient through it.
+    """The loss, then `state | update(params, state, batch, key)`.
 
-    For running means, image buffers and averaged latents. Raises BadInput for an entry
+    For running means, image buffers and averaged latents; the update's result carries
+    no gradient. Raises BadInput for an entry
     that the state does not already hold: its structure must not change.
     """
     return _WithState(loss, update)

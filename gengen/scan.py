@@ -36,7 +36,9 @@ def randint(keys: Array, bound: int) -> Array:
     return jax.vmap(lambda key: jax.random.randint(key, (), 0, bound))(keys)
 
 
-def sample_scan(step: Callable, keys: Array, state: Tree, xs: Tree) -> tuple[Tree, Tree]:
+def sample_scan(
+    step: Callable, keys: Array, state: Tree, xs: Tree
+) -> tuple[Tree, Tree]:
     """`state, emits[i] = step(fold_in(keys, i), state, xs[i])` for i = 0 … n-1.
 
     xs is a pytree with leading axis n. Returns the last state and the emits stacked.

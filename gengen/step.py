@@ -144,7 +144,9 @@ def scan_steps(step: Callable, fetch: Callable = as_given, length: int = 1) -> C
     """
 
     def one(ts, data, feed, i):
-        item = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, 0, False), feed)
+        item = jax.tree.map(
+            lambda x: jax.lax.dynamic_index_in_dim(x, i, 0, False), feed
+        )
         return step(ts, fetch(data, item))
 
     def many(ts, data, feed, num):

@@ -115,7 +115,7 @@ class Diffusion:
         grid = uniform_grid(self.steps if steps is None else steps, span)
         noise = normal(keys, self.shape)
         z = solve(solver, fold_in(keys, 1), denoise, self.process, noise, grid)
-        if span[0] > 0:  # The grid stops short of the data: jump to the conditional mean.
+        if span[0] > 0:  # The grid stops short of the data: jump to E[x | z].
             z = recover(self.process, z, denoise(z, grid[-1]), grid[-1])[0]
         return z
 

@@ -239,9 +239,11 @@ class VAE:
         y = self.likelihood.observe(key_observe, batch["image"], self.levels)
         noise = jax.random.normal(key_noise, mean.shape)
         beta = weight_at(self.beta, state)
-        bound, (expected, kl) = elbo(
-            lambda z: self._log_prob(params, z, y, train=True), mean, logvar, noise, beta
-        )
+
+        def log_prob(z):
+            return self._log_prob(params, z, y, train=True)
+
+        bound, (expected, kl) = elbo(log_prob, mean, logvar, noise, beta)
         metrics = {"reconstruction": -jnp.mean(expected), "kl": jnp.mean(kl)}
         return -jnp.mean(bound), (state, metrics)
 
