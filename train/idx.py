@@ -37,7 +37,7 @@ def read_idx(path: Path) -> np.ndarray:
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _TYPES:
         found = raw[:4].hex(" ")
         raise bad_input(
-            f"{path} is not an IDX file, for it begins with the bytes '{found}' "
+            f"{path} is not an IDX file, for it begins with the bytes '{found}', "
             f"not with '00 00', a type code and a rank: {again}"
         )
     dtype, rank = np.dtype(_TYPES[raw[2]]), raw[3]

@@ -145,20 +145,16 @@ def _unknown(name: str, others: Iterable[str]) -> Exception:
         near = [f"folder:{name}"]
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return bad_input(
-        f"no data set is called {name!r}{hint}: take one of {', '.join(BUILT_IN)}, or any prepared TFDS name"
+        f"no data set is called {name!r}{hint}: take one of "
+        f"{', '.join(BUILT_IN)}, or any prepared TFDS name"
     )
 
 
 def _open_prepared(name: str, data_dir: str | Path | None):
     """(tfds, builder) of a set on disk. Its files alone are asked, never its code:
     that needs neither TensorFlow nor the network."""
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise bad_input(
-            f"{name!r} is not one of {', '.join(BUILT_IN)}, and to read it through "
-            "TFDS the extra is missing: pip install '.[tfds]'"
-        ) from error
+    import tensorflow_datasets as tfds
+
     where = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     try:
         return tfds, tfds.core.read_only_builder.builder_from_files(
@@ -207,9 +203,9 @@ def prepared(
     shape = getattr(image, "shape", None) or ()
     if len(shape) != 3 or shape[2] not in (1, 3) or image.np_dtype != np.uint8:
         raise bad_input(
-            f"{name} has no feature 'image' of uint8 [H, W, 1 or 3], its features are "
-            f"{', '.join(f'{key} {features[key]}' for key in features)}: take a set of "
-            "images, or export this one and read it as folder:PATH"
+            f"{name} has no feature 'image' of uint8 [H, W, 1 or 3] but "
+            f"{image or ', '.join(sorted(features))}: take a set of images, "
+            "or export this one and read it as folder:PATH"
         )
     if image_size is not None:
         shape = (image_size, image_size, shape[2])

@@ -36,7 +36,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """z [B, latent] -> features [B, *shape], shape = (H, W, C): the encoder's mirror."""
+    """z [B, latent] -> features [B, *shape]: the mirror of `ConvEncoder`."""
 
     shape: tuple[int, int, int]
     channels: int = 32
