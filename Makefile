@@ -1,0 +1,40 @@
+# make train: a model and its samples in runs/flow-digits.  make test: the suite.
+PYTHON ?= python3
+RUNS ?= runs
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKED := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c requirements.lock
+
+.PHONY: setup setup-test train test lint clean
+
+setup: $(VENV)/.installed
+setup-test: $(VENV)/.installed-test
+
+# A stamp is written only when its installation is whole: interrupt and run again.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $(PYTHON) is too old: gengen needs Python 3.11 or later (make PYTHON=python3.12)"; exit 1; }
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "make: $(PYTHON) cannot make an environment: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.installed: pyproject.toml requirements.lock | $(BIN)/python
+	$(LOCKED) -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml requirements.lock | $(BIN)/python
+	$(LOCKED) -e '.[test]'
+	@touch $(VENV)/.installed $@
+
+train: setup
+	$(BIN)/python -m train flow --workdir $(RUNS)/flow-digits
+
+test: setup-test
+	$(BIN)/python -m pytest
+
+lint: setup-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

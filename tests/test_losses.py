@@ -1,0 +1,299 @@
+"""Laws of `gengen.losses`: probabilities sum to one, divergences vanish at equality."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.special
+import scipy.stats
+from scipy.spatial.distance import jensenshannon
+
+from gengen.losses.adversarial import (
+    discriminator_loss,
+    minimax_generator_loss,
+    nonsaturating_generator_loss,
+)
+from gengen.losses.divergence import gaussian_kl
+from gengen.losses.likelihood import (
+    binomial_log_prob,
+    discretized_logistic_log_prob,
+    normal_log_prob,
+    per_example,
+)
+from gengen.losses.penalty import r1
+
+LEVELS = pytest.mark.parametrize("levels", [2, 17, 256])
+
+
+# ---------------------------------------------------------------- likelihoods
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4), (3, 2, 2, 5)])
+def test_per_example_sums_all_but_the_first_dimension(shape):
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    expected = x.sum(axis=tuple(range(1, len(shape))))
+    got = per_example(jnp.asarray(x))
+    assert got.shape == (3,)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_normal_log_prob_is_scipys():
+    x, mean = np.linspace(-5, 5, 11, dtype=np.float32)[:, None], np.float32(0.7)
+    logvar = np.array([-6.0, -1.0, 0.0, 3.0], np.float32)
+    scale = np.exp(logvar.astype(float) / 2)
+    expected = scipy.stats.norm.logpdf(x.astype(float), float(mean), scale)
+    got = normal_log_prob(jnp.asarray(x), mean, jnp.asarray(logvar))
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+
+
+@LEVELS
+def test_binomial_log_prob_is_scipys(levels):
+    k, logits = np.arange(levels), np.linspace(-8, 8, 9)[:, None]
+    expected = scipy.stats.binom.logpmf(k, levels - 1, scipy.special.expit(logits))
+    got = binomial_log_prob(jnp.asarray(k, jnp.uint8), jnp.asarray(logits), levels)
+    # The terms reach n |logit|, whose float32 rounding the sum keeps.
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1.5e-7 * levels * 8)
+
+
+def test_binomial_of_two_levels_is_bernoulli():
+    logits = jnp.linspace(-40.0, 40.0, 17)
+    for k, expected in [
+        (0, jax.nn.log_sigmoid(-logits)),
+        (1, jax.nn.log_sigmoid(logits)),
+    ]:
+        got = binomial_log_prob(jnp.full(17, k, jnp.uint8), logits)
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-7)
+
+
+MEANS = np.array([-1e4, -30, -1.3, -1, 0.1, 1, 40, 1e4], np.float32)[:, None, None]
+LOG_SCALES = np.array([-7, -5, -2, 0, 3, 12], np.float32)[:, None]
+
+
+def logistic_levels(mean, log_scale, levels):
+    """log P of all levels, on the last axis."""
+    k = jnp.arange(levels, dtype=jnp.uint8)
+    return discretized_logistic_log_prob(k, mean, log_scale, levels)
+
+
+def logistic_rounding(mean):
+    """Relative rounding of bin edges and mean, over the scale: the error of log P."""
+    return 4e-7 * np.exp(-LOG_SCALES.astype(float)) * np.maximum(1, abs(mean)) + 1e-6
+
+
+def logistic_reference(mean, log_scale, levels):
+    """The same from scipy's logistic distribution in float64, tail by tail."""
+    edges = -1 + (np.arange(levels + 1) - 0.5) * 2 / (levels - 1)
+    edges[0], edges[-1] = -np.inf, np.inf
+    z = (edges - mean.astype(float)) / np.exp(log_scale.astype(float))
+    low, high = z[..., :-1], z[..., 1:]
+    right = low > 0  # mirror the right tail, where the CDF has lost its digits
+    low, high = np.where(right, -high, low), np.where(right, -low, high)
+    logcdf = scipy.stats.logistic.logcdf
+    return logcdf(high) + np.log(-np.expm1(logcdf(low) - logcdf(high)))
+
+
+@LEVELS
+def test_discretized_logistic_is_the_mass_of_scipys_logistic(levels):
+    mean = MEANS[1:-1]  # beyond, float64 differences of CDFs have no digits left
+    got = logistic_levels(mean, LOG_SCALES, levels)
+    expected = logistic_reference(mean, LOG_SCALES, levels)
+    error = np.abs(got - expected)
+    assert np.all(error <= logistic_rounding(mean) + 1e-6 * np.abs(expected))
+
+
+@LEVELS
+def test_discretized_logistic_sums_to_one_over_the_levels(levels):
+    got = np.asarray(logistic_levels(MEANS, LOG_SCALES, levels), float)
+    total = scipy.special.logsumexp(got, axis=-1, keepdims=True)
+    assert np.all(np.abs(total) <= logistic_rounding(np.clip(MEANS, -1, 1)))
+
+
+@LEVELS
+def test_discretized_logistic_has_finite_gradients_in_the_tails(levels):
+    mean, log_scale = np.broadcast_arrays(MEANS, LOG_SCALES)
+    gradients = jax.grad(
+        lambda *args: jnp.sum(logistic_levels(*args, levels)), argnums=(0, 1)
+    )(jnp.asarray(mean), jnp.asarray(log_scale))
+    for gradient in gradients:
+        assert jnp.all(jnp.isfinite(gradient))
+    # Far outside the levels the mean is still pulled towards them.
+    assert jnp.all(gradients[0][0] > 0)
+    assert jnp.all(gradients[0][-1] < 0)
+
+
+@LEVELS
+@pytest.mark.parametrize(
+    ("log_prob", "theta"),
+    [
+        (binomial_log_prob, (0.7,)),
+        (discretized_logistic_log_prob, (0.3, -2.0)),
+        (discretized_logistic_log_prob, (-1.2, 0.5)),
+    ],
+)
+def test_the_expected_score_is_zero(log_prob, theta, levels):
+    """Σ_k P(k) ∂ log P(k)/∂θ = ∂/∂θ Σ_k P(k) = 0."""
+    k = jnp.arange(levels, dtype=jnp.uint8)
+    p = np.exp(np.asarray(log_prob(k, *theta, levels), float))
+    jacobian = jax.jacobian(lambda theta: log_prob(k, *theta, levels))(theta)
+    for score in jacobian:
+        assert np.max(np.abs(score)) > 0.1
+        np.testing.assert_allclose(p @ score, 0, atol=2e-6 * np.max(np.abs(score)))
+
+
+# ---------------------------------------------------------------- divergence
+
+
+@pytest.mark.parametrize(
+    ("q", "p"),
+    [
+        ((0.0, 0.0), (0.0, 0.0)),
+        ((1.5, 0.0), (0.0, 0.0)),
+        ((0.0, -4.0), (0.0, 0.0)),
+        ((-0.5, 1.0), (0.3, -1.0)),
+        ((2.0, -2.0), (-1.0, 2.0)),
+    ],
+)
+def test_gaussian_kl_is_the_integral(q, p):
+    def density(x, mean, logvar):
+        return scipy.stats.norm.logpdf(x, mean, np.exp(logvar / 2))
+
+    def integrand(x):
+        return np.exp(density(x, *q)) * (density(x, *q) - density(x, *p))
+
+    width = 12 * np.exp(q[1] / 2)
+    one, _ = scipy.integrate.quad(integrand, q[0] - width, q[0] + width)
+    got = gaussian_kl(*(jnp.full((2, 3), value) for value in (*q, *p)))
+    np.testing.assert_allclose(got, [3 * one] * 2, rtol=1e-5, atol=1e-8)
+
+
+def test_gaussian_kl_is_the_multivariate_closed_form():
+    rng = np.random.default_rng(0)
+    mean, logvar, prior_mean, prior_logvar = rng.normal(size=(4, 5, 6))
+    expected = []
+    for m, s, n, r in zip(
+        mean, np.exp(logvar), prior_mean, np.exp(prior_logvar), strict=True
+    ):
+        inverse, difference = np.linalg.inv(np.diag(r)), n - m
+        log_dets = np.linalg.slogdet(np.diag(r))[1] - np.linalg.slogdet(np.diag(s))[1]
+        trace = np.trace(inverse @ np.diag(s))
+        square = difference @ inverse @ difference
+        expected.append((trace + square - len(m) + log_dets) / 2)
+    arrays = (mean, logvar, prior_mean, prior_logvar)
+    images = [jnp.asarray(a).reshape(5, 1, 2, 3) for a in arrays]
+    got = gaussian_kl(*images)
+    assert got.shape == (5,)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("prior", [(0.0, 0.0), (0.5, -2.0), (-3.0, 1.0)])
+def test_gaussian_kl_is_zero_iff_equal(prior):
+    def from_prior(d_mean, d_logvar):
+        q = jnp.array([[prior[0] + d_mean]]), jnp.array([[prior[1] + d_logvar]])
+        return gaussian_kl(*q, *prior)[0]
+
+    np.testing.assert_allclose(from_prior(0.0, 0.0), 0, atol=2e-7)
+    for step in [(0.1, 0.0), (-0.1, 0.0), (0.0, 0.1), (0.0, -0.1), (0.1, 0.1)]:
+        assert from_prior(*step) > 1e-3
+
+
+# ---------------------------------------------------------------- adversarial
+
+P = np.array([0.1, 0.2, 0.3, 0.15, 0.25])
+Q = np.array([0.4, 0.1, 0.1, 0.35, 0.05])
+
+
+def expected_discriminator_loss(logits):
+    """E_x~P, z~Q of the loss of a critic that is a table of five logits."""
+    pairs = discriminator_loss(logits[:, None], logits[None, :])
+    return jnp.sum(P[:, None] * Q[None, :] * pairs)
+
+
+def test_the_best_discriminator_is_p_over_p_plus_q_at_2_log_2_minus_2_js():
+    best = jnp.asarray(np.log(P / Q), jnp.float32)
+    np.testing.assert_allclose(jax.nn.sigmoid(best), P / (P + Q), rtol=1e-6)
+    value, gradient = jax.value_and_grad(expected_discriminator_loss)(best)
+    js = jensenshannon(P, Q) ** 2
+    np.testing.assert_allclose(value, 2 * np.log(2) - 2 * js, rtol=1e-6)
+    np.testing.assert_allclose(gradient, 0, atol=1e-7)
+    curvature = jax.hessian(expected_discriminator_loss)(best)
+    assert np.all(np.linalg.eigvalsh(curvature) > 0.01)
+
+
+LOGITS = jnp.array([-20.0, -3.0, 0.0, 1.0, 20.0])
+GENERATOR = pytest.mark.parametrize(
+    ("loss", "value", "slope"),
+    [
+        (  # log(1 - D), flat where D wins
+            minimax_generator_loss,
+            lambda l: scipy.special.log_expit(-l),
+            lambda l: -scipy.special.expit(l),
+        ),
+        (  # -log D, slope -1 where D wins
+            nonsaturating_generator_loss,
+            lambda l: -scipy.special.log_expit(l),
+            lambda l: -scipy.special.expit(-l),
+        ),
+    ],
+)
+
+
+@GENERATOR
+def test_generator_losses_and_their_slopes(loss, value, slope):
+    exact = np.asarray(LOGITS, float)
+    np.testing.assert_allclose(loss(LOGITS), value(exact), rtol=1e-6)
+    slopes = jax.vmap(jax.grad(loss))(LOGITS)
+    np.testing.assert_allclose(slopes, slope(exact), rtol=1e-5)
+
+
+def test_where_the_discriminator_wins_only_the_nonsaturating_generator_learns():
+    lost = -20.0  # D(G(z)) = 2e-9
+    assert -1e-8 < jax.grad(minimax_generator_loss)(lost) < 0
+    assert jax.grad(nonsaturating_generator_loss)(lost) < -1 + 1e-8
+
+
+def test_the_minimax_generator_is_the_discriminators_fake_term():
+    real = jnp.float32(0.3)
+    total = discriminator_loss(real, LOGITS) + minimax_generator_loss(LOGITS)
+    np.testing.assert_allclose(total, jax.nn.softplus(-real), rtol=1e-5)
+
+
+@pytest.mark.parametrize("logit", [-1e30, -1e4, 1e4, 1e30])
+def test_extreme_logits_have_finite_losses_and_gradients(logit):
+    def total(logit):
+        return (
+            discriminator_loss(logit, -logit)
+            + minimax_generator_loss(logit)
+            + nonsaturating_generator_loss(logit)
+        )
+
+    value, slope = jax.value_and_grad(total)(logit)
+    assert jnp.isfinite(value)
+    assert jnp.isfinite(slope)
+
+
+# ---------------------------------------------------------------- penalty
+
+IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 2, 1)), jnp.float32)
+MATRIX = jnp.asarray(np.random.default_rng(1).normal(size=(4, 4)), jnp.float32)
+
+
+def test_r1_of_a_linear_critic_is_its_weight_squared():
+    def penalty(w):
+        return r1(lambda x: x.reshape(3, -1) @ w + 7.0, IMAGES)
+
+    w = MATRIX[0]
+    np.testing.assert_allclose(penalty(w), [np.sum(w**2)] * 3, rtol=1e-6)
+    # The critic's parameters feel it: its gradient is 2 w for each example.
+    slope = jax.grad(lambda w: jnp.sum(penalty(w)))(w)
+    np.testing.assert_allclose(slope, 3 * 2 * w, rtol=1e-6)
+
+
+def test_r1_of_a_quadratic_critic_is_the_gradient_of_each_example():
+    def critic(x):
+        flat = x.reshape(3, -1)
+        return jnp.einsum("bi,ij,bj->b", flat, MATRIX, flat)
+
+    flat = np.asarray(IMAGES, float).reshape(3, -1)
+    expected = np.sum((flat @ (MATRIX + MATRIX.T).astype(float)) ** 2, axis=1)
+    np.testing.assert_allclose(r1(critic, IMAGES), expected, rtol=1e-5)

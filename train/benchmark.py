@@ -1,0 +1,280 @@
+"""python -m train.benchmark --workdir DIR: what a trained run's sampler costs.
+
+Beside every figure stands the same figure of the bare program one would write by hand
+for that model (a `lax.scan` over the network, or one call of it): the library should
+cost nothing. The two are timed in turns, so that a busy machine slows both.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import tyro
+
+from train.command import told
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Time the compiled sampler of a run beside the bare one; write benchmark.json."""
+
+    workdir: Path
+    """The run's folder."""
+    num: int = 64
+    """Samples a call."""
+    repeats: int = 11
+    """Timed calls of each; the median counts."""
+    steps: int | None = None
+    """The sampler's steps, where it has any."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A family's bare program: how it would be written without the library.
+
+    call: one network evaluation (params, state) -> array; evaluations: how many a
+    sample takes; bare: (params, state, key) -> samples [num, ...], or None with a
+    reason where nobody has written one.
+    """
+
+    call: Callable
+    evaluations: int
+    bare: Callable | None
+    reason: str = ""
+
+
+def of_vae(model, num: int, steps=None) -> Reference:
+    """z ~ N(0, 1), one decoder call, the mean."""
+    import jax
+    import jax.numpy as jnp
+
+    def decode(params, z):
+        weights = {"params": params["vae"]["decoder"]}
+        return model.decoder.apply(weights, z)
+
+    def bare(params, state, key):
+        features = decode(params, jax.random.normal(key, (num, model.latent)))
+        return model.likelihood.mean(params["vae"]["likelihood"], features)
+
+    return Reference(
+        lambda params, state: decode(params, jnp.zeros((num, model.latent))), 1, bare
+    )
+
+
+def of_gan(model, num: int, steps=None) -> Reference:
+    """z ~ N(0, 1), uniform labels, one generator call."""
+    import jax
+    import jax.numpy as jnp
+
+    def generate(params, state, z, label):
+        weights = {"params": params["generator"], **state["generator"]}
+        return model.generator.apply(weights, z, label)
+
+    def labels(key):
+        if not model.num_classes:
+            return None
+        return jax.random.randint(key, (num,), 0, model.num_classes)
+
+    def bare(params, state, key):
+        key_z, key_label = jax.random.split(key)
+        z = jax.random.normal(key_z, (num, model.latent))
+        return generate(params, state, z, labels(key_label))
+
+    def call(params, state):
+        label = jnp.zeros(num, jnp.int32) if model.num_classes else None
+        return generate(params, state, jnp.zeros((num, model.latent)), label)
+
+    return Reference(call, 1, bare)
+
+
+def of_diffusion(model, num: int, steps=None) -> Reference:
+    """Noise, then Euler (or Heun) steps of the velocity network on the linear path."""
+    import jax
+    import jax.numpy as jnp
+
+    from gengen.diffusion.paths import Linear
+    from gengen.diffusion.process import Velocity
+    from gengen.diffusion.solvers import Euler, Heun
+
+    steps = model.steps if steps is None else steps
+
+    def velocity(params, z, t, label):
+        weights = {"params": params["denoiser"]}
+        return model.net.apply(weights, z, jnp.full(num, t), label)
+
+    def labels(key):
+        if not model.num_classes:
+            return None
+        return jax.random.randint(key, (num,), 0, model.num_classes)
+
+    def bare(params, state, key):
+        key_z, key_label = jax.random.split(key)
+        label, dt = labels(key_label), 1.0 / steps
+
+        def euler(x, t):
+            return x - dt * velocity(params, x, t, label), None
+
+        def heun(x, t):
+            v = velocity(params, x, t, label)
+            w = velocity(params, x - dt * v, t - dt, label)
+            return x - dt * (v + w) / 2, None
+
+        step = heun if model.solver == Heun() else euler
+        x = jax.random.normal(key_z, (num, *model.shape))
+        return jax.lax.scan(step, x, 1.0 - jnp.arange(steps) * dt)[0]
+
+    def call(params, state):
+        label = jnp.zeros(num, jnp.int32) if model.num_classes else None
+        return velocity(params, jnp.zeros((num, *model.shape)), 0.5, label)
+
+    known = model.process.path == Linear() and model.process.prediction == Velocity()
+    if known and model.solver in (Euler(), Heun()):
+        return Reference(call, model.evaluations(steps=steps), bare)
+    reason = "no bare program is written for this path, prediction and solver"
+    return Reference(call, model.evaluations(steps=steps), None, reason)
+
+
+def reference(model, num: int, steps: int | None) -> Reference:
+    """The model's bare program, by family."""
+    from gengen.models.diffusion import Diffusion
+    from gengen.models.gan import GAN
+    from gengen.models.vae import VAE
+
+    families = {VAE: of_vae, GAN: of_gan, Diffusion: of_diffusion}
+    return families[type(model)](model, num, steps)
+
+
+def compiled(function: Callable, *arguments) -> tuple[Callable, dict]:
+    """(program, {"compile_seconds", "peak_bytes"}); the memory of its own buffers."""
+    import jax
+
+    began = time.perf_counter()
+    program = jax.jit(function).lower(*arguments).compile()
+    seconds = time.perf_counter() - began
+    memory = program.memory_analysis()
+    peak = None
+    if memory is not None:
+        peak = (
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            + memory.temp_size_in_bytes
+        )
+    return program, {"compile_seconds": seconds, "peak_bytes": peak}
+
+
+def medians(programs: dict[str, Callable], repeats: int) -> dict[str, list[float]]:
+    """Name -> seconds of each repeat, the programs called in turns after a warm-up."""
+    import jax
+
+    seconds = {name: [] for name in programs}
+    for turn in range(repeats + 1):
+        for name, program in programs.items():
+            began = time.perf_counter()
+            jax.block_until_ready(program())
+            if turn > 0:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def benchmark(options: Benchmark) -> None:
+    """Measure, print a table, write `benchmark.json`."""
+    import json
+    import statistics
+
+    import jax
+
+    from gengen.types import BadInput
+    from train.experiment import write_atomically
+    from train.sampling import check_options
+    from train.workdir import open_workdir
+
+    for name in ("num", "repeats"):
+        if getattr(options, name) < 1:
+            raise BadInput(f"--{name} {getattr(options, name)}: it must be at least 1")
+    trained = open_workdir(options.workdir)
+    model, params, state = trained.model, trained.params, trained.state
+    extra = {} if options.steps is None else {"steps": options.steps}
+    check_options(model, extra)
+    plain = reference(model, options.num, options.steps)
+    key = jax.random.key(0)
+
+    def library(params, state, key):
+        return model.sample(params, state, key, options.num, **extra)
+
+    functions = {"gengen": library}
+    if plain.bare is not None:
+        functions["bare"] = plain.bare
+    programs, rows = {}, {}
+    for name, function in functions.items():
+        program, rows[name] = compiled(function, params, state, key)
+        programs[name] = lambda program=program: program(params, state, key)
+    call, _ = compiled(plain.call, params, state)
+    cost = call.cost_analysis() or {}
+    flops = cost.get("flops")
+    seconds = medians(
+        {**programs, "call": lambda: call(params, state)}, options.repeats
+    )
+    one_call = statistics.median(seconds.pop("call"))
+    for name, row in rows.items():
+        row["median_seconds"] = statistics.median(seconds[name])
+        row["samples_per_second"] = options.num / row["median_seconds"]
+        row["network_evaluations"] = plain.evaluations
+        row["flops"] = None if flops is None else plain.evaluations * flops
+        row["seconds_of_the_calls_alone"] = plain.evaluations * one_call
+    device = jax.devices()[0]
+    result = {
+        "experiment": trained.record.experiment,
+        "step": trained.step,
+        "num": options.num,
+        "repeats": options.repeats,
+        "device": f"{device.platform}: {device.device_kind}",
+        "jax": jax.__version__,
+        **rows,
+    }
+    if plain.bare is None:
+        result["bare"] = plain.reason
+    else:
+        ratios = [a / b for a, b in zip(seconds["gengen"], seconds["bare"], strict=True)]
+        result["gengen_over_bare"] = statistics.median(ratios)
+    if (stats := device.memory_stats()) and "peak_bytes_in_use" in stats:
+        result["device_peak_bytes"] = stats["peak_bytes_in_use"]
+    path = options.workdir / "benchmark.json"
+    write_atomically(path, json.dumps(result, indent=2) + "\n")
+    show(result, rows, path)
+
+
+def show(result: dict, rows: dict, path: Path) -> None:
+    """The table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    units = {
+        "compile_seconds": ("compile", 1.0, "s"),
+        "median_seconds": ("latency, median", 1e3, "ms"),
+        "samples_per_second": ("throughput", 1.0, "samples/s"),
+        "network_evaluations": ("network evaluations", 1.0, ""),
+        "flops": ("FLOPs, evaluations × one call", 1e-9, "G"),
+        "seconds_of_the_calls_alone": ("evaluations × one call", 1e3, "ms"),
+        "peak_bytes": ("memory of the program", 2.0**-20, "MiB"),
+    }
+    table = Table(title=f"{result['experiment']}, {result['num']} samples a call")
+    for column in ("", *rows):
+        table.add_column(column, justify="right" if column else "left")
+    for name, (words, factor, unit) in units.items():
+        cells = [
+            "unknown" if row[name] is None else f"{row[name] * factor:,.4g} {unit}"
+            for row in rows.values()
+        ]
+        table.add_row(words, *cells)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    if "gengen_over_bare" in result:
+        console.print(f"gengen takes {result['gengen_over_bare']:.3f} of the bare time")
+    else:
+        console.print(result["bare"])
+    console.print(f"{result['device']}, JAX {result['jax']}: {path}")
+
+
+if __name__ == "__main__":
+    told(benchmark, tyro.cli(Benchmark, prog="python -m train.benchmark"))

@@ -1,0 +1,62 @@
+"""From functions to command lines; from the user's mistakes to one sentence."""
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Annotated, get_type_hints
+
+import docstring_parser
+import tyro
+
+from train.options import Run
+
+
+def options_class(function: Callable) -> type:
+    """A dataclass of `Run`'s fields and the keywords of an experiment function.
+
+    Types, defaults and help come from its signature and docstring.
+    """
+    doc = docstring_parser.parse(inspect.getdoc(function))
+    helps = {p.arg_name: " ".join(p.description.split()) for p in doc.params}
+    hints = get_type_hints(function)
+    fields = [
+        (
+            p.name,
+            Annotated[hints[p.name], tyro.conf.arg(help=helps[p.name])],
+            dataclasses.field(default=p.default),
+        )
+        for p in inspect.signature(function).parameters.values()
+        if p.kind is p.KEYWORD_ONLY
+    ]
+    made = dataclasses.make_dataclass(
+        function.__name__, fields, bases=(Run,), frozen=True, kw_only=True
+    )
+    made.__doc__ = f"{doc.short_description}\n\n{doc.long_description}"
+    return made
+
+
+def split_options(parsed) -> tuple[Run, dict]:
+    """The parsed command line -> the run's options and the experiment's keywords."""
+    everything = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)}
+    own = {f.name: everything.pop(f.name) for f in dataclasses.fields(Run)}
+    return Run(**own), everything
+
+
+def told(function: Callable, *arguments, **keywords):
+    """Run the program; the user's mistake becomes one sentence and exit status 2.
+
+    Ctrl-C exits with 130. Anything else is a bug and keeps its traceback.
+    """
+    try:
+        return function(*arguments, **keywords)
+    except ValueError as error:
+        from gengen.types import BadInput
+
+        if not isinstance(error, BadInput):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on", file=sys.stderr)
+        sys.exit(130)

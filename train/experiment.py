@@ -1,0 +1,126 @@
+"""An experiment: a model and how it is trained; and its record in the workdir.
+
+`experiment.json` holds the experiment's name, every keyword it was called with and
+the data set's spec, so that a workdir alone rebuilds the model: for resuming,
+sampling, evaluation. It needs no data set and executes nothing.
+"""
+
+import dataclasses
+import inspect
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from train.data import Spec
+
+FILE = "experiment.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What `train.loop` needs to know. One optimiser (optax) a player of the model."""
+
+    model: Any
+    optimizers: dict[str, Any]
+    batch_size: int
+    steps: int
+    ema_decay: float | None = None
+    order: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What `experiment.json` says: enough to build the experiment again."""
+
+    experiment: str
+    options: dict[str, Any]  # the experiment function's keywords
+    run: dict[str, Any]  # dataset, image_size, levels, seed
+    data: Spec
+
+    def build(self) -> Experiment:
+        """The experiment, from its function and keywords."""
+        from train.experiments import EXPERIMENTS
+
+        return EXPERIMENTS[self.experiment](self.data, **self.options)
+
+    def as_json(self) -> dict:
+        """Plain dictionaries and lists."""
+        return json.loads(
+            json.dumps({**dataclasses.asdict(self), "data": self.data.as_json()})
+        )
+
+
+def bad_input(sentence: str) -> Exception:
+    """A BadInput; jax is imported only when there is something to complain about."""
+    from gengen.types import BadInput
+
+    return BadInput(sentence)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The whole text or nothing: written beside and renamed."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def save(workdir: Path, record: Record) -> None:
+    """Write the record; the workdir is made if need be."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_atomically(workdir / FILE, json.dumps(record.as_json(), indent=2) + "\n")
+
+
+def load(workdir: Path) -> Record:
+    """The workdir's record, or BadInput: no run there, or not one of gengen's."""
+    from train.experiments import EXPERIMENTS
+
+    path = Path(workdir) / FILE
+    if not path.exists():
+        raise bad_input(
+            f"{workdir} holds no run (there is no {FILE}): train one with "
+            f"python -m train EXPERIMENT --workdir {workdir}"
+        )
+    try:
+        raw = json.loads(path.read_text())
+        known = EXPERIMENTS.get(raw["experiment"])
+        if known is None:
+            raise ValueError(f"unknown experiment {raw['experiment']!r}")
+        parameters = list(inspect.signature(known).parameters.values())[1:]
+        if unknown := raw["options"].keys() - {p.name for p in parameters}:
+            raise ValueError(f"unknown keywords {sorted(unknown)}")
+        options = {
+            p.name: _as_default(raw["options"].get(p.name, p.default), p.default)
+            for p in parameters
+        }
+        return Record(
+            raw["experiment"], options, raw["run"], Spec.from_json(raw["data"])
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise bad_input(
+            f"{path} is not the record of a run that this version can read ({error}): "
+            "restore the file, or take another --workdir"
+        ) from error
+
+
+def _as_default(value: Any, default: Any) -> Any:
+    return tuple(value) if isinstance(default, tuple) else value
+
+
+def difference(old: Record, new: Record) -> str | None:
+    """The first keyword in which two runs differ: "--latent 8, not 16"; else None.
+
+    `steps` may differ: a run may be continued for longer.
+    """
+    if old.experiment != new.experiment:
+        return f"experiment {old.experiment}, not {new.experiment}"
+    a, b = old.as_json(), new.as_json()
+    for group in ("run", "options"):
+        for name, value in b[group].items():
+            there = a[group].get(name)
+            if name != "steps" and there != value:
+                return f"--{name.replace('_', '-')} {there}, not {value}"
+    if a["data"] != b["data"]:
+        changed = [k for k in b["data"] if a["data"].get(k) != b["data"][k]]
+        return f"a data set with {changed[0]} {a['data'].get(changed[0])}"
+    return None

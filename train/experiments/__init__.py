@@ -1,0 +1,11 @@
+"""One file an experiment: a function whose keyword arguments ARE its command line.
+
+Each takes the data set's `Spec` and keywords, and returns an `Experiment`. Heavy
+imports stay inside the functions, so that `--help` is quick.
+"""
+
+from train.experiments.flow import flow
+from train.experiments.gan import gan
+from train.experiments.vae import vae
+
+EXPERIMENTS = {function.__name__: function for function in (vae, gan, flow)}

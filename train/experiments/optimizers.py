@@ -1,0 +1,12 @@
+"""Optimisers that several experiments share."""
+
+
+def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, warmup: int = 100):
+    """Adam after clipping the gradient's norm to 1; the rate rises over `warmup` steps.
+
+    The rate then stays: a run continued for more steps is the longer run.
+    """
+    import optax
+
+    rate = optax.linear_schedule(0.0, learning_rate, warmup)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b1=b1, b2=b2))

@@ -1,0 +1,78 @@
+"""Variational autoencoder."""
+
+from typing import Literal
+
+from train.data import Spec
+from train.experiment import Experiment
+
+
+def vae(
+    data: Spec,
+    *,
+    architecture: Literal["mlp", "conv"] = "mlp",
+    likelihood: Literal["bernoulli", "gaussian", "logistic"] = "logistic",
+    latent: int = 16,
+    hidden: tuple[int, ...] = (512, 256),
+    channels: int = 32,
+    conv_levels: int = 2,
+    beta: float = 1.0,
+    annealing_steps: int = 0,
+    importance_samples: int = 1,
+    learning_rate: float = 1e-3,
+    batch_size: int = 128,
+    steps: int = 10_000,
+    ema_decay: float = 0.999,
+) -> Experiment:
+    """Variational autoencoder: maximises the evidence lower bound (ELBO).
+
+    Kingma and Welling 2014, arXiv:1312.6114.
+
+    Args:
+        architecture: Fully connected, or convolutions with stride 2.
+        likelihood: p(x|z) of the pixel levels: binomial (Bernoulli if --levels 2),
+            Gaussian with one learned scale, or discretised logistic.
+        latent: Dimensions of z.
+        hidden: Widths of the encoder's layers, reversed in the decoder (mlp).
+        channels: Channels at full resolution, doubled at each level (conv); a
+            multiple of 8.
+        conv_levels: Halvings of the image (conv).
+        beta: Weight of the KL term; 1 is the ELBO.
+        annealing_steps: Steps over which the weight of the KL term rises from 0.
+        importance_samples: K of the bound that evaluation reports (IWAE); 1 is the
+            ELBO.
+        learning_rate: Of Adam, after 100 steps of warm-up.
+        batch_size: Images a step.
+        steps: Training steps in all.
+        ema_decay: Decay of the averaged parameters, from which samples are drawn.
+    """
+    from gengen.models.vae import VAE, Bernoulli, DiscretizedLogistic, Gaussian
+    from gengen.nets.conv import ConvDecoder, ConvEncoder
+    from gengen.nets.mlp import MLPDecoder, MLPEncoder
+    from gengen.objective import Ramp
+    from train.experiments.optimizers import adam
+
+    likelihoods = {
+        "bernoulli": Bernoulli(),
+        "gaussian": Gaussian(),
+        "logistic": DiscretizedLogistic(),
+    }
+    p_x = likelihoods[likelihood]
+    height, width, depth = data.shape
+    out = (height, width, depth * p_x.features)
+    if architecture == "mlp":
+        encoder = MLPEncoder(latent, hidden)
+        decoder = MLPDecoder(out, hidden[::-1])
+    else:
+        encoder = ConvEncoder(latent, channels, conv_levels)
+        decoder = ConvDecoder(out, channels, conv_levels)
+    model = VAE(
+        encoder,
+        decoder,
+        p_x,
+        data.shape,
+        latent,
+        data.levels,
+        beta=Ramp(0.0, beta, annealing_steps) if annealing_steps else beta,
+        importance_samples=importance_samples,
+    )
+    return Experiment(model, {"vae": adam(learning_rate)}, batch_size, steps, ema_decay)

@@ -1,0 +1,37 @@
+"""python -m train.inspect --workdir DIR: what a checkpoint holds, leaf by leaf.
+
+Two runs are the same when `diff` of their listings is empty.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from train.command import told
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspect:
+    """List the last checkpoint: path, shape, dtype and SHA-256 of every array."""
+
+    workdir: Path
+    """The run's folder."""
+
+
+def inspect(options: Inspect) -> None:
+    """Print the listing; the paths are sorted."""
+    from train import experiment
+    from train.checkpoint import Checkpoints, digest, leaf_names
+
+    record = experiment.load(options.workdir)
+    step, tree = Checkpoints(options.workdir).raw()
+    print(f"experiment {record.experiment}")
+    print(f"step {step}")
+    for name, leaf in sorted(leaf_names(tree).items()):
+        shape, dtype, sha256 = digest(leaf)
+        print(f"{name}  {list(shape)} {dtype} {sha256}")
+
+
+if __name__ == "__main__":
+    told(inspect, tyro.cli(Inspect, prog="python -m train.inspect"))

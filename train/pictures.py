@@ -1,0 +1,76 @@
+"""Sample grids and loss curves as PNG."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+
+def sample_grid(
+    images: np.ndarray, columns: int, row_names=(), scale: int | None = None
+):
+    """uint8 [N, H, W, C] in rows of `columns` -> a PIL picture, pixels enlarged.
+
+    row_names: captions at the left, one a row. scale: the side of one pixel; by
+    default small images are enlarged to about 64.
+    """
+    from PIL import Image, ImageDraw
+
+    n, height, width, depth = images.shape
+    scale = max(1, 64 // max(height, width)) if scale is None else scale
+    rows, gap = -(-n // columns), max(1, scale // 2)
+    cell_h, cell_w = height * scale + gap, width * scale + gap
+    margin = 8 + 7 * max(map(len, row_names)) if row_names else 0
+    size = (margin + columns * cell_w + gap, rows * cell_h + gap)
+    picture = Image.new("RGB", size, (96, 96, 112))
+    for i, image in enumerate(images):
+        tile = Image.fromarray(image[..., 0] if depth == 1 else image[..., :3])
+        tile = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
+        row, column = divmod(i, columns)
+        picture.paste(tile, (margin + gap + column * cell_w, gap + row * cell_h))
+    draw = ImageDraw.Draw(picture)
+    for row, name in enumerate(row_names[:rows]):
+        middle = gap + row * cell_h + cell_h // 2
+        draw.text((4, middle), name, anchor="lm", fill=(255, 255, 255))
+    return picture
+
+
+def save_grid(path: Path, images: np.ndarray, columns: int, row_names=()) -> Path:
+    """Write the grid; a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.stem + ".part.png")
+    sample_grid(images, columns, row_names).save(part)
+    part.replace(path)
+    return path
+
+
+def to_uint8(x: np.ndarray) -> np.ndarray:
+    """Images in [-1, 1] -> uint8 0 … 255, whatever the data set's levels."""
+    return np.clip(np.round((np.asarray(x) + 1.0) * 127.5), 0, 255).astype(np.uint8)
+
+
+def curves(metrics_file: Path, path: Path) -> Path:
+    """Every metric of a JSONL file against the step, one panel each."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [json.loads(line) for line in metrics_file.read_text().splitlines()]
+    names = [name for name in rows[-1] if "/" in name]
+    columns = min(3, len(names))
+    shape = (-(-len(names) // columns), columns)
+    figure, axes = plt.subplots(
+        *shape, figsize=(4 * columns, 2.6 * shape[0]), squeeze=False, sharex=True
+    )
+    for ax, name in zip(axes.flat, names, strict=False):
+        ax.plot([r["step"] for r in rows], [r.get(name, np.nan) for r in rows])
+        ax.set_title(name, fontsize=10)
+        ax.grid(alpha=0.3)
+    for ax in axes.flat[len(names) :]:
+        ax.axis("off")
+    figure.supxlabel("step")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path

@@ -1,0 +1,105 @@
+"""What a run tells: progress on the screen, metrics in JSONL and TensorBoard."""
+
+import json
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Report:
+    """Use as a context manager around the training loop.
+
+    On a terminal there is a bar with the rate, the time left and the losses; elsewhere
+    (a log file) about ten lines a run. `metrics.jsonl` has one line an interval;
+    lines after the step that a resumed run starts from are dropped: they come again.
+    """
+
+    def __init__(self, workdir: Path, start: int, steps: int):
+        from tensorboardX import SummaryWriter
+
+        self.console = Console(soft_wrap=True, highlight=False)
+        self.file = workdir / "metrics.jsonl"
+        self.start, self.steps = start, steps
+        self._keep_until(start)
+        folder = str(workdir / "tensorboard")
+        self.tensorboard = SummaryWriter(folder, purge_step=start + 1)
+        self.progress = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[rate]:.1f} steps/s"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task(
+            "train", total=steps, completed=start, rate=0.0, losses=""
+        )
+        self._next_line = 0
+
+    def _keep_until(self, step: int) -> None:
+        if not self.file.exists():
+            return
+        lines = []
+        for line in self.file.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    lines.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue  # a line cut off when the run was killed
+        part = self.file.with_suffix(".part")
+        part.write_text("".join(lines))
+        part.replace(self.file)
+
+    def __enter__(self):
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.progress.stop()
+        self.tensorboard.close()
+
+    def say(self, text: str) -> None:
+        """A line for the reader, above the bar."""
+        self.console.print(text, markup=False)
+
+    def metrics(self, step: int, values: dict[str, float], rate: float) -> None:
+        """One line of the JSONL, one point a curve in TensorBoard."""
+        row = {"step": step, "time": time.time(), "steps_per_second": rate, **values}
+        with self.file.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        for name, value in values.items():
+            self.tensorboard.add_scalar(name, value, step)
+        self.tensorboard.add_scalar("steps_per_second", rate, step)
+        losses = "  ".join(
+            f"{name} {value:.4g}" for name, value in values.items() if "loss" in name
+        )
+        self.progress.update(self.task, completed=step, rate=rate, losses=losses)
+        if not self.console.is_terminal and step >= self._next_line:
+            self.say(f"step {step}/{self.steps}  {rate:.1f} steps/s  {losses}")
+            self._next_line = step + max(1, (self.steps - self.start) // 10)
+
+    def advance(self, step: int) -> None:
+        """Move the bar."""
+        self.progress.update(self.task, completed=step)
+
+    def picture(self, step: int, path: Path) -> None:
+        """A sample grid (PNG) in TensorBoard."""
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture)
+        self.tensorboard.add_image("samples", pixels, step, dataformats="HWC")

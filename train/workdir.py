@@ -1,0 +1,54 @@
+"""A finished (or unfinished) run, opened by its workdir alone."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from train import experiment as experiments
+from train.checkpoint import Checkpoints
+from train.devices import data_mesh, replicated
+from train.experiment import Experiment, Record
+from train.loop import example_batch, initial_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A run's record, its model and the last checkpoint's arrays.
+
+    params are the averaged ones (EMA) where the run keeps an average.
+    """
+
+    record: Record
+    experiment: Experiment
+    step: int
+    params: Any
+    state: Any
+    train_state: Any
+
+    @property
+    def model(self):
+        return self.experiment.model
+
+    @property
+    def averaged(self) -> bool:
+        """Whether `params` are averaged."""
+        return self.train_state.ema is not None
+
+
+def open_workdir(workdir: Path) -> Trained:
+    """The run in a workdir; BadInput if there is none or it cannot be read."""
+    record = experiments.load(workdir)
+    experiment = record.build()
+    checkpoints = Checkpoints(workdir)
+    if checkpoints.latest() is None:
+        checkpoints.raw()  # says that there is none
+    seed, batch = record.run["seed"], example_batch(record.data)
+    like = jax.jit(
+        lambda: initial_state(experiment, seed, batch),
+        out_shardings=replicated(data_mesh(jax.device_count())),
+    )()
+    ts = checkpoints.restore(like)
+    params = ts.params if ts.ema is None else ts.ema
+    return Trained(record, experiment, int(ts.step), params, ts.state, ts)
