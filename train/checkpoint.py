@@ -29,7 +29,10 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=False, create=True
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        handler = ocp.StandardCheckpointHandler()
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_handlers=handler
+        )
 
     def latest(self) -> int | None:
         """The last step saved, None if there is none."""
@@ -108,5 +111,5 @@ def digest(leaf) -> tuple[tuple[int, ...], str, str]:
     """(shape, dtype, SHA-256 of the bytes) of one saved leaf."""
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
-    array = np.ascontiguousarray(np.asarray(leaf))
+    array = np.asarray(leaf)
     return array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).hexdigest()
