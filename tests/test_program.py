@@ -1,0 +1,313 @@
+"""The program as a user drives it: train, resume, sample, inspect, benchmark, refuse."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import train.__main__ as program
+from train import benchmark, inspect, sample
+from train.command import told
+
+TINY = {
+    "vae": "--hidden 8 --latent 2 --batch-size 16",
+    "gan": "--channels 4 --latent 2 --batch-size 16",
+    "flow": "--channels 8 --multipliers 1 --batch-size 16 --sampling-steps 2",
+}
+EVENTS = "--log-every 2 --sample-every 4 --checkpoint-every 2 --steps-per-call 2"
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """`cli("train vae --workdir …") -> (exit status, stdout, stderr)`, in process."""
+    mains = {
+        "train": program.main,
+        "train.sample": lambda: run(sample.sample, sample.Sample),
+        "train.inspect": lambda: run(inspect.inspect, inspect.Inspect),
+        "train.benchmark": lambda: run(benchmark.benchmark, benchmark.Benchmark),
+    }
+
+    def run(function, options):
+        import tyro
+
+        told(function, tyro.cli(options))
+
+    def call(line):
+        module, *arguments = line.split()
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        status = 0
+        try:
+            mains[module]()
+        except SystemExit as stop:
+            status = stop.code
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A trained tiny run of each family, four steps long; tests copy, not change it."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, options in TINY.items():
+        argv = f"train {name} --workdir {folder / name} --steps 4 {options} {EVENTS}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", argv.split())
+            program.main()
+    return folder
+
+
+def refused(result, *words):
+    """Exit status 2 and one sentence that has the words; no traceback."""
+    status, _, err = result
+    assert status == 2, err
+    assert "Traceback" not in err
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    for word in words:
+        assert word in err, err
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_a_run_leaves_pictures_metrics_and_a_checkpoint(runs, family):
+    workdir = runs / family
+    with Image.open(workdir / "samples.png") as picture:
+        assert min(picture.size) > 64 * 9
+    assert (workdir / "curves.png").stat().st_size > 1000
+    assert (workdir / "samples" / "step_00000004.png").exists()
+    assert [p for p in (workdir / "tensorboard").iterdir() if "tfevents" in p.name]
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["step"] for row in rows] == [2, 4]
+    assert all(np.isfinite(v) for row in rows for v in row.values())
+    assert json.loads((workdir / "experiment.json").read_text())["experiment"] == family
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_resuming_is_the_unbroken_run_bit_for_bit(cli, runs, family, tmp_path):
+    line = f"train {family} --workdir {tmp_path / 'w'} {TINY[family]} {EVENTS}"
+    assert cli(f"{line} --steps 2")[0] == 0
+    status, out, _ = cli(f"{line} --steps 4")
+    assert status == 0 and "resumed from the checkpoint at step 2" in out
+    _, unbroken, _ = cli(f"train.inspect --workdir {runs / family}")
+    _, resumed, _ = cli(f"train.inspect --workdir {tmp_path / 'w'}")
+    assert unbroken == resumed and "step 4\n" in resumed
+    rows = [json.loads(x) for x in (tmp_path / "w/metrics.jsonl").open()]
+    assert [row["step"] for row in rows] == [2, 4]
+
+
+def test_steps_per_call_does_not_change_the_run(cli, runs, tmp_path):
+    events = "--log-every 3 --sample-every 4 --checkpoint-every 4 --steps-per-call 3"
+    cli(f"train vae --workdir {tmp_path / 'w'} --steps 4 {TINY['vae']} {events}")
+    _, other, _ = cli(f"train.inspect --workdir {tmp_path / 'w'}")
+    _, first, _ = cli(f"train.inspect --workdir {runs / 'vae'}")
+    assert [x.split()[0] for x in other.splitlines()] == [
+        x.split()[0] for x in first.splitlines()
+    ]
+    # The loop's body is compiled for another length: rounding alone may differ.
+    a, b = (restored(w) for w in (tmp_path / "w", runs / "vae"))
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def restored(workdir):
+    import jax
+
+    from train.workdir import open_workdir
+
+    leaves = jax.tree.leaves(open_workdir(workdir).params)
+    return np.concatenate([np.ravel(x) for x in leaves])
+
+
+def test_a_finished_run_says_there_is_nothing_to_do(cli, runs, tmp_path):
+    shutil.copytree(runs / "vae", tmp_path / "w")
+    line = f"train vae --workdir {tmp_path / 'w'} --steps 4 {TINY['vae']} {EVENTS}"
+    status, out, _ = cli(line)
+    assert status == 0 and "nothing to do: the run is at step 4 of 4" in out
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_samples_do_not_depend_on_number_or_batch_size(cli, runs, family, tmp_path):
+    def draw(num, batch_size, seed=0):
+        out = tmp_path / f"{num}_{batch_size}_{seed}.npz"
+        line = f"train.sample --workdir {runs / family} --num {num} --seed {seed}"
+        status, said, err = cli(f"{line} --batch-size {batch_size} --out {out}")
+        assert status == 0, err
+        assert "step 4, averaged (EMA) parameters" in said
+        return np.load(out)
+
+    few, many = draw(3, 2), draw(12, 12)
+    assert many["image"].shape == (12, 8, 8, 1) and many["image"].dtype == np.uint8
+    assert many["image"].max() <= 16
+    # Batches of another size may round the last bit of a level's border differently.
+    assert np.mean(few["image"] != many["image"][:3]) < 0.01
+    if family == "flow":
+        assert np.any(draw(3, 2, seed=1)["image"] != few["image"])
+    if family != "vae":
+        assert many["label"].dtype == np.int32
+        assert list(many["label"]) == [*range(10), 0, 1]
+
+
+def test_sample_takes_label_guidance_steps_and_solver(cli, runs, tmp_path):
+    line = f"train.sample --workdir {runs / 'flow'} --num 4 --label 3"
+    status, _, err = cli(
+        f"{line} --guidance-scale 2 --steps 3 --solver heun --out {tmp_path / 'g.png'}"
+    )
+    assert status == 0, err
+    assert Image.open(tmp_path / "g.png").size[0] > 100
+
+
+def test_sample_refuses_what_it_cannot_draw(cli, runs, tmp_path):
+    flow, vae = (
+        f"train.sample --workdir {runs / w} --out {tmp_path}/x.png"
+        for w in ("flow", "vae")
+    )
+    refused(cli(f"{flow} --label 10"), "--label 10", "0 to 9")
+    refused(cli(f"{vae} --label 1"), "--label 1", "unconditional")
+    refused(cli(f"{vae} --guidance-scale 2"), "--guidance-scale 2", "leave it out")
+    refused(cli(f"{flow} --num 0"), "--num 0", "at least 1")
+    refused(cli(f"{flow} --steps 0"), "steps=0", "at least 1")
+    refused(cli(f"train.sample --workdir {runs / 'vae'} --out x.jpg"), "x.jpg", ".npz")
+    refused(cli(f"train.sample --workdir {tmp_path}/none"), "holds no run", "train one")
+    assert not list(tmp_path.iterdir())
+
+
+def test_guidance_needs_a_null_label(cli, tmp_path):
+    options = f"{TINY['flow']} {EVENTS} --steps 2"
+    for flag in ("--no-conditional", "--label-dropout 0"):
+        workdir = tmp_path / flag.split()[0]
+        assert cli(f"train flow --workdir {workdir} {options} {flag}")[0] == 0
+        line = f"train.sample --workdir {workdir} --guidance-scale 2"
+        refused(cli(f"{line} --out {tmp_path}/x.png"), "guidance_scale=2", "leave it")
+
+
+def test_another_run_in_the_workdir_is_named_by_its_first_keyword(cli, runs, tmp_path):
+    workdir = tmp_path / "w"
+    shutil.copytree(runs / "vae", workdir)
+    before = (workdir / "experiment.json").read_bytes()
+    line = f"train vae --workdir {workdir} --steps 4 {EVENTS}"
+    refused(
+        cli(f"{line} --batch-size 16 --hidden 8 --latent 3"),
+        "holds another run, with --latent 2, not 3",
+        "another --workdir",
+    )
+    refused(cli(f"{line} {TINY['vae']} --seed 1"), "--seed 0, not 1")
+    refused(cli(f"{line} {TINY['vae']} --levels 2"), "--levels None, not 2")
+    refused(
+        cli(f"train gan --workdir {workdir} {TINY['gan']}"), "experiment vae, not gan"
+    )
+    assert (workdir / "experiment.json").read_bytes() == before
+
+
+def test_a_folder_of_something_else_is_left_alone(cli, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    refused(cli(f"train vae --workdir {tmp_path}"), str(tmp_path), "another --workdir")
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def truncate(workdir):
+    files = [p for p in (workdir / "checkpoints/4").rglob("*") if p.is_file()]
+    for path in files:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def foreign(workdir):
+    shutil.rmtree(workdir / "checkpoints/4/default")
+    (workdir / "checkpoints/4/default").mkdir()
+    (workdir / "checkpoints/4/default/model.pt").write_bytes(b"PK")
+
+
+def zeroed(workdir):
+    for path in (workdir / "checkpoints/4/default").rglob("*"):
+        if path.is_file():
+            path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [truncate, foreign, zeroed])
+def test_a_damaged_checkpoint_is_refused_and_the_others_stay(
+    cli, runs, tmp_path, damage
+):
+    workdir = tmp_path / "w"
+    shutil.copytree(runs / "vae", workdir)
+    damage(workdir)
+    train_line = f"train vae --workdir {workdir} --steps 6 {TINY['vae']} {EVENTS}"
+    for line in (train_line, f"train.inspect --workdir {workdir}"):
+        refused(cli(line), "checkpoints/4", "go on from step 2")
+    shutil.rmtree(workdir / "checkpoints/4")
+    status, out, _ = cli(train_line)
+    assert status == 0 and "resumed from the checkpoint at step 2" in out
+
+
+def test_a_damaged_record_is_refused(cli, runs, tmp_path):
+    workdir = tmp_path / "w"
+    shutil.copytree(runs / "vae", workdir)
+    for text in ("", "[]", '{"experiment": "gpt"}', '{"experiment": "vae"}'):
+        (workdir / "experiment.json").write_text(text)
+        refused(cli(f"train.inspect --workdir {workdir}"), "experiment.json", "restore")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("vae --batch-size 1001", ("1001", "1000")),
+        ("vae --batch-size 0", ("--batch-size 0", "at least 1")),
+        ("vae --steps 0", ("--steps 0", "at least 1")),
+        ("vae --learning-rate 0", ("--learning-rate 0.0", "above 0")),
+        ("vae --ema-decay 1", ("--ema-decay 1.0", "below 1")),
+        ("vae --dataset mnits", ("mnits", "mnist")),
+        ("vae --levels 18", ("18", "17")),
+        ("vae --architecture conv --channels 6", ("6 channels", "multiple of 8")),
+        ("vae --architecture conv --conv-levels 4", ("8 pixels", "multiple of 16")),
+        ("flow --channels 12", ("12 channels", "multiple of 8")),
+        ("flow --multipliers 1 1 1 1 1", ("8 pixels", "fewer levels")),
+        ("flow --label-dropout 2", ("--label-dropout 2.0", "below 1")),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_written(cli, tmp_path, line, words):
+    refused(cli(f"train {line} --workdir {tmp_path / 'w'}"), *words)
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("line", ["train gna --workdir w", "train vae --latnet 3"])
+def test_unknown_names_are_answered_by_the_parser(cli, line):
+    status, out, err = cli(line)
+    assert status == 2 and "Traceback" not in out + err
+
+
+def test_an_image_folder_trains_and_samples(cli, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
+    line = f"train flow --workdir {tmp_path / 'w'} --dataset folder:{tmp_path}/images"
+    status, out, err = cli(f"{line} --image-size 8 --steps 2 {TINY['flow']} {EVENTS}")
+    assert status == 0, err
+    assert "centre" in out
+    shutil.rmtree(tmp_path / "images")  # sampling needs the run alone
+    out = tmp_path / "x.npz"
+    assert cli(f"train.sample --workdir {tmp_path / 'w'} --num 3 --out {out}")[0] == 0
+    arrays = np.load(out)
+    assert arrays["image"].shape == (3, 8, 8, 3) and list(arrays["label"]) == [0, 1, 0]
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_benchmark_writes_the_library_beside_the_bare_program(cli, runs, family):
+    line = f"train.benchmark --workdir {runs / family} --num 4 --repeats 3"
+    status, out, err = cli(line)
+    assert status == 0, err
+    result = json.loads((runs / family / "benchmark.json").read_text())
+    for row in (result["gengen"], result["bare"]):
+        assert row["network_evaluations"] == (2 if family == "flow" else 1)
+        assert row["median_seconds"] > 0 and row["flops"] > 0
+    assert "of the bare time" in out
+
+
+def test_diverging_is_told_and_the_checkpoint_stays(cli, tmp_path):
+    line = f"train vae --workdir {tmp_path / 'w'} {TINY['vae']} {EVENTS}"
+    assert cli(f"{line} --learning-rate 1e30 --steps 2")[0] in (0, 2)
+    status, _, err = cli(f"{line} --learning-rate 1e30 --steps 200")
+    assert status == 2 and "diverged" in err and "Traceback" not in err
