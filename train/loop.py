@@ -19,6 +19,7 @@ from train import experiment as experiments
 from train.checkpoint import Checkpoints
 from train.devices import batch_split, convolves, data_mesh, jit_steps, replicated
 from train.experiment import Experiment, Record
+from train.heldout import HeldOut
 from train.options import Run
 from train.pictures import curves, save_grid, to_uint8
 from train.report import Report
@@ -183,6 +184,7 @@ def run_steps(run, record, experiment, feed, ts, mesh, checkpoints, report):
         f"{length} step{'s' * (length > 1)} a call{why}"
     )
     grid = Grid(experiment.model, record.data, run.seed)
+    held_out = HeldOut(run, experiment.model)
     step = int(ts.step)
     seen, count, clock = [], 0, time.perf_counter()
     while step < steps:
@@ -191,18 +193,20 @@ def run_steps(run, record, experiment, feed, ts, mesh, checkpoints, report):
         ts, metrics = many(ts, data, items, num)
         seen.append((num, metrics))
         step, count = step + num, count + num
-        if step % run.log_every == 0 or step == steps:
+        draws = step % run.sample_every == 0 or step == steps
+        if step % run.log_every == 0 or draws:
             values = mean_metrics(seen)
-            rate = count / (time.perf_counter() - clock)
-            report.metrics(step, values, rate)
             refuse_non_finite(values, step, checkpoints)
+            rate = count / (time.perf_counter() - clock)
+            values |= held_out(ts) if draws else {}
+            report.metrics(step, values, rate)
             seen, count, clock = [], 0, time.perf_counter()
         else:
             report.advance(step)
         pause = time.perf_counter()
         if step % run.checkpoint_every == 0 or step == steps:
             checkpoints.save(ts)
-        if step % run.sample_every == 0 or step == steps:
+        if draws:
             path = workdir / "samples" / f"step_{step:08d}.png"
             report.picture(step, grid.save(path, ts))
         clock += time.perf_counter() - pause

@@ -57,14 +57,15 @@ def curves(metrics_file: Path, path: Path) -> Path:
     import matplotlib.pyplot as plt
 
     rows = [json.loads(line) for line in metrics_file.read_text().splitlines()]
-    names = [name for name in rows[-1] if "/" in name]
+    names = sorted({name for row in rows for name in row if "/" in name})
     columns = min(3, len(names))
     shape = (-(-len(names) // columns), columns)
     figure, axes = plt.subplots(
         *shape, figsize=(4 * columns, 2.6 * shape[0]), squeeze=False, sharex=True
     )
     for ax, name in zip(axes.flat, names, strict=False):
-        ax.plot([r["step"] for r in rows], [r.get(name, np.nan) for r in rows])
+        points = [(row["step"], row[name]) for row in rows if name in row]
+        ax.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else "")
         ax.set_title(name, fontsize=10)
         ax.grid(alpha=0.3)
     for ax in axes.flat[len(names) :]:

@@ -84,10 +84,13 @@ class Report:
             self.tensorboard.add_scalar(name, value, step)
         self.tensorboard.add_scalar("steps_per_second", rate, step)
         losses = "  ".join(
-            f"{name} {value:.4g}" for name, value in values.items() if "loss" in name
+            f"{name} {value:.4g}"
+            for name, value in values.items()
+            if "/loss" in name or "/bits" in name
         )
         self.progress.update(self.task, completed=step, rate=rate, losses=losses)
-        if not self.console.is_terminal and step >= self._next_line:
+        due = step >= self._next_line or "/bits" in losses
+        if due and not self.console.is_terminal:
             self.say(f"step {step}/{self.steps}  {rate:.1f} steps/s  {losses}")
             self._next_line = step + max(1, (self.steps - self.start) // 10)
 
