@@ -53,7 +53,8 @@ class Model(Protocol):
 
     `density` is the taxonomy of generative models as a fact of the type: "exact"
     (tractable p(x)), "bound" (a lower bound on log p(x)) or "none" (samples only).
-    `log_likelihood` exists exactly when `density` is not "none".
+    `log_likelihood` exists exactly when `density` is not "none", and beside it
+    `likelihood_kind`, what it is: "exact", "ELBO", "IWAE-64", …
     """
 
     density: str

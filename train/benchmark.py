@@ -99,9 +99,16 @@ def of_diffusion(model, num: int, steps=None) -> Reference:
 
     steps = model.steps if steps is None else steps
 
-    def velocity(params, z, t, label):
+    def network(params, z, t, label):
         weights = {"params": params["denoiser"]}
         return model.net.apply(weights, z, jnp.full(num, t), label)
+
+    def velocity(params, z, t, label):
+        v = network(params, z, t, label)
+        if model.guidance_scale == 1:
+            return v
+        null = network(params, z, t, jnp.full(num, model.num_classes))
+        return null + model.guidance_scale * (v - null)
 
     def labels(key):
         if not model.num_classes:
@@ -126,7 +133,7 @@ def of_diffusion(model, num: int, steps=None) -> Reference:
 
     def call(params, state):
         label = jnp.zeros(num, jnp.int32) if model.num_classes else None
-        return velocity(params, jnp.zeros((num, *model.shape)), 0.5, label)
+        return network(params, jnp.zeros((num, *model.shape)), 0.5, label)
 
     known = model.process.path == Linear() and model.process.prediction == Velocity()
     if known and model.solver in (Euler(), Heun()):

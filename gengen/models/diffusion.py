@@ -36,8 +36,8 @@ class Diffusion:
 
     shape (H, W, C) and levels describe the data. times: the distribution of training
     times. space: the prediction in which the error is measured, None for the
-    process' own. solver and steps: the sampler's defaults. num_classes: 0 for
-    unconditional; label num_classes is the null label.
+    process' own. solver, steps and guidance_scale: the sampler's defaults.
+    num_classes: 0 for unconditional; label num_classes is the null label.
     """
 
     net: nn.Module
@@ -50,6 +50,7 @@ class Diffusion:
     label_dropout: float = 0.1
     solver: Solver = Euler()
     steps: int = 50
+    guidance_scale: float = 1.0
     density: ClassVar[str] = "none"
 
     def init(self, key, batch):
@@ -95,7 +96,7 @@ class Diffusion:
         *,
         first=0,
         label=None,
-        guidance_scale=1.0,
+        guidance_scale=None,
         steps: int | None = None,
         solver: Solver | None = None,
     ):
@@ -105,12 +106,13 @@ class Diffusion:
         call), else two calls. Raises BadInput for guidance without a null label.
         """
         solver = self.solver if solver is None else solver
+        scale = self.guidance_scale if guidance_scale is None else guidance_scale
         keys = sample_keys(key, num, first)
         label = sample_labels(keys, label, self.num_classes)
         denoise = self.denoiser(params, label)
-        if self._guided(guidance_scale):
+        if self._guided(scale):
             null = jnp.full_like(label, self.num_classes)
-            denoise = guided(denoise, self.denoiser(params, null), guidance_scale)
+            denoise = guided(denoise, self.denoiser(params, null), scale)
         span = usable_times(self.process)
         grid = uniform_grid(self.steps if steps is None else steps, span)
         noise = normal(keys, self.shape)
@@ -135,10 +137,11 @@ class Diffusion:
         return True
 
     def evaluations(
-        self, *, guidance_scale=1.0, steps: int | None = None, solver=None
+        self, *, guidance_scale=None, steps: int | None = None, solver=None
     ) -> int:
         """Network calls a sample: steps × solver's × 2 if guided, and a last jump."""
         solver = self.solver if solver is None else solver
+        scale = self.guidance_scale if guidance_scale is None else guidance_scale
         calls = solver.evaluations * (self.steps if steps is None else steps)
         calls += usable_times(self.process)[0] > 0
-        return calls * (2 if self._guided(guidance_scale) else 1)
+        return calls * (2 if self._guided(scale) else 1)

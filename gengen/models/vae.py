@@ -208,6 +208,12 @@ class VAE:
     importance_samples: int = 1
     density: ClassVar[str] = "bound"
 
+    @property
+    def likelihood_kind(self) -> str:
+        """What `log_likelihood` is: "ELBO" or "IWAE-K"."""
+        k = self.importance_samples
+        return "ELBO" if k == 1 else f"IWAE-{k}"
+
     def init(self, key, batch):
         key_encoder, key_decoder = jax.random.split(key)
         x = to_unit(batch["image"][:1], self.levels)

@@ -34,6 +34,7 @@ def flow(
     times: Literal["uniform", "logit-normal"] = "logit-normal",
     solver: SolverName = "euler",
     sampling_steps: int = 50,
+    guidance_scale: float | None = None,
     conditional: bool = True,
     label_dropout: float = 0.1,
     channels: int = 32,
@@ -42,7 +43,7 @@ def flow(
     dropout: float = 0.0,
     learning_rate: float = 2e-3,
     batch_size: int = 64,
-    steps: int = 1_000,
+    steps: int = 1_500,
     ema_decay: float = 0.995,
 ) -> Experiment:
     """Flow matching (any path, prediction, times and solver of the diffusion matrix).
@@ -58,6 +59,8 @@ def flow(
         times: Distribution of training times.
         solver: Default solver of the sampler.
         sampling_steps: Default steps of the sampler.
+        guidance_scale: Default classifier-free guidance of the sampler; 1 is none. By
+            default 1.5 where the model can be guided.
         conditional: Generate a given class, where the data set has labels.
         label_dropout: Share of labels dropped in training, for guidance.
         channels: Channels of the U-Net's first level, a multiple of 8.
@@ -82,6 +85,8 @@ def flow(
     usable_times(process)  # refuses before anything is computed
     space = None if loss_space is None else Process(curve, predictions()[loss_space])
     classes = data.num_classes if conditional else 0
+    if guidance_scale is None:
+        guidance_scale = 1.5 if classes and label_dropout > 0 else 1.0
     model = Diffusion(
         UNet(channels, multipliers, blocks, classes, dropout=dropout),
         process,
@@ -93,6 +98,8 @@ def flow(
         label_dropout,
         solvers()[solver],
         sampling_steps,
+        guidance_scale,
     )
+    model.evaluations()  # refuses guidance without a null label
     optimizers = {"denoiser": adam(learning_rate)}
     return Experiment(model, optimizers, batch_size, steps, ema_decay)
