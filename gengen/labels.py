@@ -15,7 +15,8 @@ def sample_labels(
 
     label: one number for all, one an example, or None: drawn uniformly, each from its
     own key, so that samples come from the mixture over classes. Raises BadInput for a
-    label of an unconditional model and, where its value is known, out of range.
+    label of an unconditional model, another number of labels than of samples and,
+    where its value is known, a label out of range.
     """
     if num_classes == 0:
         if label is not None:
@@ -34,4 +35,9 @@ def sample_labels(
                 f"label={bad.flat[0]} is out of range: "
                 f"the model's classes are 0 to {num_classes - 1}"
             )
-    return jnp.broadcast_to(jnp.asarray(label, jnp.int32), keys.shape)
+    label = jnp.asarray(label, jnp.int32)
+    if label.shape not in ((), keys.shape):
+        raise BadInput(
+            f"{label.size} labels for {len(keys)} samples: give one, or one a sample"
+        )
+    return jnp.broadcast_to(label, keys.shape)

@@ -54,7 +54,7 @@ def ema_update(ema: Tree, params: Tree, decay: float, step: Array) -> Tree:
     of a thousand steps, without a trace in a run of a million.
     """
     d = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda e, p: e + (1 - d).astype(e.dtype) * (p - e), ema, params)
+    return jax.tree.map(lambda e, p: p + d.astype(e.dtype) * (e - p), ema, params)
 
 
 def make_train_step(
@@ -67,7 +67,8 @@ def make_train_step(
     """`step(train_state, batch) -> (train_state, metrics)`, pure, not yet compiled.
 
     losses, optimizers: one of each a player. order: the turns, by default each player
-    once in the order of `losses`. ema_decay in [0, 1), None for no average.
+    once in the order of `losses`. ema_decay in [0, 1); None for no average: the
+    train state then holds none, or its average is the parameters themselves.
     axis_name: under pmap, the axis over which gradients, metrics and floating state
     are averaged and by which keys differ.
 
@@ -91,6 +92,11 @@ def make_train_step(
         return tree if axis_name is None else jax.tree.map(one, tree)
 
     def step(ts: TrainState, batch) -> tuple[TrainState, dict[str, Array]]:
+        if ts.ema is None and ema_decay is not None:
+            raise BadInput(
+                f"ema_decay={ema_decay}, but the train state holds no average: "
+                "make it with train_state(..., ema=True)"
+            )
         key = jax.random.fold_in(ts.key, ts.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
@@ -116,8 +122,8 @@ def make_train_step(
             seen = {**seen, "loss": loss, "grad_norm": optax.global_norm(grads)}
             metrics |= {f"{player}/{name}": mean(v) for name, v in seen.items()}
         ema = ts.ema
-        if ema_decay is not None:
-            ema = ema_update(ema, params, ema_decay, ts.step)
+        if ema is not None:
+            ema = ema_update(ema, params, ema_decay or 0.0, ts.step)
         return ts.replace(
             step=ts.step + 1, params=params, state=state, opt_state=opt_state, ema=ema
         ), metrics

@@ -121,9 +121,11 @@ def test_discretized_logistic_sums_to_one_over_the_levels(levels):
 @LEVELS
 def test_discretized_logistic_has_finite_gradients_in_the_tails(levels):
     mean, log_scale = np.broadcast_arrays(MEANS, LOG_SCALES)
-    gradients = jax.grad(
-        lambda *args: jnp.sum(logistic_levels(*args, levels)), argnums=(0, 1)
-    )(jnp.asarray(mean), jnp.asarray(log_scale))
+
+    def total(mean, log_scale):
+        return jnp.sum(logistic_levels(mean, log_scale, levels))
+
+    gradients = jax.jit(jax.grad(total, argnums=(0, 1)))(mean, log_scale)
     for gradient in gradients:
         assert jnp.all(jnp.isfinite(gradient))
     # Far outside the levels the mean is still pulled towards them.
@@ -144,7 +146,7 @@ def test_the_expected_score_is_zero(log_prob, theta, levels):
     """Σ_k P(k) ∂ log P(k)/∂θ = ∂/∂θ Σ_k P(k) = 0."""
     k = jnp.arange(levels, dtype=jnp.uint8)
     p = np.exp(np.asarray(log_prob(k, *theta, levels), float))
-    jacobian = jax.jacobian(lambda theta: log_prob(k, *theta, levels))(theta)
+    jacobian = jax.jit(jax.jacfwd(lambda theta: log_prob(k, *theta, levels)))(theta)
     for score in jacobian:
         assert np.max(np.abs(score)) > 0.1
         np.testing.assert_allclose(p @ score, 0, atol=2e-6 * np.max(np.abs(score)))
@@ -221,11 +223,11 @@ def expected_discriminator_loss(logits):
 def test_the_best_discriminator_is_p_over_p_plus_q_at_2_log_2_minus_2_js():
     best = jnp.asarray(np.log(P / Q), jnp.float32)
     np.testing.assert_allclose(jax.nn.sigmoid(best), P / (P + Q), rtol=1e-6)
-    value, gradient = jax.value_and_grad(expected_discriminator_loss)(best)
+    value, gradient = jax.jit(jax.value_and_grad(expected_discriminator_loss))(best)
     js = jensenshannon(P, Q) ** 2
     np.testing.assert_allclose(value, 2 * np.log(2) - 2 * js, rtol=1e-6)
     np.testing.assert_allclose(gradient, 0, atol=1e-7)
-    curvature = jax.hessian(expected_discriminator_loss)(best)
+    curvature = jax.jit(jax.hessian(expected_discriminator_loss))(best)
     assert np.all(np.linalg.eigvalsh(curvature) > 0.01)
 
 
@@ -235,13 +237,13 @@ GENERATOR = pytest.mark.parametrize(
     [
         (  # log(1 - D), flat where D wins
             minimax_generator_loss,
-            lambda l: scipy.special.log_expit(-l),
-            lambda l: -scipy.special.expit(l),
+            lambda x: scipy.special.log_expit(-x),
+            lambda x: -scipy.special.expit(x),
         ),
         (  # -log D, slope -1 where D wins
             nonsaturating_generator_loss,
-            lambda l: -scipy.special.log_expit(l),
-            lambda l: -scipy.special.expit(-l),
+            lambda x: -scipy.special.log_expit(x),
+            lambda x: -scipy.special.expit(-x),
         ),
     ],
 )

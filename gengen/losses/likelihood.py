@@ -1,5 +1,7 @@
 """Log-probabilities, elementwise in nats; `per_example` sums them to [B]."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -27,10 +29,9 @@ def binomial_log_prob(image: Array, logits: Array, levels: int = 2) -> Array:
     this sum without the count of arrangements, divided by n.
     """
     k, n = image.astype(jnp.float32), levels - 1
-    lgamma = jax.lax.lgamma
-    arrangements = lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0)
+    arrangements = jnp.array([math.log(math.comb(n, i)) for i in range(levels)])
     log_p, log_q = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
-    return arrangements + k * log_p + (n - k) * log_q
+    return arrangements[image.astype(jnp.int32)] + k * log_p + (n - k) * log_q
 
 
 def discretized_logistic_log_prob(

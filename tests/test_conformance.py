@@ -1,0 +1,376 @@
+"""What every model keeps, one table: a new family is one row.
+
+Each row trains ten steps on eight real images once; the laws look at what came out. SGD
+throughout, so that the same steps can be compared across devices: Adam magnifies the
+rounding of gradients that should be zero.
+"""
+
+import collections
+import math
+import os
+import subprocess
+import sys
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
+from sklearn.datasets import load_digits
+
+from gengen.diffusion.paths import Linear, VariancePreserving
+from gengen.diffusion.process import Noise, Process, Velocity
+from gengen.diffusion.solvers import DDPM
+from gengen.images import bits_per_dim
+from gengen.losses.adversarial import minimax_generator_loss
+from gengen.models.diffusion import Diffusion
+from gengen.models.gan import GAN
+from gengen.models.vae import VAE, Bernoulli, DiscretizedLogistic, Gaussian
+from gengen.nets.conv import ConvDecoder, ConvEncoder
+from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from gengen.nets.mlp import MLPDecoder, MLPEncoder
+from gengen.nets.unet import UNet
+from gengen.step import make_train_step, scan_steps, train_state
+
+SHAPE, LEVELS = (8, 8, 1), 17
+
+
+def mlp_vae(likelihood):
+    features = (8, 8, likelihood.features)
+    nets = MLPEncoder(2, (16,)), MLPDecoder(features, (16,))
+    return VAE(*nets, likelihood, SHAPE, latent=2, levels=LEVELS)
+
+
+def conv_vae():
+    nets = ConvEncoder(2, 8, 1, groups=4), ConvDecoder(SHAPE, 8, 1, groups=4)
+    return VAE(*nets, Gaussian(), SHAPE, 2, LEVELS, importance_samples=2)
+
+
+def gan(num_classes=0, **kwargs):
+    generator = DCGANGenerator(SHAPE, 8, 1, num_classes)
+    discriminator = DCGANDiscriminator(8, 2, num_classes)
+    return GAN(generator, discriminator, 4, LEVELS, num_classes, **kwargs)
+
+
+def flow():
+    net = UNet(8, (1,), groups=4, num_classes=10)
+    process = Process(Linear(), Velocity())
+    return Diffusion(net, process, SHAPE, LEVELS, num_classes=10, steps=3)
+
+
+def ddpm():
+    net, process = UNet(8, (1,), groups=4), Process(VariancePreserving(), Noise())
+    return Diffusion(net, process, SHAPE, LEVELS, solver=DDPM(), steps=3)
+
+
+ROWS = {
+    "VAE, Bernoulli": partial(mlp_vae, Bernoulli()),
+    "VAE, Gaussian": partial(mlp_vae, Gaussian()),
+    "VAE, logistic": partial(mlp_vae, DiscretizedLogistic()),
+    "VAE, convolutional": conv_vae,
+    "GAN": partial(gan, r1_weight=0.1, r1_interval=2),
+    "GAN, conditional": partial(gan, 10),
+    "GAN, minimax": partial(gan, generator_loss=minimax_generator_loss),
+    "flow matching, conditional": flow,
+    "DDPM": ddpm,
+}
+
+
+@cache
+def examples():
+    digits = load_digits()
+    image = digits.images[:8, :, :, None].astype(np.uint8)
+    return {"image": image, "label": digits.target[:8].astype(np.int32)}
+
+
+def clipped_sgd(learning_rate):
+    return optax.chain(optax.clip_by_global_norm(10.0), optax.sgd(learning_rate))
+
+
+# The rate is data, so that a player can be frozen without another program.
+SGD = optax.inject_hyperparams(clipped_sgd)(0.01)
+
+
+def optimizers(model):
+    return dict.fromkeys(model.losses(), SGD)
+
+
+TRACES = collections.Counter()
+
+
+def advance(name, model, ts, batch):
+    """One step, through all that a run uses: average, players, feed."""
+    TRACES[name] += 1
+    step = make_train_step(model.losses(), optimizers(model), ema_decay=0.9)
+    feed = jax.tree.map(lambda x: x[None], batch)
+    return scan_steps(step)(ts, None, feed, 1)
+
+
+def start(name):
+    """The train state before step 0, on one device."""
+    model = ROWS[name]()
+    params, state = jax.jit(model.init)(jax.random.key(0), examples())
+    ts = train_state(jax.random.key(1), params, state, optimizers(model))
+    return jax.device_put(ts, jax.devices()[0])
+
+
+def save(folder, ts):
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder, ts)
+
+
+def restore(folder, like, where):
+    """The saved train state, of the structure of `like`, in the sharding `where`."""
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like
+    )
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder, shapes)
+
+
+class Run(NamedTuple):
+    """A model, its compiled step, train states after 0 … 10 steps, and metrics."""
+
+    model: object
+    step: object
+    states: list
+    metrics: list
+    traces: int
+
+
+@cache
+def run(name):
+    step = partial(jax.jit(advance, static_argnums=(0, 1)), name)
+    states, metrics = [start(name)], []
+    for _ in range(10):  # each with a model built anew
+        ts, seen = step(ROWS[name](), states[-1], examples())
+        states.append(ts)
+        metrics.append(seen)
+    return Run(ROWS[name](), step, states, metrics, TRACES[name])
+
+
+@cache
+def sampler(name, num):
+    """(key, first) -> samples of the trained model, as one program."""
+    model, _, states, *_ = run(name)
+    ts = states[-1]
+    return jax.jit(
+        lambda key, first: model.sample(ts.params, ts.state, key, num, first=first)
+    )
+
+
+rows = pytest.mark.parametrize("name", ROWS)
+GAMES = [name for name in ROWS if len(ROWS[name]().losses()) > 1]
+
+
+# ---------------------------------------------------------------- training
+
+
+@rows
+def test_losses_and_metrics_are_finite_scalars_named_by_player(name):
+    model, _, states, metrics, _ = run(name)
+    assert set(model.losses()) == set(states[0].params)
+    for seen in metrics:
+        for player in model.losses():
+            assert {f"{player}/loss", f"{player}/grad_norm"} <= seen.keys()
+        for metric, value in seen.items():
+            assert metric.split("/")[0] in model.losses()
+            assert value.shape == () and value.dtype == jnp.float32
+            assert np.isfinite(value), metric
+
+
+@rows
+def test_every_parameter_of_every_player_learns(name):
+    states = run(name).states
+    ends = states[0].params, states[-1].params
+    moved = jax.tree.map(lambda a, b: np.any(a != b), *ends)
+    assert not [path for path, yes in jax.tree.leaves_with_path(moved) if not yes]
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_a_loss_has_a_gradient_for_its_own_player_and_no_other(name):
+    model, _, states, *_ = run(name)
+    ts = states[-1]
+    state = {**ts.state, "step": ts.step, "ema": ts.ema}
+
+    for player, loss in model.losses().items():
+        gradient = jax.jit(jax.grad(loss, has_aux=True))
+        grads, _ = gradient(ts.params, state, examples(), jax.random.key(2))
+        for other in ts.params:
+            norm = optax.global_norm(grads[other])
+            assert (norm > 0) == (other == player), (player, other)
+
+
+@rows
+def test_ten_steps_with_rebuilt_models_trace_once(name):
+    assert len(run(name).states) == 11 and run(name).traces == 1
+
+
+@rows
+def test_a_step_keeps_structure_shapes_and_dtypes(name):
+    states = run(name).states
+    chex.assert_trees_all_equal_shapes_and_dtypes(states[0], states[-1])
+    assert states[-1].step == 10
+
+
+@rows
+def test_models_built_twice_are_equal(name):
+    one, other = ROWS[name](), ROWS[name]()
+    assert one == other and hash(one) == hash(other)
+    assert one.losses() == other.losses()
+    assert len({ROWS[n]() for n in ROWS}) == len(ROWS)
+
+
+@rows
+def test_the_loss_falls_on_eight_memorised_examples(name):
+    # Of the first player, against the others as they are at first: their rate is 0.
+    model, step, states, *_ = run(name)
+    player, *others = model.losses()
+    ts = states[0]
+    for other in others:
+        rate = ts.opt_state[other].hyperparams["learning_rate"]
+        ts.opt_state[other].hyperparams["learning_rate"] = 0 * rate
+
+    def loss(ts):
+        """Under the keys of steps 0 … 7, whatever the step."""
+        values = [
+            step(model, ts.replace(step=jnp.int32(i)), examples())[1] for i in range(8)
+        ]
+        return np.mean([value[f"{player}/loss"] for value in values])
+
+    before = loss(ts)
+    for _ in range(40):
+        ts, _ = step(model, ts, examples())
+    for other in others:
+        chex.assert_trees_all_equal(ts.params[other], states[0].params[other])
+    assert loss(ts) < 0.9 * before
+
+
+@rows
+def test_a_saved_run_goes_on_bit_for_bit(name, tmp_path):
+    model, step, states, *_ = run(name)
+    save(tmp_path / "run", states[5])
+    device = SingleDeviceSharding(jax.devices()[0])
+    restored = restore(tmp_path / "run", states[5], device)
+
+    def numbers(ts):
+        return ts.replace(key=jax.random.key_data(ts.key))
+
+    chex.assert_trees_all_equal(numbers(restored), numbers(states[5]))
+    resumed, _ = step(model, restored, examples())
+    chex.assert_trees_all_equal(numbers(resumed), numbers(states[6]))
+    assert TRACES[name] == 1
+
+
+# ---------------------------------------------------------------- sampling
+
+
+@rows
+def test_samples_are_finite_images(name):
+    x = sampler(name, 8)(jax.random.key(3), 0)
+    assert x.shape == (8, *SHAPE) and x.dtype == jnp.float32
+    assert np.all(np.isfinite(x))
+    assert len(np.unique(np.reshape(x, (8, -1)), axis=0)) == 8
+
+
+@rows
+def test_the_key_decides_the_samples(name):
+    draw = sampler(name, 8)
+    one, same, other = (draw(jax.random.key(k), 0) for k in (3, 3, 4))
+    np.testing.assert_array_equal(one, same)
+    assert not np.any(np.all(np.isclose(one, other), axis=(1, 2, 3)))
+
+
+@rows
+def test_a_sample_depends_on_its_number_and_not_on_its_batch(name):
+    key, four = jax.random.key(3), sampler(name, 4)
+    eight = sampler(name, 8)(key, 0)
+    atol = 1e-5 * np.max(np.abs(eight))  # two programs, whose float32 sums may differ
+    for first in (0, 4):
+        np.testing.assert_allclose(four(key, first), eight[first:][:4], atol=atol)
+
+
+# ---------------------------------------------------------------- likelihood
+
+
+@rows
+def test_log_likelihood_exists_exactly_where_there_is_a_density(name):
+    model, _, states, *_ = run(name)
+    assert model.density in {"exact", "bound", "none"}
+    has_density = model.density != "none"
+    assert hasattr(model, "log_likelihood") == has_density
+    assert hasattr(model, "likelihood_kind") == has_density
+    if has_density:
+        ts = states[-1]
+        log_p = jax.jit(model.log_likelihood)(
+            ts.params, ts.state, examples(), jax.random.key(5)
+        )
+        assert log_p.shape == (8,) and log_p.dtype == jnp.float32
+        bits = bits_per_dim(log_p, SHAPE)
+        # Of discrete data, so positive; other units would be 64 times off.
+        assert np.all(bits > 0) and np.mean(bits) < 5 * math.log2(LEVELS)
+
+
+# ---------------------------------------------------------------- devices
+
+
+def two_devices(folder):
+    """In a process with two devices: two steps of every row, the batch in two parts."""
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    halves = NamedSharding(mesh, PartitionSpec("data"))
+    batch = jax.device_put(examples(), halves)
+    for number, name in enumerate(ROWS):
+        step = jax.jit(
+            partial(advance, name, ROWS[name]()),
+            in_shardings=(everywhere, halves),
+            out_shardings=everywhere,
+        )
+        shapes = jax.eval_shape(partial(start, name))
+        ts = restore(folder / f"start {number}", shapes, everywhere)
+        for _ in range(2):
+            ts, _ = step(ts, batch)
+        np.savez(folder / f"{number}.npz", *trained(ts))
+
+
+def trained(ts):
+    """The arrays that training changes."""
+    return jax.tree.leaves((ts.params, ts.state, ts.ema))
+
+
+@pytest.fixture(scope="module")
+def of_two_devices(tmp_path_factory):
+    """The folder into which one process with two devices wrote every row's result."""
+    folder = tmp_path_factory.mktemp("two_devices")
+    for number, name in enumerate(ROWS):
+        save(folder / f"start {number}", run(name).states[0])
+    count = "--xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [sys.executable, __file__, folder],
+        env=os.environ | {"XLA_FLAGS": count, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@rows
+def test_two_devices_train_as_one_does(name, of_two_devices):
+    one = trained(run(name).states[2])
+    two = np.load(of_two_devices / f"{list(ROWS).index(name)}.npz").values()
+    # Means over a batch in two parts: float32 sums in another order.
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_disable_most_optimizations", True)
+    two_devices(Path(sys.argv[1]))

@@ -1,0 +1,165 @@
+"""Who may import whom, and what the library never touches: purity has an address."""
+
+import ast
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Room of gengen -> the other rooms it may import. A new room is one line.
+LEAVES = {"types", "images", "scan", "labels"}
+MATHEMATICS = {"losses", "objective", "nets", "diffusion"}
+ROOMS = {
+    "__init__": set(),
+    "types": set(),
+    "images": {"types"},
+    "scan": {"types"},
+    "step": {"types"},
+    "labels": {"types", "scan"},
+    "losses": {"types", "images"},
+    "objective": {"types", "losses"},
+    "nets": {"types"},
+    "diffusion": {"types", "scan"},
+    "metrics": {"types"},
+    "models": LEAVES | MATHEMATICS,
+    "tasks": LEAVES | MATHEMATICS | {"models"},
+}
+
+# Packages the library may use, and the files that may use more.
+PACKAGES = {"jax", "flax", "optax", "chex"}
+MORE_PACKAGES = {
+    "gengen/labels.py": {"numpy"},
+    "gengen/metrics.py": {"numpy", "scipy"},
+    "gengen/diffusion/likelihood.py": {"diffrax"},
+}
+EFFECTS = {"os", "sys", "time", "pathlib", "io", "datetime", "logging", "random"}
+EFFECTS |= {"shutil", "subprocess", "tempfile", "socket", "threading"}
+EFFECT_CALLS = {"print", "open", "input", "time", "devices", "device_put"}
+
+# What takes seconds to import, or may be missing: only inside functions of train.
+LAZY = {"tensorflow_datasets", "tensorflow", "grain", "sklearn", "matplotlib"}
+LAZY |= {"orbax", "PIL"}
+
+
+def tree(file):
+    return ast.parse((ROOT / file).read_text())
+
+
+def files(package):
+    return sorted(str(f.relative_to(ROOT)) for f in (ROOT / package).rglob("*.py"))
+
+
+def imports(nodes):
+    """Dotted names, `from a import b` being a.b."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "name the whole module: no relative imports"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def packages(nodes):
+    return {name.split(".")[0] for name in imports(nodes)}
+
+
+def at_import(node):
+    """The nodes that run when the module is imported: none inside functions."""
+    for child in ast.iter_child_nodes(node):
+        yield child
+        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield from at_import(child)
+
+
+GENGEN = pytest.mark.parametrize("file", files("gengen"))
+
+
+@GENGEN
+def test_a_room_imports_only_the_rooms_below_it(file):
+    room = Path(file).with_suffix("").parts[1]
+    assert room in ROOMS, f"say in ROOMS what gengen/{room} may import"
+    names = [name.split(".") for name in imports(ast.walk(tree(file)))]
+    rooms = {name[1] for name in names if name[0] == "gengen"}
+    assert rooms <= ROOMS[room] | {room}
+
+
+@pytest.mark.parametrize("file", files("gengen/models"))
+def test_models_do_not_import_each_other(file):
+    names = imports(ast.walk(tree(file)))
+    assert not [name for name in names if name.startswith("gengen.models")]
+
+
+@GENGEN
+def test_the_library_is_jax_and_the_standard_library(file):
+    third_party = packages(ast.walk(tree(file))) - set(sys.stdlib_module_names)
+    assert third_party <= PACKAGES | MORE_PACKAGES.get(file, set()) | {"gengen"}
+
+
+@pytest.mark.parametrize("file", [*files("gengen/diffusion"), *files("gengen/losses")])
+def test_mathematics_never_sees_a_network(file):
+    assert not {"flax", "optax"} & packages(ast.walk(tree(file)))
+
+
+@GENGEN
+def test_the_library_has_no_side_effects(file):
+    nodes = list(ast.walk(tree(file)))
+    assert not EFFECTS & packages(nodes)
+    calls = [node.func for node in nodes if isinstance(node, ast.Call)]
+    called = {getattr(f, "id", getattr(f, "attr", None)) for f in calls}
+    assert not EFFECT_CALLS & called
+
+
+@pytest.mark.parametrize("file", files("train"))
+def test_train_imports_heavy_packages_inside_functions_only(file):
+    assert not LAZY & packages(at_import(tree(file)))
+
+
+def test_the_reader_of_imports_sees_through_every_form():
+    """The laws above could not fail if this reader were blind."""
+    code = """
+import a.b, c as d
+from e.f import g
+if True:
+    from h import i
+class J:
+    import k
+def l():
+    import m
+"""
+    nodes = ast.parse(code)
+    names = {"a.b", "c", "e.f.g", "h.i", "k"}
+    assert set(imports(at_import(nodes))) == names
+    assert set(imports(ast.walk(nodes))) == names | {"m"}
+    with pytest.raises(AssertionError, match="no relative imports"):
+        list(imports(ast.walk(ast.parse("from .a import b"))))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unloaded"),
+    [
+        (("-c", "import gengen"), LAZY | PACKAGES | {"numpy"}),
+        (("-m", "train", "--help"), LAZY),
+    ],
+)
+def test_starting_is_quick_and_loads_nothing_heavy(arguments, unloaded):
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", *arguments],
+            cwd=ROOT,  # `-c` and `-m` put it on the path
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr[-2_000:]
+    lines = done.stderr.splitlines()  # import time: self | cumulative | a.b
+    loaded = {line.rsplit("|")[-1].strip().split(".")[0] for line in lines}
+    assert not unloaded & loaded
+    assert statistics.median(seconds) < 2.0

@@ -1,0 +1,323 @@
+"""Laws of `gengen.step`: one step is a pure function of (train state, batch)."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gengen.step import ema_update, make_train_step, scan_steps, train_state
+from gengen.types import RESERVED, BadInput, static
+
+KEY = jax.random.key(0)
+RATE = 0.5
+PARAMS = {"a": {"w": jnp.float32(3.0)}, "b": {"w": jnp.float32(-2.0)}}
+STATE = {"played": jnp.int32(0), "total": jnp.float32(0.0)}
+SGD = {"a": optax.sgd(RATE), "b": optax.sgd(RATE)}
+BATCH = {"x": jnp.array([1.0, 3.0, 2.0, 6.0])}
+MEAN = 3.0
+
+
+@static
+class Chase:
+    """½ (own - sign · other - mean x)²: the other's gradient would not be zero either.
+
+    Reports what it saw and counts its turns. All numbers here are small multiples of
+    powers of two, so that float32 is exact and tests may ask for equality.
+    """
+
+    own: str
+    other: str
+    sign: float
+
+    def __call__(self, params, state, batch, key):
+        own, other = params[self.own]["w"], params[self.other]["w"]
+        value = 0.5 * (own - self.sign * other - jnp.mean(batch["x"])) ** 2
+        metrics = {
+            "step": state["step"],
+            "ema": state["ema"][self.own]["w"],
+            "noise": jax.random.normal(key),
+            "number": jax.random.randint(key, (), 0, 2**20),
+            "other": other,
+        }
+        played = state["played"] * 2 + (self.own == "b")
+        total = state["total"] + jnp.mean(batch["x"])
+        return value, ({**state, "played": played, "total": total}, metrics)
+
+
+LOSSES = {"a": Chase("a", "b", 1.0), "b": Chase("b", "a", -1.0)}
+
+
+def start(ema=False, key=KEY):
+    return train_state(key, PARAMS, STATE, SGD, ema=ema)
+
+
+def step(ts=None, **kwargs):
+    return make_train_step(LOSSES, SGD, **kwargs)(ts or start(), BATCH)
+
+
+def game(order, a=3.0, b=-2.0, rate=RATE, mean=MEAN):
+    """The game in closed form: each turn moves its own player only."""
+    for player in order:
+        if player == "a":
+            a -= rate * (a - b - mean)
+        else:
+            b -= rate * (b + a - mean)
+    return {"a": {"w": a}, "b": {"w": b}}
+
+
+# ---------------------------------------------------------------- turns
+
+
+@pytest.mark.parametrize(
+    "order", [None, ("a", "b"), ("b", "a"), ("b",) * 5 + ("a",), ("a", "b", "a", "b")]
+)
+def test_each_turn_moves_its_own_player_who_sees_the_turns_before(order):
+    after, _ = step(order=order)
+    turns = order or ("a", "b")
+    chex.assert_trees_all_equal(after.params, game(turns))
+    # State passes from turn to turn, too: the turns, read as a binary number.
+    assert after.state["played"] == int("".join("01"["ab".index(p)] for p in turns), 2)
+    assert after.step == 1
+
+
+def test_a_player_without_a_learning_rate_rests_though_the_other_depends_on_it():
+    optimizers = {"a": optax.sgd(RATE), "b": optax.sgd(0.0)}
+    ts = train_state(KEY, PARAMS, STATE, optimizers)
+    after, metrics = make_train_step(LOSSES, optimizers)(ts, BATCH)
+    chex.assert_trees_all_equal(after.params["b"], PARAMS["b"])
+    assert metrics["b/grad_norm"] > 0
+    state = {**STATE, "step": jnp.int32(0), "ema": PARAMS}
+    gradient = jax.grad(LOSSES["a"], has_aux=True)(PARAMS, state, BATCH, KEY)[0]
+    assert gradient["b"]["w"] != 0
+
+
+def test_each_optimiser_keeps_its_own_moments():
+    optimizers = {"a": optax.sgd(RATE, momentum=0.5), "b": optax.sgd(RATE)}
+    ts = train_state(KEY, PARAMS, STATE, optimizers)
+    play = make_train_step(LOSSES, optimizers, order=("a", "a", "b"))
+    after, _ = play(ts, BATCH)
+    first = 3.0 + 2.0 - MEAN
+    a = 3.0 - RATE * first
+    a -= RATE * ((a + 2.0 - MEAN) + 0.5 * first)
+    chex.assert_trees_all_equal(after.params["a"]["w"], jnp.float32(a))
+
+
+def test_the_last_turn_of_a_player_is_reported():
+    _, metrics = step(order=("b", "b", "a"))
+    b = game(("b",))["b"]["w"]  # the second turn's gradient is where the first led
+    gradient = b + 3.0 - MEAN
+    assert metrics["b/loss"] == 0.5 * gradient**2
+    assert metrics["b/grad_norm"] == abs(gradient)
+    assert metrics["a/other"] == game(("b", "b"))["b"]["w"]
+
+
+# ---------------------------------------------------------------- state
+
+
+def test_losses_read_the_reserved_state_which_is_not_kept():
+    ts = start()
+    for n in range(3):
+        ts, metrics = step(ts)
+        assert metrics["a/step"] == metrics["b/step"] == n
+        assert ts.state.keys() == STATE.keys()
+    assert not set(RESERVED) & ts.state.keys()
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_without_an_average_ema_is_the_parameters(ema):
+    """Whatever `train_state` was told: with ema_decay=None nothing averages."""
+    ts = start(ema=ema)
+    for _ in range(2):
+        before = ts.params
+        ts, metrics = step(ts)
+        assert metrics["a/ema"] == before["a"]["w"]
+        assert metrics["b/ema"] == before["b"]["w"]
+
+
+def test_with_an_average_ema_is_the_average_before_the_step():
+    ts = start(ema=True)
+    for _ in range(2):
+        before = ts.ema
+        ts, metrics = step(ts, ema_decay=0.9)
+        assert metrics["a/ema"] == before["a"]["w"]
+        assert metrics["b/ema"] == before["b"]["w"]
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.15, 0.999])
+def test_the_average_is_a_weighted_sum_of_all_parameters(decay):
+    ts, path = start(ema=True), [PARAMS]
+    for _ in range(5):
+        ts, _ = step(ts, ema_decay=decay)
+        path.append(ts.params)
+    d = [min(decay, (1 + n) / (10 + n)) for n in range(5)]
+    fresh = [1.0] + [1 - d_n for d_n in d]
+    kept = [np.prod(d[n:]) for n in range(6)]
+    weights = np.multiply(fresh, kept)
+    np.testing.assert_allclose(weights.sum(), 1.0)
+    expected = jax.tree.map(lambda *w: jnp.float32(np.dot(weights, w)), *path)
+    chex.assert_trees_all_close(ts.ema, expected, rtol=1e-6)
+
+
+def test_the_average_of_a_constant_is_the_constant_in_its_own_precision():
+    tree = {"w": jnp.full(3, 0.7, jnp.bfloat16), "v": jnp.float32(0.3)}
+    average = ema_update(tree, tree, 0.9, jnp.int32(7))
+    chex.assert_trees_all_equal(average, tree)
+    chex.assert_trees_all_equal_dtypes(average, tree)
+
+
+def test_the_average_starts_at_the_parameters():
+    chex.assert_trees_all_equal(start(ema=True).ema, PARAMS)
+    assert start(ema=False).ema is None
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("losses", "optimizers", "order"),
+    [
+        (LOSSES, {"a": SGD["a"]}, None),
+        (LOSSES, {**SGD, "c": SGD["a"]}, None),
+        (LOSSES, SGD, ("a",)),
+        (LOSSES, SGD, ("a", "b", "c")),
+    ],
+)
+def test_losses_optimisers_and_order_must_name_the_same_players(
+    losses, optimizers, order
+):
+    with pytest.raises(BadInput, match="must name the same players"):
+        make_train_step(losses, optimizers, order)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, 2.0])
+def test_the_decay_of_the_average_is_in_zero_to_one(decay):
+    with pytest.raises(BadInput, match=f"ema_decay={decay} must be in"):
+        make_train_step(LOSSES, SGD, ema_decay=decay)
+
+
+def test_an_average_needs_a_place_in_the_train_state():
+    with pytest.raises(BadInput, match="ema"):
+        step(start(ema=False), ema_decay=0.9)
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_a_model_may_not_take_a_reserved_entry(name):
+    with pytest.raises(BadInput, match=f"'{name}'.*reserved"):
+        train_state(KEY, PARAMS, {**STATE, name: jnp.int32(0)}, SGD)
+
+
+@pytest.mark.parametrize("optimizers", [{"a": SGD["a"]}, {**SGD, "c": SGD["a"]}])
+def test_every_player_has_parameters_and_an_optimiser(optimizers):
+    with pytest.raises(BadInput, match="players .*'[bc]'.* lack"):
+        train_state(KEY, PARAMS, STATE, optimizers)
+
+
+# ---------------------------------------------------------------- determinism
+
+
+def test_a_step_is_a_function_of_train_state_and_batch():
+    ts, _ = step()
+    chex.assert_trees_all_equal(data(step(ts)), data(step(ts)))
+    assert jnp.array_equal(*map(jax.random.key_data, (ts.key, KEY)))
+
+
+def data(tree):
+    """The tree with keys as numbers."""
+    ts, metrics = tree
+    return ts.replace(key=jax.random.key_data(ts.key)), metrics
+
+
+def test_every_step_turn_and_run_has_its_own_key():
+    ts, first = step()
+    _, second = step(ts)
+    _, later = step(order=("b", "a"))  # a has the second turn, b the first
+    _, other = step(start(key=jax.random.key(1)))
+    draws = [run[f"{p}/number"] for run in (first, second, other) for p in "ab"]
+    assert len(np.unique(draws)) == 6
+    assert later["a/number"] == first["b/number"]  # the turn's, whoever plays
+
+
+# ---------------------------------------------------------------- scan_steps
+
+FEED = {"x": jnp.arange(16.0).reshape(4, 4)}
+STEP = make_train_step(LOSSES, SGD)
+
+
+def fetch(data, item):
+    return {"x": data[item]}
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Four steps in one dispatch; every test shares, and so asserts, the one trace."""
+    chex.clear_trace_counter()
+    return jax.jit(chex.assert_max_traces(scan_steps(STEP, length=4), n=1))
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 4])
+def test_num_scanned_steps_are_num_single_steps(many, num):
+    ts, seen = start(), []
+    for i in range(num):
+        ts, metrics = STEP(ts, {"x": FEED["x"][i]})
+        seen.append(metrics)
+    got, means = many(start(), None, FEED, num)
+    expected = jax.tree.map(lambda *m: np.mean(np.float64(m)), *seen)
+    chex.assert_trees_all_equal(data((got, {})), data((ts, {})))
+    expected = jax.tree.map(np.float32, expected)
+    chex.assert_trees_all_close(means, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_feed_may_be_indices_into_data():
+    rows = jnp.array([[3, 0], [1, 1]])
+    values = jnp.arange(4.0)
+    got, _ = scan_steps(STEP, fetch, length=2)(start(), values, rows, 2)
+    ts = start()
+    for row in rows:
+        ts, _ = STEP(ts, {"x": values[row]})
+    chex.assert_trees_all_equal(data((got, {})), data((ts, {})))
+
+
+def test_one_step_a_dispatch_is_the_step_itself_without_a_loop():
+    feed = {"x": FEED["x"][:1]}
+    one = scan_steps(STEP, length=1)
+    expected = STEP(start(), {"x": FEED["x"][0]})
+    chex.assert_trees_all_equal(data(one(start(), None, feed, 1)), data(expected))
+
+    def loops(length):
+        feed = {"x": FEED["x"][:length]}
+        jaxpr = jax.make_jaxpr(scan_steps(STEP, length=length))(start(), None, feed, 1)
+        return "while[" in str(jaxpr) or "scan[" in str(jaxpr)
+
+    assert not loops(1)
+    assert loops(2)
+
+
+# ---------------------------------------------------------------- several devices
+
+
+@pytest.fixture(scope="module")
+def sharded():
+    """One step over two shards of the batch, as `pmap` would take it."""
+    one = make_train_step(LOSSES, SGD, ema_decay=0.5, axis_name="data")
+    shards = {"x": BATCH["x"].reshape(2, 2)}
+    return jax.vmap(one, in_axes=(None, 0), axis_name="data")(start(ema=True), shards)
+
+
+def test_two_shards_take_the_step_of_the_whole_batch(sharded):
+    after, metrics = sharded
+    whole, whole_metrics = step(start(ema=True), ema_decay=0.5)
+    for shard in range(2):
+        mine = jax.tree.map(lambda x, shard=shard: x[shard], after)
+        chex.assert_trees_all_equal(data((mine, {})), data((whole, {})))
+    for name in ("a/grad_norm", "b/grad_norm", "a/other"):
+        np.testing.assert_array_equal(metrics[name], [whole_metrics[name]] * 2)
+
+
+def test_shards_draw_different_noise_and_report_its_mean(sharded):
+    _, metrics = sharded
+    for player in "ab":
+        first, second = metrics[f"{player}/number"]  # integers are not averaged
+        assert first != second
+        assert jnp.ptp(metrics[f"{player}/noise"]) == 0
