@@ -119,8 +119,14 @@ def make_train_step(
                 grads, opt_state[player], params[player]
             )
             params = {**params, player: optax.apply_updates(params[player], updates)}
-            seen = {**seen, "loss": loss, "grad_norm": optax.global_norm(grads)}
-            metrics |= {f"{player}/{name}": mean(v) for name, v in seen.items()}
+            own_metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
+            if taken := own_metrics.keys() & seen.keys():
+                raise BadInput(
+                    f"{player}'s loss reports {sorted(taken)}, which the step adds "
+                    "itself: rename the metric"
+                )
+            for name, value in (own_metrics | seen).items():
+                metrics[f"{player}/{name}"] = mean(jnp.asarray(value))
         ema = ts.ema
         if ema is not None:
             ema = ema_update(ema, params, ema_decay or 0.0, ts.step)

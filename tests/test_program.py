@@ -1,4 +1,4 @@
-"""The program as a user drives it: train, resume, sample, inspect, benchmark, refuse."""
+"""The program as a user drives it: train, resume, sample, inspect, time, refuse."""
 
 import json
 import shutil
@@ -178,7 +178,8 @@ def test_guidance_needs_a_null_label(cli, tmp_path):
     options = f"{TINY['flow']} {EVENTS} --steps 2"
     line = f"train flow --workdir {tmp_path / 'w'} {options}"
     for flag in ("--no-conditional", "--label-dropout 0"):
-        refused(cli(f"{line} {flag} --guidance-scale 2"), "guidance_scale=2", "leave it")
+        result = cli(f"{line} {flag} --guidance-scale 2")
+        refused(result, "guidance_scale=2", "leave it")
     assert cli(f"{line} --no-conditional")[0] == 0
     line = f"train.sample --workdir {tmp_path / 'w'} --guidance-scale 2"
     refused(cli(f"{line} --out {tmp_path}/x.png"), "guidance_scale=2", "leave it")

@@ -242,7 +242,8 @@ def benchmark(options: Benchmark) -> None:
     if plain.bare is None:
         result["bare"] = plain.reason
     else:
-        ratios = [a / b for a, b in zip(seconds["gengen"], seconds["bare"], strict=True)]
+        pairs = zip(seconds["gengen"], seconds["bare"], strict=True)
+        ratios = [ours / bare for ours, bare in pairs]
         result["gengen_over_bare"] = statistics.median(ratios)
     if (stats := device.memory_stats()) and "peak_bytes_in_use" in stats:
         result["device_peak_bytes"] = stats["peak_bytes_in_use"]

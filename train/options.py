@@ -58,6 +58,8 @@ def check(run: Run, options: dict) -> None:
         "latent",
         "channels",
         "blocks",
+        "conv_levels",
+        "importance_samples",
     )
     for name in at_least_one:
         value = numbers.get(name)

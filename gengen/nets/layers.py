@@ -45,7 +45,8 @@ def sinusoidal(t: Array, dim: int, max_period: float = 10_000.0) -> Array:
 class Conditioning(nn.Module):
     """Times [B] and labels [B] -> one vector [B, dim]: the sum of both embeddings.
 
-    Label `num_classes` is the null label of classifier-free guidance.
+    Label `num_classes` is the null label of classifier-free guidance, and what no
+    label means.
     """
 
     dim: int
@@ -56,5 +57,7 @@ class Conditioning(nn.Module):
         h = nn.silu(nn.Dense(self.dim)(sinusoidal(t, self.dim)))
         h = nn.Dense(self.dim)(h)
         if self.num_classes:
+            if label is None:
+                label = jnp.full(t.shape, self.num_classes)
             h = h + nn.Embed(self.num_classes + 1, self.dim)(label)
         return h
