@@ -9,8 +9,8 @@ generator's loss is then 2 JS(p ‖ q) - 2 log 2: minimal where q = p. Where D w
 log(1 - D) is flat; the non-saturating generator minimises -log D(G(z)) instead: the
 same fixed point, a gradient at the start.
 
-Each player is one loss in its own parameters, and the train step alternates them;
-nothing else about the family is special. Batch statistics live in the state; those of
+Each player is one loss with a gradient in its own parameters alone, and the train step
+alternates them; nothing else about the family is special. Batch statistics live in the state; those of
 the generator are taken from the *averaged* generator, the one that is sampled.
 
 Goodfellow et al. 2014, arXiv:1406.2661; DCGAN: Radford et al. 2016, arXiv:1511.06434;
@@ -93,7 +93,7 @@ class GAN:
     def play_discriminator(self, params, state, batch, key):
         """E[-log D(x) - log(1 - D(G(z)))]; real and fake in separate passes."""
         own, label = params["discriminator"], self._label(batch)
-        _, fake = self._fake(params, state, batch, key)
+        fake = jax.lax.stop_gradient(self._fake(params, state, batch, key)[1])
         real = to_unit(batch["image"], self.levels)
         real_logit, new = self.score(own, state["discriminator"], real, label)
         fake_logit, new = self.score(own, new, fake, label)
@@ -118,9 +118,8 @@ class GAN:
         """The generator's loss, and the averaged generator's batch statistics."""
         label = self._label(batch)
         z, fake = self._fake(params, state, batch, key)
-        logit, _ = self.score(
-            params["discriminator"], state["discriminator"], fake, label
-        )
+        critic = jax.lax.stop_gradient(params["discriminator"])
+        logit, _ = self.score(critic, state["discriminator"], fake, label)
         average = state["ema"]["generator"]
         _, statistics = self.generate(average, state["generator"], z, label)
         state = {**state, "generator": jax.lax.stop_gradient(statistics)}

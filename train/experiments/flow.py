@@ -43,7 +43,7 @@ def flow(
     dropout: float = 0.0,
     learning_rate: float = 2e-3,
     batch_size: int = 64,
-    steps: int = 1_500,
+    steps: int = 1_200,
     ema_decay: float = 0.995,
 ) -> Experiment:
     """Flow matching (any path, prediction, times and solver of the diffusion matrix).
