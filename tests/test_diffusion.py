@@ -347,18 +347,25 @@ def test_a_sample_does_not_depend_on_its_batch(solver):
     close(carry(solver, process, MIXTURE, z[:2], grid), all_of_them[:2])
 
 
+@static
+class Recorder:
+    """A solver whose state is the noise of its last steps, one a column."""
+
+    def init(self, z):
+        return z
+
+    def step(self, keys, denoise, process, state, t, s):
+        return jnp.concatenate([state[:, 1:], normal(keys, (1,))], axis=1)
+
+
 def test_fresh_noise_differs_between_steps_samples_and_keys():
-    process, z, grid = (
-        Process(Linear(), Data()),
-        np.zeros((2, 1)),
-        np.linspace(0.9, 0.3, 3),
-    )
-    data = gaussian(0.0, 0.0)  # x̂ = 0, so that only the noise is left
-    two = carry(DDPM(), process, data, z, grid)
-    other = carry(DDPM(), process, data, z, grid, key=1)
-    first = carry(DDPM(), process, data, z, grid[:2])
-    second = carry(DDPM(), process, data, z, grid[1:])
-    assert len(np.unique(np.concatenate([two, other, first, second]))) == 8
+    process, data = Process(Linear(), Data()), gaussian(MEAN, STD)
+    z, grid = np.zeros((500, 3)), uniform_grid(3)
+    noise = [carry(Recorder(), process, data, z, grid, key) for key in (0, 1)]
+    noise = np.concatenate(noise, axis=1)  # [samples, keys and steps]
+    assert len(np.unique(noise)) == noise.size
+    correlation = np.corrcoef(noise, rowvar=False) - np.eye(6)
+    assert np.max(np.abs(correlation)) < 4 / np.sqrt(500)
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan])
