@@ -107,6 +107,10 @@ def _as_default(value: Any, default: Any) -> Any:
     return tuple(value) if isinstance(default, tuple) else value
 
 
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def difference(old: Record, new: Record) -> str | None:
     """The first keyword in which two runs differ: "--latent 8, not 16"; else None.
 
@@ -119,7 +123,9 @@ def difference(old: Record, new: Record) -> str | None:
         for name, value in b[group].items():
             there = a[group].get(name)
             if name != "steps" and there != value:
-                return f"--{name.replace('_', '-')} {there}, not {value}"
+                return (
+                    f"--{name.replace('_', '-')} {_words(there)}, not {_words(value)}"
+                )
     if a["data"] != b["data"]:
         changed = [k for k in b["data"] if a["data"].get(k) != b["data"][k]]
         return f"a data set with {changed[0]} {a['data'].get(changed[0])}"

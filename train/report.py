@@ -83,15 +83,13 @@ class Report:
         for name, value in values.items():
             self.tensorboard.add_scalar(name, value, step)
         self.tensorboard.add_scalar("steps_per_second", rate, step)
-        losses = "  ".join(
-            f"{name} {value:.4g}"
-            for name, value in values.items()
-            if "/loss" in name or "/bits" in name
-        )
+        losses = _words(values, "/loss")
+        held_out = _words(values, "/bits")
         self.progress.update(self.task, completed=step, rate=rate, losses=losses)
-        due = step >= self._next_line or "/bits" in losses
-        if due and not self.console.is_terminal:
-            self.say(f"step {step}/{self.steps}  {rate:.1f} steps/s  {losses}")
+        terminal = self.console.is_terminal  # the bar shows the losses there
+        if held_out or (step >= self._next_line and not terminal):
+            rate_and_losses = "" if terminal else f"{rate:.1f} steps/s  {losses}  "
+            self.say(f"step {step}/{self.steps}  {rate_and_losses}{held_out}".rstrip())
             self._next_line = step + max(1, (self.steps - self.start) // 10)
 
     def advance(self, step: int) -> None:
@@ -106,3 +104,7 @@ class Report:
         with Image.open(path) as picture:
             pixels = np.asarray(picture)
         self.tensorboard.add_image("samples", pixels, step, dataformats="HWC")
+
+
+def _words(values: dict[str, float], kind: str) -> str:
+    return "  ".join(f"{k} {v:.4g}" for k, v in values.items() if kind in k)
