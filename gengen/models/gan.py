@@ -10,8 +10,9 @@ log(1 - D) is flat; the non-saturating generator minimises -log D(G(z)) instead:
 same fixed point, a gradient at the start.
 
 Each player is one loss with a gradient in its own parameters alone, and the train step
-alternates them; nothing else about the family is special. Batch statistics live in the state; those of
-the generator are taken from the *averaged* generator, the one that is sampled.
+alternates them; nothing else about the family is special. Batch statistics live in the
+state; those of the generator are taken from the *averaged* generator, the one that is
+sampled.
 
 Goodfellow et al. 2014, arXiv:1406.2661; DCGAN: Radford et al. 2016, arXiv:1511.06434;
 R1: Mescheder et al. 2018, arXiv:1801.04406.
