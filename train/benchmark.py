@@ -44,6 +44,13 @@ class Reference:
     reason: str = ""
 
 
+def uniform_labels(key, num: int, classes: int):
+    """int32 [num] drawn at once; None without classes."""
+    import jax
+
+    return jax.random.randint(key, (num,), 0, classes) if classes else None
+
+
 def of_vae(model, num: int, steps=None) -> Reference:
     """z ~ N(0, 1), one decoder call, the mean."""
     import jax
@@ -71,15 +78,12 @@ def of_gan(model, num: int, steps=None) -> Reference:
         weights = {"params": params["generator"], **state["generator"]}
         return model.generator.apply(weights, z, label)
 
-    def labels(key):
-        if not model.num_classes:
-            return None
-        return jax.random.randint(key, (num,), 0, model.num_classes)
-
     def bare(params, state, key):
         key_z, key_label = jax.random.split(key)
         z = jax.random.normal(key_z, (num, model.latent))
-        return generate(params, state, z, labels(key_label))
+        return generate(
+            params, state, z, uniform_labels(key_label, num, model.num_classes)
+        )
 
     def call(params, state):
         label = jnp.zeros(num, jnp.int32) if model.num_classes else None
@@ -110,14 +114,9 @@ def of_diffusion(model, num: int, steps=None) -> Reference:
         null = network(params, z, t, jnp.full(num, model.num_classes))
         return null + model.guidance_scale * (v - null)
 
-    def labels(key):
-        if not model.num_classes:
-            return None
-        return jax.random.randint(key, (num,), 0, model.num_classes)
-
     def bare(params, state, key):
         key_z, key_label = jax.random.split(key)
-        label, dt = labels(key_label), 1.0 / steps
+        label, dt = uniform_labels(key_label, num, model.num_classes), 1.0 / steps
 
         def euler(x, t):
             return x - dt * velocity(params, x, t, label), None
