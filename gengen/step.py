@@ -119,7 +119,7 @@ def make_train_step(
                 grads, opt_state[player], params[player]
             )
             params = {**params, player: optax.apply_updates(params[player], updates)}
-            own_metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
+            own_metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
             if taken := own_metrics.keys() & seen.keys():
                 raise BadInput(
                     f"{player}'s loss reports {sorted(taken)}, which the step adds "

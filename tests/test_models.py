@@ -308,7 +308,7 @@ def level_log_prob(likelihood, levels, features, image):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("levels", [2, 5, 17, 256])
+@pytest.mark.parametrize("levels", [2, 17, 256])
 @pytest.mark.parametrize("likelihood", DISCRETE, ids=str)
 def test_probabilities_of_all_levels_sum_to_one(likelihood, levels, seed):
     pixel = one_pixel(likelihood, levels, seed)
@@ -358,6 +358,24 @@ def test_dequantised_images_are_uniform_over_their_bins():
     y = Gaussian().observe(KEY, image, 5)
     offset = (y - to_unit(image, 5)) / bin_width(5)
     assert stats.kstest(offset.ravel(), stats.uniform(-0.5, 1).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_logistic_mean_is_that_of_its_levels_within_half_a_level(levels):
+    mean, log_scale = jnp.meshgrid(jnp.linspace(-1.7, 1.7, 21), jnp.arange(-7.0, 3.0))
+    features = jnp.stack([mean.ravel(), log_scale.ravel()], -1)[:, None, None]
+    likelihood, all_levels = DiscretizedLogistic(), jnp.arange(levels)
+    log_prob = jax.vmap(
+        lambda k: likelihood.log_prob(
+            {}, features, jnp.full((len(features), 1, 1, 1), k), levels
+        )
+    )(all_levels)
+    exact = jnp.exp(log_prob).T @ to_unit(all_levels, levels)
+    got = likelihood.mean({}, features)[:, 0, 0, 0]
+    np.testing.assert_allclose(got, exact, atol=bin_width(levels) / 2 + 1e-5)
+    # The midpoint rule of a bin that the logistic's scale resolves: 1/24 of w²F''.
+    wide = jnp.exp(features[:, 0, 0, 1]) > 2 * bin_width(levels)
+    np.testing.assert_allclose(got[wide], exact[wide], atol=bin_width(levels) / 100)
 
 
 def test_gaussian_draws_are_normal_and_clipped_to_the_image_range():
@@ -614,7 +632,7 @@ def test_guidance_leads_away_from_the_null_label(scale):
     close(guided.ravel(), np.full(2, 3 + scale * (1 - 3)), atol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1, 2.0])
+@pytest.mark.parametrize("scale", [1, 2.0])
 @pytest.mark.parametrize("solver", [Euler(), Heun(), DDIM(0.5)], ids=str)
 @pytest.mark.parametrize(
     "process",

@@ -178,7 +178,14 @@ class DiscretizedLogistic:
         return 0.0
 
     def mean(self, params, features):
-        return jnp.clip(self.split(features)[0], -1.0, 1.0)
+        """E[clip(x, -1, 1)] = 1 - ∫ σ((x - mean)/s) dx over [-1, 1]; s = scale.
+
+        Within half a level of the mean over the levels themselves.
+        """
+        mean, log_scale = self.split(features)
+        s = jnp.exp(log_scale)
+        upper, lower = (1.0 - mean) / s, (-1.0 - mean) / s
+        return 1.0 - s * (jax.nn.softplus(upper) - jax.nn.softplus(lower))
 
     def draw(self, params, keys, features, levels):
         mean, log_scale = self.split(features)
