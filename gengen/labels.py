@@ -29,6 +29,8 @@ def sample_labels(
         return randint(fold_in(keys, 0x1ABE1), num_classes)
     if not isinstance(label, jax.core.Tracer):
         values = np.asarray(label)
+        if not np.issubdtype(values.dtype, np.integer):
+            raise BadInput(f"label={label}: labels are integers")
         bad = values[(values < 0) | (values >= num_classes)]
         if bad.size:
             raise BadInput(

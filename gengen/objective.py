@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gengen.types import Array, BadInput, LossFn, static
+from gengen.types import RESERVED, Array, BadInput, LossFn, static
 
 
 @static
@@ -93,19 +93,24 @@ class _Every:
     loss: LossFn
 
     def __call__(self, params, state, batch, key):
+        def take(params, state, batch, key):
+            value, (state, metrics) = self.loss(params, state, batch, key)
+            return value, (state, jax.tree.map(lambda m: m * self.n, metrics))
+
         def skip(params, state, batch, key):
-            shapes = jax.eval_shape(self.loss, params, state, batch, key)
+            shapes = jax.eval_shape(take, params, state, batch, key)
             value, (_, metrics) = jax.tree.map(jnp.zeros_like, shapes)
             return value, (state, metrics)
 
         now = state["step"] % self.n == 0
-        return jax.lax.cond(now, self.loss, skip, params, state, batch, key)
+        return jax.lax.cond(now, take, skip, params, state, batch, key)
 
 
 def every(n: int, loss: LossFn) -> LossFn:
     """The loss at steps 0, n, 2n, …; between them zero, at no cost, state untouched.
 
-    Metrics are zero on the skipped steps. Lazy regularisation is
+    Metrics are n times themselves, and zero on the skipped steps: their mean over steps
+    is the mean over the steps that were taken. Lazy regularisation is
     `scale(every(n, loss), n)`: the same mean gradient for 1/n of the work
     (Karras et al. 2020, arXiv:1912.04958, appendix B).
     """
@@ -139,10 +144,10 @@ class _WithState:
         key_loss, key_update = jax.random.split(key)
         value, (state, metrics) = self.loss(params, state, batch, key_loss)
         new = jax.lax.stop_gradient(self.update(params, state, batch, key_update))
-        if unknown := new.keys() - state.keys():
+        if unknown := new.keys() - (state.keys() - set(RESERVED)):
             raise BadInput(
-                f"with_state writes {sorted(unknown)}, which the state does not hold: "
-                "put their first values into the state that init returns"
+                f"with_state writes {sorted(unknown)}, which the state does not hold "
+                "or reserves: put first values into the state that init returns"
             )
         return value, (({**state, **new}), metrics)
 

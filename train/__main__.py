@@ -4,7 +4,7 @@ import tyro
 
 from train.command import options_class, split_options, told
 from train.experiments import EXPERIMENTS
-from train.options import check
+from train.options import check_numbers
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
 def start(parsed) -> None:
     """Train the experiment that was asked for."""
     run, options = split_options(parsed)
-    check(run, options)
+    check_numbers({**vars(run), **options})
     from train.loop import train
 
     train(run, type(parsed).__name__, options)

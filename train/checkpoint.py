@@ -18,16 +18,22 @@ def leaf_names(tree) -> dict[str, object]:
 
 
 class Checkpoints:
-    """The checkpoints of one workdir, in `workdir/checkpoints/STEP`."""
+    """The checkpoints of one workdir, in `workdir/checkpoints/STEP`.
 
-    def __init__(self, workdir: Path, keep: int = 2):
+    keep: how many are kept; None to read only.
+    """
+
+    def __init__(self, workdir: Path, keep: int | None = None):
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
         self.folder = (Path(workdir) / "checkpoints").absolute()
         # Synchronous: the train state is donated to the next step.
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, create=True
+            max_to_keep=keep,
+            enable_async_checkpointing=False,
+            create=keep is not None,
+            read_only=keep is None,
         )
         handler = ocp.StandardCheckpointHandler()
         self._manager = ocp.CheckpointManager(
@@ -65,10 +71,15 @@ class Checkpoints:
         )
         return like.replace(**self._read(step, abstract))
 
-    def raw(self) -> tuple[int, dict]:
-        """(step, the saved tree) of the last checkpoint, as it is on disk."""
+    def some_step(self) -> int:
+        """The last step saved; BadInput if there is none."""
         if (step := self.latest()) is None:
-            raise BadInput(f"{self.folder} holds no checkpoint: train first")
+            raise BadInput(f"{self.folder} holds no checkpoint yet: train first")
+        return step
+
+    def raw(self) -> tuple[int, dict]:
+        """(step, the saved tree) of the last checkpoint, whatever saved it."""
+        step = self.some_step()
         return step, self._read(step, None)
 
     def _metadata(self, step: int) -> dict[str, tuple[int, ...]]:
@@ -81,7 +92,8 @@ class Checkpoints:
             raise self._unreadable(step, error) from error
 
     def _read(self, step: int, abstract):
-        args = self._ocp.args.StandardRestore(abstract)
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        args = self._ocp.args.StandardRestore(abstract, fallback_sharding=here)
         try:
             return self._manager.restore(step, args=args)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, get_type_hints
@@ -46,7 +47,8 @@ def split_options(parsed) -> tuple[Run, dict]:
 def told(function: Callable, *arguments, **keywords):
     """Run the program; the user's mistake becomes one sentence and exit status 2.
 
-    Ctrl-C exits with 130. Anything else is a bug and keeps its traceback.
+    So does a file or folder that cannot be read or written. Ctrl-C exits with 130, a
+    closed pipe quietly. Anything else is a bug and keeps its traceback.
     """
     try:
         return function(*arguments, **keywords)
@@ -57,6 +59,18 @@ def told(function: Callable, *arguments, **keywords):
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(
+            f"error: {error.filename}: {error.strerror}; choose a file or folder that "
+            "can be read and written",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -35,7 +35,7 @@ class Record:
 
     experiment: str
     options: dict[str, Any]  # the experiment function's keywords
-    run: dict[str, Any]  # dataset, image_size, levels, seed
+    run: dict[str, Any]  # dataset, image_size, levels, seed, examples
     data: Spec
 
     def build(self) -> Experiment:
@@ -123,9 +123,8 @@ def difference(old: Record, new: Record) -> str | None:
         for name, value in b[group].items():
             there = a[group].get(name)
             if name != "steps" and there != value:
-                return (
-                    f"--{name.replace('_', '-')} {_words(there)}, not {_words(value)}"
-                )
+                option = name if name == "examples" else f"--{name.replace('_', '-')}"
+                return f"{option} {_words(there)}, not {_words(value)}"
     if a["data"] != b["data"]:
         changed = [k for k in b["data"] if a["data"].get(k) != b["data"][k]]
         return f"a data set with {changed[0]} {a['data'].get(changed[0])}"

@@ -5,11 +5,13 @@
 3. Compile, then: steps, metrics, pictures, checkpoints.
 """
 
+import dataclasses
 import math
 import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gengen.step import make_train_step, scan_steps, train_state
@@ -20,12 +22,10 @@ from train.checkpoint import Checkpoints
 from train.devices import batch_split, convolves, data_mesh, jit_steps, replicated
 from train.experiment import Experiment, Record
 from train.heldout import HeldOut
-from train.options import Run
-from train.pictures import curves, save_grid, to_uint8
+from train.options import IDENTITY, Run
+from train.pictures import curves
 from train.report import Report
-from train.sampling import make_sampler
-
-COLUMNS = 10
+from train.sampling import Grid
 
 
 def initial_state(experiment: Experiment, seed: int, batch):
@@ -36,12 +36,6 @@ def initial_state(experiment: Experiment, seed: int, batch):
     return train_state(key_run, params, state, experiment.optimizers, averaged)
 
 
-def example_batch(spec) -> dict[str, np.ndarray]:
-    """One black image (and label), for shapes."""
-    batch = {"image": np.zeros((1, *spec.shape), np.uint8)}
-    return batch if spec.num_classes == 0 else {**batch, "label": np.zeros(1, np.int32)}
-
-
 def refuse_other_run(workdir: Path, record: Record) -> None:
     """BadInput if the workdir holds another run, or files that are not a run."""
     if (workdir / experiments.FILE).exists():
@@ -50,41 +44,15 @@ def refuse_other_run(workdir: Path, record: Record) -> None:
                 f"{workdir} holds another run, with {changed}: take another "
                 "--workdir, or the same options to resume"
             )
-    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+    elif workdir.exists() and not (workdir.is_dir() and not any(workdir.iterdir())):
         raise BadInput(
             f"{workdir} is no run of gengen's and not an empty folder: "
             "take another --workdir"
         )
 
 
-class Grid:
-    """The sample grid of a run: the same seeds and classes at every step."""
-
-    def __init__(self, model, spec, seed: int):
-        classes = getattr(model, "num_classes", 0)
-        rows = min(classes, 20) if classes else COLUMNS
-        self.num, self.names = rows * COLUMNS, ()
-        self.labels = None
-        if classes:
-            self.labels = np.repeat(np.arange(rows, dtype=np.int32), COLUMNS)
-            self.names = spec.class_names[:rows]
-        self.key = jax.random.key(seed)
-        self._sampler = make_sampler(model, self.num)
-
-    def save(self, path: Path, ts) -> Path:
-        params = ts.params if ts.ema is None else ts.ema
-        x = self._sampler(params, ts.state, self.key, 0, self.labels)
-        return save_grid(path, to_uint8(x), COLUMNS, self.names)
-
-
-def compiled_steps(run: Run, experiment: Experiment, feed, ts, mesh):
+def compiled_steps(run: Run, step, feed, ts, mesh):
     """(compiled `many`, its length, why): the program that all of the run executes."""
-    step = make_train_step(
-        experiment.model.losses(),
-        experiment.optimizers,
-        experiment.order,
-        experiment.ema_decay,
-    )
     length = 1 if run.steps_per_call is None else run.steps_per_call
     why = ""
 
@@ -97,7 +65,7 @@ def compiled_steps(run: Run, experiment: Experiment, feed, ts, mesh):
         if jax.default_backend() == "cpu" and convolves(traced.jaxpr):
             why = " (convolutions on CPU are slow inside a loop)"
         else:
-            length = math.gcd(50, run.log_every) if run.log_every < 50 else 50
+            length = min(50, run.log_every)
             traced = trace(length)
     return traced.lower().compile(), length, why
 
@@ -108,55 +76,57 @@ def next_event(step: int, run: Run, steps: int) -> int:
     return min([steps, *((step // n + 1) * n for n in every)])
 
 
-def restore_or_start(run: Run, record: Record, experiment: Experiment, mesh):
-    """(train state, checkpoints): the last checkpoint's, else the initial one."""
-    batch = example_batch(record.data)
-    make = jax.jit(
-        lambda: initial_state(experiment, run.seed, batch),
-        out_shardings=replicated(mesh),
-    )
-    checkpoints = Checkpoints(run.workdir, run.keep)
-    ts = make()
-    if checkpoints.latest() is not None:
-        ts = checkpoints.restore(ts)
-    return ts, checkpoints
-
-
 def train(run: Run, name: str, options: dict) -> Path:
     """Train experiment `name` until its last step; the workdir, complete."""
     workdir = run.workdir
-    identity = {k: getattr(run, k) for k in ("dataset", "image_size", "levels", "seed")}
     dataset = datasets.load(
         run.dataset,
         data_dir=run.data_dir,
         image_size=run.image_size,
         levels=run.levels,
     )
+    identity = {key: getattr(run, key) for key in IDENTITY}
+    identity["examples"] = dataset.size
     record = Record(name, options, identity, dataset.spec)
     refuse_other_run(workdir, record)
     experiment = record.build()
     mesh = data_mesh(experiment.batch_size)
     feed = datasets.Feed(dataset, experiment.batch_size, run.seed)
-    jax.eval_shape(
-        lambda: initial_state(experiment, run.seed, example_batch(dataset.spec))
+    batch = dataset.spec.example(experiment.batch_size)
+    start = jax.jit(
+        lambda: initial_state(experiment, run.seed, batch),
+        out_shardings=replicated(mesh),
     )
-    ts, checkpoints = restore_or_start(run, record, experiment, mesh)
+    step = jax.jit(  # traced once, wherever it is called from
+        make_train_step(
+            experiment.model.losses(),
+            experiment.optimizers,
+            experiment.order,
+            experiment.ema_decay,
+        )
+    )
+    jax.eval_shape(step, jax.eval_shape(start), batch)  # what cannot work fails here
     experiments.save(workdir, record)
-    start = int(ts.step)
-    with Report(workdir, start, experiment.steps) as report:
-        introduce(report, record, experiment, dataset, ts)
-        if start >= experiment.steps:
+    checkpoints = Checkpoints(workdir, run.keep)
+    ts = start()
+    if checkpoints.latest() is not None:
+        ts = checkpoints.restore(ts)
+    done, steps = int(ts.step), experiment.steps
+    with Report(workdir, done, steps) as report:
+        introduce(report, record, dataset, ts)
+        if done < steps:
+            job = Job(run, record, experiment, feed, mesh, checkpoints, report)
+            run_steps(job, ts, step)
+        else:
             report.say(
-                f"nothing to do: the run is at step {start} of {experiment.steps} "
+                f"nothing to do: the run is at step {done} of {steps} "
                 "(--steps takes it further)"
             )
-        else:
-            ts = run_steps(run, record, experiment, feed, ts, mesh, checkpoints, report)
     summarise(report, workdir, checkpoints)
     return workdir
 
 
-def introduce(report: Report, record: Record, experiment, dataset, ts) -> None:
+def introduce(report: Report, record: Record, dataset, ts) -> None:
     """What is about to happen."""
     sizes = [f"{k} {_count(v):,}" for k, v in ts.params.items()]
     device = jax.devices()[0]
@@ -173,45 +143,70 @@ def _count(tree) -> int:
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
-def run_steps(run, record, experiment, feed, ts, mesh, checkpoints, report):
-    """Steps from the train state's to the experiment's last; the final state."""
-    workdir, steps = run.workdir, experiment.steps
-    data = jax.device_put(feed.data, replicated(mesh))
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What the loop works with."""
+
+    run: Run
+    record: Record
+    experiment: Experiment
+    feed: datasets.Feed
+    mesh: jax.sharding.Mesh
+    checkpoints: Checkpoints
+    report: Report
+
+
+def run_steps(job: Job, ts, step) -> None:
+    """Steps from the train state's to the experiment's last."""
+    run, report, steps = job.run, job.report, job.experiment.steps
+    batch_size, model = job.experiment.batch_size, job.experiment.model
+    data = jax.device_put(job.feed.data, replicated(job.mesh))
     began = time.perf_counter()
-    many, length, why = compiled_steps(run, experiment, feed, ts, mesh)
+    many, length, why = compiled_steps(run, step, job.feed, ts, job.mesh)
     report.say(
         f"compiled in {time.perf_counter() - began:.1f} s; "
         f"{length} step{'s' * (length > 1)} a call{why}"
     )
-    grid = Grid(experiment.model, record.data, run.seed)
-    held_out = HeldOut(run, experiment.model)
-    step = int(ts.step)
-    seen, count, clock = [], 0, time.perf_counter()
-    while step < steps:
-        num = min(length, next_event(step, run, steps) - step)
-        items = jax.device_put(feed.items(step, length), batch_split(mesh))
+    grid = Grid(model, job.record.data, run.seed, batch_size)
+    held_out = HeldOut(run, model, batch_size)
+    done = int(ts.step)
+    seen, clock = [], time.perf_counter()
+    while done < steps:
+        num = min(length, next_event(done, run, steps) - done)
+        items = read(job, ts, done, length)
         ts, metrics = many(ts, data, items, num)
         seen.append((num, metrics))
-        step, count = step + num, count + num
-        draws = step % run.sample_every == 0 or step == steps
-        if step % run.log_every == 0 or draws:
+        done += num
+        draws = done % run.sample_every == 0 or done == steps
+        saves = done % run.checkpoint_every == 0 or done == steps
+        if done % run.log_every == 0 or draws:
             values = mean_metrics(seen)
-            refuse_non_finite(values, step, checkpoints)
-            rate = count / (time.perf_counter() - clock)
+            refuse_non_finite(job, ts, values)
+            rate = sum(num for num, _ in seen) / (time.perf_counter() - clock)
             values |= held_out(ts) if draws else {}
-            report.metrics(step, values, rate)
-            seen, count, clock = [], 0, time.perf_counter()
+            report.metrics(done, values, rate)
+            seen, clock = [], time.perf_counter()
         else:
-            report.advance(step)
+            report.advance(done)
         pause = time.perf_counter()
-        if step % run.checkpoint_every == 0 or step == steps:
-            checkpoints.save(ts)
+        if saves:
+            refuse_non_finite(job, ts, {})
+            job.checkpoints.save(ts)
         if draws:
-            path = workdir / "samples" / f"step_{step:08d}.png"
-            report.picture(step, grid.save(path, ts))
+            path = run.workdir / "samples" / f"step_{done:08d}.png"
+            report.picture(done, grid.save(path, ts))
         clock += time.perf_counter() - pause
-    grid.save(workdir / "samples.png", ts)
-    return ts
+    grid.save(run.workdir / "samples.png", ts)
+
+
+def read(job: Job, ts, done: int, length: int):
+    """The next items on the devices; on unreadable data what was learnt is saved."""
+    try:
+        items = job.feed.items(done, length)
+    except BadInput:
+        job.checkpoints.save(ts)
+        raise
+    return jax.device_put(items, batch_split(job.mesh))
 
 
 def mean_metrics(seen: list) -> dict[str, float]:
@@ -224,14 +219,25 @@ def mean_metrics(seen: list) -> dict[str, float]:
     }
 
 
-def refuse_non_finite(values: dict[str, float], step: int, checkpoints) -> None:
-    """BadInput once a loss is not finite: what is saved stays as it is."""
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise BadInput(
-                f"{name} is {value} at step {step}: training diverged; try a smaller "
-                f"--learning-rate (the checkpoint at step {checkpoints.latest()} stays)"
-            )
+@jax.jit
+def all_finite(tree):
+    """Whether every floating leaf is finite."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
+
+
+def refuse_non_finite(job: Job, ts, values: dict[str, float]) -> None:
+    """BadInput once a metric or a parameter is not finite: it is never saved."""
+    bad = [f"{name} is {x}" for name, x in values.items() if not math.isfinite(x)]
+    if not bad and not all_finite((ts.params, ts.state)):
+        bad = ["a parameter is not finite"]
+    if bad:
+        last = job.checkpoints.latest()
+        kept = "" if last is None else f" (the checkpoint of step {last} stays)"
+        raise BadInput(
+            f"{bad[0]} at step {int(ts.step)}, so training diverged: try a smaller "
+            f"--learning-rate in another --workdir{kept}"
+        )
 
 
 def summarise(report: Report, workdir: Path, checkpoints) -> None:

@@ -1,6 +1,7 @@
 """What every experiment's command line has beside the experiment's own keywords."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -41,38 +42,53 @@ class Run:
 IDENTITY = ("dataset", "image_size", "levels", "seed")
 
 
-def check(run: Run, options: dict) -> None:
-    """BadInput for a number that no run can have."""
+AT_LEAST_ONE = [
+    "annealing_steps",
+    "batch_size",
+    "blocks",
+    "channels",
+    "checkpoint_every",
+    "conv_levels",
+    "hidden",
+    "importance_samples",
+    "keep",
+    "latent",
+    "log_every",
+    "multipliers",
+    "r1_interval",
+    "sample_every",
+    "sampling_steps",
+    "steps",
+    "steps_per_call",
+]
+AT_LEAST_ZERO = ("beta", "guidance_scale", "r1_weight")
+ABOVE_ZERO = ("learning_rate",)
+BELOW_ONE = ("dropout", "ema_decay", "label_dropout")
+
+
+def check_numbers(options: dict) -> None:
+    """BadInput for a number that no run can have; None is always allowed."""
     from gengen.types import BadInput
 
-    numbers = {**dataclasses.asdict(run), **options}
-    at_least_one = (
-        "log_every",
-        "sample_every",
-        "checkpoint_every",
-        "keep",
-        "steps_per_call",
-        "steps",
-        "batch_size",
-        "sampling_steps",
-        "latent",
-        "channels",
-        "blocks",
-        "conv_levels",
-        "importance_samples",
-    )
-    for name in at_least_one:
-        value = numbers.get(name)
-        if value is not None and value < 1:
-            option = name.replace("_", "-")
-            raise BadInput(f"--{option} {value}: it must be at least 1")
-    for name in ("learning_rate",):
-        value = numbers.get(name)
-        if value is not None and not value > 0:
-            option = name.replace("_", "-")
-            raise BadInput(f"--{option} {value}: it must be above 0")
-    for name in ("label_dropout", "dropout", "ema_decay"):
-        value = numbers.get(name)
-        if value is not None and not 0 <= value < 1:
-            option = name.replace("_", "-")
-            raise BadInput(f"--{option} {value}: it must be at least 0 and below 1")
+    def refuse(name, value, rule):
+        raise BadInput(f"--{name.replace('_', '-')} {value}: it must be {rule}")
+
+    for name, given in options.items():
+        values = given if isinstance(given, tuple) else (given,)
+        if name == "multipliers" and not values:
+            refuse(name, "(nothing)", "at least one number")
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            if not math.isfinite(value):
+                refuse(name, value, "a finite number")
+            if name in AT_LEAST_ONE and value < 1:
+                refuse(name, value, "at least 1")
+            if name in AT_LEAST_ZERO and value < 0:
+                refuse(name, value, "at least 0")
+            if name in ABOVE_ZERO and value <= 0:
+                refuse(name, value, "above 0")
+            if name in BELOW_ONE and not 0 <= value < 1:
+                refuse(name, value, "at least 0 and below 1")
+            if name == "seed" and not -(2**63) <= value < 2**63:
+                refuse(name, value, "an integer of 64 bits")

@@ -47,8 +47,9 @@ def sample(options: Sample) -> None:
     from gengen.images import to_levels
     from gengen.types import BadInput
     from train.experiments.flow import solvers
+    from train.options import check_numbers
     from train.pictures import save_grid, to_uint8
-    from train.sampling import check_options, class_labels, samples
+    from train.sampling import Sampler, class_labels
     from train.workdir import open_workdir
 
     if options.num < 1 or options.batch_size < 1:
@@ -58,6 +59,7 @@ def sample(options: Sample) -> None:
         )
     if options.out.suffix not in (".png", ".npz"):
         raise BadInput(f"--out {options.out}: end it in .png (a grid) or .npz (arrays)")
+    check_numbers({"seed": options.seed, "guidance_scale": options.guidance_scale})
     trained = open_workdir(options.workdir)
     given = {
         "guidance_scale": options.guidance_scale,
@@ -65,19 +67,11 @@ def sample(options: Sample) -> None:
         "solver": options.solver and solvers()[options.solver],
     }
     given = {name: value for name, value in given.items() if value is not None}
-    check_options(trained.model, given)
+    sampler = Sampler(trained.model, min(options.num, options.batch_size), **given)
     labels = class_labels(trained.model, options.num, options.label)
-    x = samples(
-        trained.model,
-        trained.params,
-        trained.state,
-        jax.random.key(options.seed),
-        options.num,
-        labels,
-        options.batch_size,
-        **given,
-    )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
+    key = jax.random.key(options.seed)
+    x = sampler(trained.params, trained.state, key, options.num, labels)
     if options.out.suffix == ".npz":
         image = np.asarray(to_levels(x, trained.record.data.levels))
         arrays = (

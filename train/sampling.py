@@ -1,13 +1,15 @@
 """Samples of any model, in batches of one compiled program."""
 
 import inspect
-from collections.abc import Callable
+from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gengen.types import BadInput
+from train.pictures import save_grid, to_uint8
+
+COLUMNS = 10
 
 
 def class_labels(model, num: int, label: int | None = None) -> np.ndarray | None:
@@ -39,36 +41,52 @@ def check_options(model, options: dict) -> None:
             )
 
 
-def make_sampler(model, num: int, **options) -> Callable:
-    """Compiled `sampler(params, state, key, first, label) -> [num, ...]` samples.
+class Sampler:
+    """Samples of one model, `batch_size` at a time, by one compiled program.
 
-    Sample i of a call is number first + i of the key, so batches join seamlessly.
+    Call it with (params, state, key, num, labels): float32 [num, ...] in data space,
+    labels int32 [num] or None. Sample i is number i of the key whatever the batch
+    size; the last batch is padded.
     """
-    check_options(model, options)
 
-    def sampler(params, state, key, first, label):
-        condition = {} if label is None else {"label": label}
-        return model.sample(
-            params, state, key, num, first=first, **condition, **options
-        )
+    def __init__(self, model, batch_size: int, **options):
+        check_options(model, options)
+        self.batch_size = batch_size
 
-    return jax.jit(sampler)
+        def draw(params, state, key, first, label):
+            condition = {} if label is None else {"label": label}
+            return model.sample(
+                params, state, key, batch_size, first=first, **condition, **options
+            )
+
+        self._draw = jax.jit(draw)
+
+    def __call__(self, params, state, key, num: int, labels=None) -> np.ndarray:
+        batches = []
+        for first in range(0, num, self.batch_size):
+            label = None
+            if labels is not None:
+                here = labels[first : first + self.batch_size]
+                label = np.pad(here, (0, self.batch_size - len(here)), mode="edge")
+            batches.append(np.asarray(self._draw(params, state, key, first, label)))
+        return np.concatenate(batches)[:num]
 
 
-def samples(
-    model, params, state, key, num: int, labels=None, batch_size: int = 256, **options
-) -> np.ndarray:
-    """float32 [num, ...] in data space, drawn `batch_size` at a time.
+class Grid:
+    """The sample grid of a run: the same seeds and classes at every step."""
 
-    labels: int32 [num] or None. The last batch is padded, so one program serves all.
-    """
-    size = min(num, batch_size)
-    sampler = make_sampler(model, size, **options)
-    batches = []
-    for first in range(0, num, size):
-        label = None
-        if labels is not None:
-            here = labels[first : first + size]
-            label = jnp.asarray(np.pad(here, (0, size - len(here)), mode="edge"))
-        batches.append(np.asarray(sampler(params, state, key, first, label)))
-    return np.concatenate(batches)[:num]
+    def __init__(self, model, spec, seed: int, batch_size: int):
+        classes = getattr(model, "num_classes", 0)
+        rows = min(classes, 20) if classes else COLUMNS
+        self.num, self.names, self.labels = rows * COLUMNS, (), None
+        if classes:
+            self.labels = np.repeat(np.arange(rows, dtype=np.int32), COLUMNS)
+            self.names = spec.class_names[:rows]
+        self.key = jax.random.key(seed)
+        self._sampler = Sampler(model, min(self.num, batch_size))
+
+    def save(self, path: Path, ts) -> Path:
+        """Draw with the averaged parameters, write the PNG."""
+        params = ts.params if ts.ema is None else ts.ema
+        x = self._sampler(params, ts.state, self.key, self.num, self.labels)
+        return save_grid(path, to_uint8(x), COLUMNS, self.names)

@@ -47,6 +47,13 @@ class Spec:
         tuples = {key: tuple(fields[key]) for key in ("shape", "class_names")}
         return cls(**{**fields, **tuples})
 
+    def example(self, num: int) -> dict[str, np.ndarray]:
+        """A batch of `num` black images (and labels 0), for shapes."""
+        batch = {"image": np.zeros((num, *self.shape), np.uint8)}
+        if self.num_classes:
+            batch["label"] = np.zeros(num, np.int32)
+        return batch
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:

@@ -10,7 +10,7 @@ from train import experiment as experiments
 from train.checkpoint import Checkpoints
 from train.devices import data_mesh, replicated
 from train.experiment import Experiment, Record
-from train.loop import example_batch, initial_state
+from train.loop import initial_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +42,8 @@ def open_workdir(workdir: Path) -> Trained:
     record = experiments.load(workdir)
     experiment = record.build()
     checkpoints = Checkpoints(workdir)
-    if checkpoints.latest() is None:
-        checkpoints.raw()  # says that there is none
-    seed, batch = record.run["seed"], example_batch(record.data)
+    checkpoints.some_step()
+    seed, batch = record.run["seed"], record.data.example(experiment.batch_size)
     like = jax.jit(
         lambda: initial_state(experiment, seed, batch),
         out_shardings=replicated(data_mesh(jax.device_count())),

@@ -87,7 +87,7 @@ class V:
 
 @static
 class Velocity:
-    """r = a′ x + b′ ε, the time derivative of z. Lipman et al. 2023, equation 22."""
+    """r = a′ x + b′ ε, the time derivative of z. Lipman et al. 2023, equation 23."""
 
     def row(self, path: Path, t: Array) -> tuple[Array, Array]:
         return derivatives(path, t)[2:]

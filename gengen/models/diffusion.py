@@ -72,11 +72,16 @@ class Diffusion:
 
         return denoise
 
+    def training_times(self) -> tuple[float, float]:
+        """(t_min, t_max): where the process, and the space of its loss, is regular."""
+        spans = [usable_times(p) for p in (self.process, self.space) if p is not None]
+        return max(low for low, _ in spans), min(high for _, high in spans)
+
     def loss(self, params, state, batch, key):
         """Mean of `matching_loss` over fresh noise, times and dropped labels."""
         key_noise, key_time, key_label, key_dropout = jax.random.split(key, 4)
         x = to_unit(batch["image"], self.levels)
-        t = draw(self.times, key_time, x.shape[0], usable_times(self.process))
+        t = draw(self.times, key_time, x.shape[0], self.training_times())
         label = None
         if self.num_classes:
             drop = jax.random.bernoulli(key_label, self.label_dropout, t.shape)
@@ -122,7 +127,8 @@ class Diffusion:
         return z
 
     def _guided(self, guidance_scale) -> bool:
-        if isinstance(guidance_scale, (int, float)) and guidance_scale == 1:
+        traced = isinstance(guidance_scale, jax.core.Tracer)
+        if not traced and float(guidance_scale) == 1:
             return False
         if self.num_classes == 0 or self.label_dropout == 0:
             reason = (

@@ -106,7 +106,10 @@ class GAN:
         return loss, ({**state, "discriminator": new}, metrics)
 
     def penalty(self, params, state, batch, key):
-        """E|∇ₓ D(x)|², with running statistics: R1 wants examples scored one by one."""
+        """E|∇ₓ D(x)|² of the critic as it is evaluated, with running statistics if any.
+
+        R1 wants examples scored one by one: give it a critic without BatchNorm.
+        """
         weights = {"params": params["discriminator"], **state["discriminator"]}
         label = self._label(batch)
         value = r1(

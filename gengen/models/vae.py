@@ -76,10 +76,12 @@ class Likelihood(Protocol):
     """p(x|z) of levels from the decoder's features [B, H, W, C · features].
 
     `observe` turns levels into what the density is of, `log_volume` is what its
-    log-density lacks to a log-probability of levels.
+    log-density lacks to a log-probability of levels. `dequantises`: the density is of
+    the image plus uniform noise, and its bound one on the levels below that.
     """
 
     features: int
+    dequantises: bool
 
     def init(self) -> Tree: ...
     def observe(self, key: Key, image: Array, levels: int) -> Array: ...
@@ -98,6 +100,7 @@ class Bernoulli:
     """
 
     features: ClassVar[int] = 1
+    dequantises: ClassVar[bool] = False
 
     def init(self):
         return {}
@@ -130,6 +133,7 @@ class Gaussian:
     """
 
     features: ClassVar[int] = 1
+    dequantises: ClassVar[bool] = True
 
     def init(self):
         return {"log_scale": jnp.zeros(())}
@@ -157,6 +161,7 @@ class DiscretizedLogistic:
     """The mass of a logistic in each level's bin; mean and log-scale from features."""
 
     features: ClassVar[int] = 2
+    dequantises: ClassVar[bool] = False
     min_log_scale: float = -7.0
 
     def init(self):
@@ -217,9 +222,10 @@ class VAE:
 
     @property
     def likelihood_kind(self) -> str:
-        """What `log_likelihood` is: "ELBO" or "IWAE-K"."""
+        """What `log_likelihood` is: "ELBO" or "IWAE-K", "dequantised-" if it is."""
         k = self.importance_samples
-        return "ELBO" if k == 1 else f"IWAE-{k}"
+        bound = "ELBO" if k == 1 else f"IWAE-{k}"
+        return f"dequantised-{bound}" if self.likelihood.dequantises else bound
 
     def init(self, key, batch):
         key_encoder, key_decoder = jax.random.split(key)

@@ -60,12 +60,14 @@ class DCGANDiscriminator(nn.Module):
 
     `levels` halvings, channels doubling from `channels`; H and W must be multiples of
     2^levels. Real and fake batches go through in separate passes, each with its own
-    batch statistics.
+    batch statistics. batch_norm=False scores every image by itself, as a gradient
+    penalty wants it.
     """
 
     channels: int = 64
     levels: int = 2
     num_classes: int = 0
+    batch_norm: bool = True
     axis_name: str | None = None
 
     @nn.compact
@@ -75,10 +77,11 @@ class DCGANDiscriminator(nn.Module):
         h = x
         for level in range(self.levels):
             features = self.channels * 2**level
+            normed = self.batch_norm and level > 0
             h = nn.Conv(
-                features, (4, 4), 2, use_bias=level == 0, kernel_init=dcgan_normal
+                features, (4, 4), 2, use_bias=not normed, kernel_init=dcgan_normal
             )(h)
-            if level > 0:
+            if normed:
                 h = nn.BatchNorm(
                     use_running_average=not train,
                     momentum=0.9,

@@ -31,7 +31,8 @@ def gan(
         latent: Dimensions of z.
         channels: Channels next to the image, doubled at each level below.
         conv_levels: Halvings of the image.
-        r1_weight: Gamma of the R1 penalty on real images; 0 for none.
+        r1_weight: Gamma of the R1 penalty on real images, for which the critic goes
+            without BatchNorm; 0 for no penalty, and BatchNorm.
         r1_interval: Steps between two penalties, that many times as strong.
         learning_rate: Of both players' Adam (beta1 = 0.5).
         batch_size: Images a step.
@@ -54,7 +55,7 @@ def gan(
     classes = data.num_classes if conditional else 0
     model = GAN(
         DCGANGenerator(data.shape, channels, conv_levels, classes),
-        DCGANDiscriminator(channels, conv_levels, classes),
+        DCGANDiscriminator(channels, conv_levels, classes, batch_norm=r1_weight == 0),
         latent,
         data.levels,
         classes,

@@ -16,7 +16,7 @@ def vae(
     channels: int = 32,
     conv_levels: int = 2,
     beta: float = 1.0,
-    annealing_steps: int = 0,
+    annealing_steps: int | None = None,
     importance_samples: int = 1,
     learning_rate: float = 1e-3,
     batch_size: int = 128,
