@@ -1,8 +1,11 @@
 """The program as a user drives it: train, resume, sample, inspect, time, refuse."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -258,6 +261,13 @@ def test_a_damaged_record_is_refused(cli, runs, tmp_path):
         ("vae --steps 0", ("--steps 0", "at least 1")),
         ("vae --learning-rate 0", ("--learning-rate 0.0", "above 0")),
         ("vae --ema-decay 1", ("--ema-decay 1.0", "below 1")),
+        ("vae --hidden 32 0", ("--hidden 0", "at least 1")),
+        ("vae --beta -1", ("--beta -1.0", "at least 0")),
+        ("vae --beta nan", ("--beta nan", "finite")),
+        ("vae --seed 99999999999999999999", ("--seed 9999", "64 bits")),
+        ("gan --r1-interval 0", ("--r1-interval 0", "at least 1")),
+        ("flow --multipliers 0", ("--multipliers 0", "at least 1")),
+        ("flow --sampling-steps 0", ("--sampling-steps 0", "at least 1")),
         ("vae --dataset mnits", ("mnits", "mnist")),
         ("vae --levels 18", ("18", "17")),
         ("vae --architecture conv --channels 6", ("6 channels", "multiple of 8")),
@@ -308,8 +318,74 @@ def test_benchmark_writes_the_library_beside_the_bare_program(cli, runs, family)
     assert "of the bare time" in out
 
 
-def test_diverging_is_told_and_the_checkpoint_stays(cli, tmp_path):
-    line = f"train vae --workdir {tmp_path / 'w'} {TINY['vae']} {EVENTS}"
-    assert cli(f"{line} --learning-rate 1e30 --steps 2")[0] in (0, 2)
-    status, _, err = cli(f"{line} --learning-rate 1e30 --steps 200")
-    assert status == 2 and "diverged" in err and "Traceback" not in err
+def test_a_diverged_state_is_never_saved(cli, tmp_path):
+    events = "--log-every 1000 --sample-every 1000 --checkpoint-every 1 --keep 1"
+    line = f"train vae --workdir {tmp_path / 'w'} {TINY['vae']} {events}"
+    result = cli(f"{line} --learning-rate 1e30 --steps 400 --steps-per-call 1")
+    refused(result, "diverged", "--learning-rate", "another --workdir")
+    step = int(next((tmp_path / "w/checkpoints").glob("[0-9]*")).name)
+    assert f"the checkpoint of step {step} stays" in result[2]
+    assert np.isfinite(restored(tmp_path / "w")).all()
+
+
+def test_a_start_interrupted_before_its_first_checkpoint_starts_again(cli, tmp_path):
+    line = f"train vae --workdir {tmp_path / 'w'} {TINY['vae']} {EVENTS} --steps 2"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.loop.run_steps", interrupt)
+        status, _, err = cli(line)
+        assert (status, err) == (130, "interrupted\n")
+    assert cli(line)[0] == 0
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_a_loss_is_traced_once_in_a_run(cli, tmp_path, monkeypatch, family):
+    from gengen.models.diffusion import Diffusion
+    from gengen.models.gan import GAN
+    from gengen.models.vae import VAE
+
+    owner, name = {
+        "vae": (VAE, "loss"),
+        "gan": (GAN, "play_generator"),
+        "flow": (Diffusion, "loss"),
+    }[family]
+    traces, loss = [], getattr(owner, name)
+
+    def counted(*arguments):
+        traces.append(1)
+        return loss(*arguments)
+
+    monkeypatch.setattr(owner, name, counted)
+    events = "--log-every 3 --sample-every 4 --checkpoint-every 4"
+    line = f"train {family} --workdir {tmp_path / 'w'} {TINY[family]} {events}"
+    assert cli(f"{line} --steps 5")[0] == 0
+    assert len(traces) == 1
+    assert cli(f"{line} --steps 6")[0] == 0
+    assert len(traces) == 2
+
+
+def test_what_cannot_be_written_is_told(cli, runs, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(cli(f"train vae --workdir {tmp_path}/file/w"), f"{tmp_path}/file")
+    line = f"train.sample --workdir {runs / 'vae'} --num 2"
+    refused(cli(f"{line} --out {tmp_path}/file/x.png"), f"{tmp_path}/file")
+    refused(cli(f"train vae --workdir {tmp_path}/file"), "another --workdir")
+
+
+def test_a_checkpoint_of_two_devices_is_read_on_one(cli, tmp_path):
+    line = f"train vae --workdir {tmp_path / 'w'} {TINY['vae']} {EVENTS} --steps 2"
+    flags = "--xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [sys.executable, "-m", *line.split()],
+        env={**os.environ, "XLA_FLAGS": flags},
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "2 × cpu" in done.stdout, done.stderr
+    status, out, _ = cli(f"train.inspect --workdir {tmp_path / 'w'}")
+    assert status == 0 and "step 2\n" in out
+    assert np.isfinite(restored(tmp_path / "w")).all()

@@ -42,7 +42,7 @@ class Run:
 IDENTITY = ("dataset", "image_size", "levels", "seed")
 
 
-AT_LEAST_ONE = [
+AT_LEAST_ONE = (
     "annealing_steps",
     "batch_size",
     "blocks",
@@ -60,7 +60,7 @@ AT_LEAST_ONE = [
     "sampling_steps",
     "steps",
     "steps_per_call",
-]
+)
 AT_LEAST_ZERO = ("beta", "guidance_scale", "r1_weight")
 ABOVE_ZERO = ("learning_rate",)
 BELOW_ONE = ("dropout", "ema_decay", "label_dropout")
