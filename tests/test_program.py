@@ -1,5 +1,6 @@
 """The program as a user drives it: train, resume, sample, inspect, time, refuse."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 import train.__main__ as program
+from gengen.step import make_train_step
 from train import benchmark, inspect, sample
 from train.command import told
 
@@ -365,6 +367,25 @@ def test_a_loss_is_traced_once_in_a_run(cli, tmp_path, monkeypatch, family):
     assert len(traces) == 1
     assert cli(f"{line} --steps 6")[0] == 0
     assert len(traces) == 2
+
+
+def test_frozen_arrays_join_the_state_and_stay():
+    import jax
+
+    from train.devices import data_mesh
+    from train.experiments import EXPERIMENTS
+    from train.loop import initial_state
+    from train.sources import Spec
+
+    spec = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
+    teacher = {"teacher": {"w": np.arange(3.0)}}
+    experiment = EXPERIMENTS["vae"](spec, hidden=(4,), latent=2)
+    experiment = dataclasses.replace(experiment, frozen=teacher)
+    mesh = data_mesh(jax.device_count())
+    ts = initial_state(experiment, 0, spec.example(2), mesh)
+    step = make_train_step(experiment.model.losses(), experiment.optimizers)
+    ts, _ = jax.jit(step)(ts, spec.example(2))
+    np.testing.assert_array_equal(ts.state["teacher"]["w"], [0, 1, 2])
 
 
 def test_what_cannot_be_written_is_told(cli, runs, tmp_path):

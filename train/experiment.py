@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ FILE = "experiment.json"
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What `train.loop` needs to know. One optimiser (optax) a player of the model."""
+    """What `train.loop` needs to know. One optimiser (optax) a player of the model.
+
+    frozen: arrays that join the model's initial state and are not learnt, such as an
+    autoencoder or a teacher read from another run.
+    """
 
     model: Any
     optimizers: dict[str, Any]
@@ -27,6 +32,7 @@ class Experiment:
     steps: int
     ema_decay: float | None = None
     order: tuple[str, ...] | None = None
+    frozen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

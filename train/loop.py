@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import functools
 import math
 import time
 from pathlib import Path
@@ -28,12 +29,18 @@ from train.report import Report
 from train.sampling import Grid
 
 
-def initial_state(experiment: Experiment, seed: int, batch):
+def initial_state(experiment: Experiment, seed: int, batch, mesh):
     """The train state before step 0, a function of the seed. `batch` gives shapes."""
-    key_init, key_run = jax.random.split(jax.random.key(seed))
-    params, state = experiment.model.init(key_init, batch)
-    averaged = experiment.ema_decay is not None
-    return train_state(key_run, params, state, experiment.optimizers, averaged)
+
+    def make(frozen):
+        key_init, key_run = jax.random.split(jax.random.key(seed))
+        params, state = experiment.model.init(key_init, batch)
+        averaged = experiment.ema_decay is not None
+        return train_state(
+            key_run, params, {**state, **frozen}, experiment.optimizers, averaged
+        )
+
+    return jax.jit(make, out_shardings=replicated(mesh))(dict(experiment.frozen))
 
 
 def refuse_other_run(workdir: Path, record: Record) -> None:
@@ -93,10 +100,7 @@ def train(run: Run, name: str, options: dict) -> Path:
     mesh = data_mesh(experiment.batch_size)
     feed = datasets.Feed(dataset, experiment.batch_size, run.seed)
     batch = dataset.spec.example(experiment.batch_size)
-    start = jax.jit(
-        lambda: initial_state(experiment, run.seed, batch),
-        out_shardings=replicated(mesh),
-    )
+    start = functools.partial(initial_state, experiment, run.seed, batch, mesh)
     step = jax.jit(  # traced once, wherever it is called from
         make_train_step(
             experiment.model.losses(),

@@ -8,7 +8,7 @@ import jax
 
 from train import experiment as experiments
 from train.checkpoint import Checkpoints
-from train.devices import data_mesh, replicated
+from train.devices import data_mesh
 from train.experiment import Experiment, Record
 from train.loop import initial_state
 
@@ -44,10 +44,8 @@ def open_workdir(workdir: Path) -> Trained:
     checkpoints = Checkpoints(workdir)
     checkpoints.some_step()
     seed, batch = record.run["seed"], record.data.example(experiment.batch_size)
-    like = jax.jit(
-        lambda: initial_state(experiment, seed, batch),
-        out_shardings=replicated(data_mesh(jax.device_count())),
-    )()
+    mesh = data_mesh(jax.device_count())
+    like = initial_state(experiment, seed, batch, mesh)
     ts = checkpoints.restore(like)
     params = ts.params if ts.ema is None else ts.ema
     return Trained(record, experiment, int(ts.step), params, ts.state, ts)
