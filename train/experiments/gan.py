@@ -18,12 +18,14 @@ def gan(
     r1_interval: int = 4,
     learning_rate: float = 2e-4,
     batch_size: int = 64,
-    steps: int = 4_000,
+    steps: int = 3_000,
     ema_decay: float = 0.995,
 ) -> Experiment:
     """Generative adversarial network: DCGAN, one turn a player and step.
 
-    Goodfellow et al. 2014, arXiv:1406.2661; Radford et al. 2016, arXiv:1511.06434.
+    Goodfellow et al. 2014, arXiv:1406.2661; Radford et al. 2016, arXiv:1511.06434. The
+    defaults are for digits; for Fashion-MNIST: --dataset fashion_mnist --batch-size 128
+    --steps 20000 (on an accelerator).
 
     Args:
         loss: The generator minimises -log D(G(z)), or log(1 - D(G(z))).
