@@ -6,6 +6,7 @@ cost nothing. The two are timed in turns, so that a busy machine slows both.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -170,16 +171,27 @@ def compiled(function: Callable, *arguments) -> tuple[Callable, dict]:
 
 
 def medians(programs: dict[str, Callable], repeats: int) -> dict[str, list[float]]:
-    """Name -> seconds of each repeat, the programs called in turns after a warm-up."""
+    """Name -> seconds a call, of each repeat, the programs in turns after a warm-up.
+
+    A repeat is as many calls as take 50 ms, so that short programs are not all noise.
+    """
     import jax
 
-    seconds = {name: [] for name in programs}
-    for turn in range(repeats + 1):
-        for name, program in programs.items():
-            began = time.perf_counter()
+    def timed(program, calls):
+        began = time.perf_counter()
+        for _ in range(calls):
             jax.block_until_ready(program())
-            if turn > 0:
-                seconds[name].append(time.perf_counter() - began)
+        return (time.perf_counter() - began) / calls
+
+    for program in programs.values():
+        timed(program, 2)
+    calls = {
+        name: math.ceil(0.05 / timed(program, 1)) for name, program in programs.items()
+    }
+    seconds = {name: [] for name in programs}
+    for _ in range(repeats):
+        for name, program in programs.items():
+            seconds[name].append(timed(program, calls[name]))
     return seconds
 
 

@@ -33,7 +33,6 @@ class Checkpoints:
             max_to_keep=keep,
             enable_async_checkpointing=False,
             create=keep is not None,
-            read_only=keep is None,
         )
         handler = ocp.StandardCheckpointHandler()
         self._manager = ocp.CheckpointManager(
