@@ -382,7 +382,7 @@ def test_frozen_arrays_join_the_state_and_stay():
     experiment = EXPERIMENTS["vae"](spec, hidden=(4,), latent=2)
     experiment = dataclasses.replace(experiment, frozen=teacher)
     mesh = data_mesh(jax.device_count())
-    ts = initial_state(experiment, 0, spec.example(2), mesh)
+    ts = initial_state(experiment, 0, spec.example(2), mesh)(teacher)
     step = make_train_step(experiment.model.losses(), experiment.optimizers)
     ts, _ = jax.jit(step)(ts, spec.example(2))
     np.testing.assert_array_equal(ts.state["teacher"]["w"], [0, 1, 2])

@@ -9,7 +9,6 @@ import dataclasses
 import inspect
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ class Experiment:
     steps: int
     ema_decay: float | None = None
     order: tuple[str, ...] | None = None
-    frozen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    frozen: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@
 """
 
 import dataclasses
-import functools
 import math
 import time
 from pathlib import Path
@@ -30,9 +29,12 @@ from train.sampling import Grid
 
 
 def initial_state(experiment: Experiment, seed: int, batch, mesh):
-    """The train state before step 0, a function of the seed. `batch` gives shapes."""
+    """The compiled `start(frozen)`: the train state before step 0, on the mesh.
 
-    def make(frozen):
+    A function of the seed and the experiment's frozen arrays; `batch` gives shapes.
+    """
+
+    def start(frozen):
         key_init, key_run = jax.random.split(jax.random.key(seed))
         params, state = experiment.model.init(key_init, batch)
         averaged = experiment.ema_decay is not None
@@ -40,7 +42,7 @@ def initial_state(experiment: Experiment, seed: int, batch, mesh):
             key_run, params, {**state, **frozen}, experiment.optimizers, averaged
         )
 
-    return jax.jit(make, out_shardings=replicated(mesh))(dict(experiment.frozen))
+    return jax.jit(start, out_shardings=replicated(mesh))
 
 
 def refuse_other_run(workdir: Path, record: Record) -> None:
@@ -100,7 +102,7 @@ def train(run: Run, name: str, options: dict) -> Path:
     mesh = data_mesh(experiment.batch_size)
     feed = datasets.Feed(dataset, experiment.batch_size, run.seed)
     batch = dataset.spec.example(experiment.batch_size)
-    start = functools.partial(initial_state, experiment, run.seed, batch, mesh)
+    start, frozen = initial_state(experiment, run.seed, batch, mesh), experiment.frozen
     step = jax.jit(  # traced once, wherever it is called from
         make_train_step(
             experiment.model.losses(),
@@ -109,10 +111,11 @@ def train(run: Run, name: str, options: dict) -> Path:
             experiment.ema_decay,
         )
     )
-    jax.eval_shape(step, jax.eval_shape(start), batch)  # what cannot work fails here
+    # What cannot work fails here, before anything is written.
+    jax.eval_shape(step, jax.eval_shape(start, frozen), batch)
     experiments.save(workdir, record)
     checkpoints = Checkpoints(workdir, run.keep)
-    ts = start()
+    ts = start(frozen)
     if checkpoints.latest() is not None:
         ts = checkpoints.restore(ts)
     done, steps = int(ts.step), experiment.steps

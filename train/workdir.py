@@ -45,7 +45,7 @@ def open_workdir(workdir: Path) -> Trained:
     checkpoints.some_step()
     seed, batch = record.run["seed"], record.data.example(experiment.batch_size)
     mesh = data_mesh(jax.device_count())
-    like = initial_state(experiment, seed, batch, mesh)
+    like = initial_state(experiment, seed, batch, mesh)(experiment.frozen)
     ts = checkpoints.restore(like)
     params = ts.params if ts.ema is None else ts.ema
     return Trained(record, experiment, int(ts.step), params, ts.state, ts)
