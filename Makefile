@@ -11,18 +11,20 @@ setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
 
 # A stamp is written only when its installation is whole: interrupt and run again.
-$(BIN)/python:
+$(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "make: $(PYTHON) is too old: gengen needs Python 3.11 or later (make PYTHON=python3.12)"; exit 1; }
 	@rm -rf $(VENV)
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-	  echo "make: $(PYTHON) cannot make an environment: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); test "$$(id -u)" = 0 && \
+	  apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); } || \
+	  { echo "make: $(PYTHON) cannot make an environment: apt-get install python3-venv"; exit 1; }
+	@touch $@
 
-$(VENV)/.installed: pyproject.toml requirements.lock | $(BIN)/python
+$(VENV)/.installed: pyproject.toml requirements.lock | $(VENV)/.made
 	$(LOCKED) -e .
 	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml requirements.lock | $(BIN)/python
+$(VENV)/.installed-test: pyproject.toml requirements.lock | $(VENV)/.made
 	$(LOCKED) -e '.[test]'
 	@touch $(VENV)/.installed $@
 
