@@ -211,6 +211,7 @@ def read(job: Job, ts, done: int, length: int):
     try:
         items = job.feed.items(done, length)
     except BadInput:
+        refuse_non_finite(job, ts, {})
         job.checkpoints.save(ts)
         raise
     return jax.device_put(items, batch_split(job.mesh))
