@@ -1,32 +1,54 @@
 """python -m train EXPERIMENT --workdir DIR [any keyword of that experiment]."""
 
+import sys
+from typing import NoReturn
+
 import tyro
 
-from train.command import options_class, split_options, told
+from train.command import did_you_mean, options_class, parse, split_options, told
+from train.experiment import bad_input
 from train.experiments import EXPERIMENTS
 from train.options import check_numbers
+
+PROG = "python -m train"
 
 
 def main() -> None:
     """Parse, then train; heavy imports happen in between."""
-    parsed = tyro.extras.subcommand_cli_from_dict(
-        {name: options_class(function) for name, function in EXPERIMENTS.items()},
-        prog="python -m train",
-        description=(
-            "Train a generative model. The same command resumes a run; "
-            "python -m train EXPERIMENT --help lists an experiment's options."
-        ),
-    )
-    told(start, parsed)
+    told(start, sys.argv[1:])
 
 
-def start(parsed) -> None:
+def start(arguments: list[str]) -> None:
     """Train the experiment that was asked for."""
-    run, options = split_options(parsed)
-    check_numbers({**vars(run), **options})
+    if not arguments or arguments[0] in ("-h", "--help"):
+        overview()
+    name, *rest = arguments
+    if name.startswith("-"):
+        raise bad_input(f"the experiment comes first: {PROG} EXPERIMENT {name} …")
+    if name not in EXPERIMENTS:
+        raise bad_input(
+            f"no experiment is called {name!r}{did_you_mean(name, EXPERIMENTS)}: "
+            f"choose one of {', '.join(EXPERIMENTS)}"
+        )
+    options = options_class(EXPERIMENTS[name])
+    run, keywords = split_options(parse(options, f"{PROG} {name}", rest))
+    check_numbers({**vars(run), **keywords})
     from train.loop import train
 
-    train(run, type(parsed).__name__, options)
+    train(run, name, keywords)
+
+
+def overview() -> NoReturn:
+    """The help of the program: all experiments. Does not return."""
+    tyro.extras.subcommand_cli_from_dict(
+        {name: options_class(function) for name, function in EXPERIMENTS.items()},
+        prog=PROG,
+        description=(
+            "Train a generative model. The same command resumes a run; "
+            f"{PROG} EXPERIMENT --help lists an experiment's options."
+        ),
+        args=["--help"],
+    )
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import tyro
-
-from train.command import told
+from train.command import parse, told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,5 +293,10 @@ def show(result: dict, rows: dict, path: Path) -> None:
     console.print(f"{result['device']}, JAX {result['jax']}: {path}")
 
 
+def main() -> None:
+    """The command line."""
+    told(lambda: benchmark(parse(Benchmark, "python -m train.benchmark")))
+
+
 if __name__ == "__main__":
-    told(benchmark, tyro.cli(Benchmark, prog="python -m train.benchmark"))
+    main()

@@ -1,15 +1,17 @@
 """From functions to command lines; from the user's mistakes to one sentence."""
 
 import dataclasses
+import difflib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, get_type_hints
 
 import docstring_parser
 import tyro
 
+from train.experiment import bad_input
 from train.options import Run
 
 
@@ -35,6 +37,24 @@ def options_class(function: Callable) -> type:
     )
     made.__doc__ = f"{doc.short_description}\n\n{doc.long_description}"
     return made
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ " (did you mean --latent?)", or nothing where nothing is near."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def parse(options: type, prog: str, arguments: list[str] | None = None):
+    """The command line as an `options` dataclass; BadInput for an unknown option."""
+    parsed, unknown = tyro.cli(
+        options, prog=prog, args=arguments, return_unknown_args=True
+    )
+    if unknown:
+        known = [f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(options)]
+        hint = did_you_mean(unknown[0].split("=")[0], known)
+        raise bad_input(f"unknown option {unknown[0]}{hint}: {prog} --help lists all")
+    return parsed
 
 
 def split_options(parsed) -> tuple[Run, dict]:

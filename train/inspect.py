@@ -6,9 +6,7 @@ Two runs are the same when `diff` of their listings is empty.
 import dataclasses
 from pathlib import Path
 
-import tyro
-
-from train.command import told
+from train.command import parse, told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,5 +31,10 @@ def inspect(options: Inspect) -> None:
         print(f"{name}  {list(shape)} {dtype} {sha256}")
 
 
+def main() -> None:
+    """The command line."""
+    told(lambda: inspect(parse(Inspect, "python -m train.inspect")))
+
+
 if __name__ == "__main__":
-    told(inspect, tyro.cli(Inspect, prog="python -m train.inspect"))
+    main()

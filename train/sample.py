@@ -3,9 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-import tyro
-
-from train.command import told
+from train.command import parse, told
 from train.experiments.flow import SolverName
 
 
@@ -88,5 +86,10 @@ def sample(options: Sample) -> None:
     print(f"{what}: {options.out}")
 
 
+def main() -> None:
+    """The command line."""
+    told(lambda: sample(parse(Sample, "python -m train.sample")))
+
+
 if __name__ == "__main__":
-    told(sample, tyro.cli(Sample, prog="python -m train.sample"))
+    main()
