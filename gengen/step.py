@@ -8,6 +8,7 @@ derived, fold_in(fold_in(key, step), turn), so a step is a pure function of
 (train_state, batch) and a resumed run is the same run.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 
 import flax.struct
@@ -57,6 +58,16 @@ def ema_update(ema: Tree, params: Tree, decay: float, step: Array) -> Tree:
     return jax.tree.map(lambda e, p: p + d.astype(e.dtype) * (e - p), ema, params)
 
 
+def mean_over_devices(tree: Tree, axis_name: str | None) -> Tree:
+    """The mean of every floating leaf over a mapped axis; the tree itself if None."""
+
+    def mean(x):
+        floating = jnp.issubdtype(x.dtype, jnp.floating)
+        return jax.lax.pmean(x, axis_name) if floating else x
+
+    return tree if axis_name is None else jax.tree.map(mean, tree)
+
+
 def make_train_step(
     losses: Mapping[str, LossFn],
     optimizers: Mapping[str, optax.GradientTransformation],
@@ -84,12 +95,7 @@ def make_train_step(
     if ema_decay is not None and not 0 <= ema_decay < 1:
         raise BadInput(f"ema_decay={ema_decay} must be in [0, 1), or None for no EMA")
 
-    def mean(tree):
-        def one(x):
-            floating = jnp.issubdtype(x.dtype, jnp.floating)
-            return jax.lax.pmean(x, axis_name) if floating else x
-
-        return tree if axis_name is None else jax.tree.map(one, tree)
+    mean = functools.partial(mean_over_devices, axis_name=axis_name)
 
     def step(ts: TrainState, batch) -> tuple[TrainState, dict[str, Array]]:
         if ts.ema is None and ema_decay is not None:

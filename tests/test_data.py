@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gengen.step import as_given
 from gengen.types import BadInput
 from train import idx as idx_files
-from train.data import Dataset, Feed, Spec, as_given, gather, load, order
+from train.data import Dataset, Feed, Spec, gather, load, order
 
 
 def run_python(code):

@@ -21,7 +21,7 @@ from train.folder import folder
 from train.idx import idx
 from train.sources import Dataset, Spec, bad_input
 
-__all__ = ["Dataset", "Feed", "Spec", "as_given", "gather", "load", "order"]
+__all__ = ["Dataset", "Feed", "Spec", "gather", "load", "order"]
 
 
 def load(
@@ -109,12 +109,6 @@ def gather(data: dict, item):
     return {key: jnp.take(array, item, axis=0) for key, array in data.items()}
 
 
-def as_given(data: dict, item):
-    """The batch `item` as it was read; there is no resident data."""
-    del data
-    return item
-
-
 class Feed:
     """The batches of steps 0, 1, 2, …: `fetch(data, items(step, num)[i])`.
 
@@ -139,6 +133,8 @@ class Feed:
         size = dataset.size
         self.resident = size * math.prod(dataset.spec.shape) <= resident_bytes
         self.data = dataset.fetch(np.arange(size)) if self.resident else {}
+        from gengen.step import as_given
+
         self.fetch = gather if self.resident else as_given
         # One thread does all the reading: sources need not be thread-safe.
         self._reader = concurrent.futures.ThreadPoolExecutor(1, "feed")
