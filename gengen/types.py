@@ -54,7 +54,18 @@ class Model(Protocol):
     `density` is the taxonomy of generative models as a fact of the type: "exact"
     (tractable p(x)), "bound" (a lower bound on log p(x)) or "none" (samples only).
     `log_likelihood` exists exactly when `density` is not "none", and beside it
-    `likelihood_kind`, what it is: "exact", "ELBO", "IWAE-64", …
+    `likelihood_kind`, what it is: "exact", "ELBO", "IWAE-64", …; of a conditional model
+    (`num_classes` > 0) it is log p(x | y = batch["label"]).
+
+    Where it makes sense a model also has what tasks ask for:
+
+        latent_shape, from_latent(params, state, z, *, label) -> samples
+        features(params, state, batch, key) -> [B, F]
+        reconstruct(params, state, batch, key) -> images in [-1, 1]
+        evaluations() -> network calls a sample
+        log_prob_labels(params, state, batch, key) -> [B, classes] nats, log p(y|x)
+
+    A model with `log_prob_labels` is discriminative: its `sample` raises BadInput.
     """
 
     density: str

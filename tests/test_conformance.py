@@ -28,23 +28,33 @@ from gengen.diffusion.paths import Linear, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity
 from gengen.diffusion.solvers import DDPM
 from gengen.images import bits_per_dim
+from gengen.labels import sample_labels
 from gengen.losses.adversarial import minimax_generator_loss
+from gengen.models.classifier import Classifier
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
 from gengen.models.vae import VAE, Bernoulli, DiscretizedLogistic, Gaussian
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
+from gengen.nets.resnet import ResNet
 from gengen.nets.unet import UNet
+from gengen.scan import fold_in, normal, sample_keys
 from gengen.step import make_train_step, scan_steps, train_state
 
 SHAPE, LEVELS = (8, 8, 1), 17
+KEY = jax.random.key(5)
 
 
 def mlp_vae(likelihood):
     features = (8, 8, likelihood.features)
     nets = MLPEncoder(2, (16,)), MLPDecoder(features, (16,))
     return VAE(*nets, likelihood, SHAPE, latent=2, levels=LEVELS)
+
+
+def conditional_vae():
+    nets = MLPEncoder(2, (16,), 10), MLPDecoder(SHAPE, (16,), 10)
+    return VAE(*nets, Bernoulli(), SHAPE, 2, LEVELS, num_classes=10)
 
 
 def conv_vae():
@@ -69,16 +79,22 @@ def ddpm():
     return Diffusion(net, process, SHAPE, LEVELS, solver=DDPM(), steps=3)
 
 
+def classifier():
+    return Classifier(ResNet(10, 16, (1, 2), dropout=0.1, groups=4), LEVELS)
+
+
 ROWS = {
     "VAE, Bernoulli": partial(mlp_vae, Bernoulli()),
     "VAE, Gaussian": partial(mlp_vae, Gaussian()),
     "VAE, logistic": partial(mlp_vae, DiscretizedLogistic()),
+    "VAE, conditional": conditional_vae,
     "VAE, convolutional": conv_vae,
     "GAN": partial(gan, r1_weight=0.1, r1_interval=2),
     "GAN, conditional": partial(gan, 10),
     "GAN, minimax": partial(gan, generator_loss=minimax_generator_loss),
     "flow matching, conditional": flow,
     "DDPM": ddpm,
+    "classifier": classifier,
 }
 
 
@@ -167,6 +183,8 @@ def sampler(name, num):
 
 rows = pytest.mark.parametrize("name", ROWS)
 GAMES = [name for name in ROWS if len(ROWS[name]().losses()) > 1]
+GENERATIVE = [name for name in ROWS if not hasattr(ROWS[name](), "log_prob_labels")]
+generative_rows = pytest.mark.parametrize("name", GENERATIVE)
 
 
 # ---------------------------------------------------------------- training
@@ -274,7 +292,7 @@ def test_a_saved_run_goes_on_bit_for_bit(name, tmp_path):
 # ---------------------------------------------------------------- sampling
 
 
-@rows
+@generative_rows
 def test_samples_are_finite_images(name):
     x = sampler(name, 8)(jax.random.key(3), 0)
     assert x.shape == (8, *SHAPE) and x.dtype == jnp.float32
@@ -282,7 +300,7 @@ def test_samples_are_finite_images(name):
     assert len(np.unique(np.reshape(x, (8, -1)), axis=0)) == 8
 
 
-@rows
+@generative_rows
 def test_the_key_decides_the_samples(name):
     draw = sampler(name, 8)
     one, same, other = (draw(jax.random.key(k), 0) for k in (3, 3, 4))
@@ -290,13 +308,38 @@ def test_the_key_decides_the_samples(name):
     assert not np.any(np.all(np.isclose(one, other), axis=(1, 2, 3)))
 
 
-@rows
+@generative_rows
 def test_a_sample_depends_on_its_number_and_not_on_its_batch(name):
     key, four = jax.random.key(3), sampler(name, 4)
     eight = sampler(name, 8)(key, 0)
     atol = 1e-5 * np.max(np.abs(eight))  # two programs, whose float32 sums may differ
     for first in (0, 4):
         np.testing.assert_allclose(four(key, first), eight[first:][:4], atol=atol)
+
+
+@generative_rows
+def test_samples_are_images_of_normal_latents(name):
+    model, _, states, *_ = run(name)
+    ts, key = states[-1], jax.random.key(3)
+    keys = sample_keys(key, 4)
+    label = sample_labels(keys, None, getattr(model, "num_classes", 0))
+    z = normal(keys, model.latent_shape)
+    decode = partial(model.from_latent, ts.params, ts.state)
+    given = {} if label is None else {"label": label}
+    if name == "DDPM":  # whose noise along the way belongs to each sample
+        given["keys"] = fold_in(keys, 1)
+    x = jax.jit(decode)(z, **given)
+    np.testing.assert_allclose(x, sampler(name, 4)(key, 0), atol=1e-5)
+    assert isinstance(model.evaluations(), int) and model.evaluations() > 0
+
+
+@rows
+def test_features_are_one_finite_vector_an_image(name):
+    model, _, states, *_ = run(name)
+    ts = states[-1]
+    features = jax.jit(model.features)(ts.params, ts.state, examples(), KEY)
+    assert features.ndim == 2 and len(features) == 8
+    assert np.all(np.isfinite(features)) and np.all(np.std(features, axis=0).any())
 
 
 # ---------------------------------------------------------------- likelihood
@@ -311,9 +354,7 @@ def test_log_likelihood_exists_exactly_where_there_is_a_density(name):
     assert hasattr(model, "likelihood_kind") == has_density
     if has_density:
         ts = states[-1]
-        log_p = jax.jit(model.log_likelihood)(
-            ts.params, ts.state, examples(), jax.random.key(5)
-        )
+        log_p = jax.jit(model.log_likelihood)(ts.params, ts.state, examples(), KEY)
         assert log_p.shape == (8,) and log_p.dtype == jnp.float32
         bits = bits_per_dim(log_p, SHAPE)
         # Of discrete data, so positive; other units would be 64 times off.

@@ -23,6 +23,7 @@ ROOMS = {
     "labels": {"types", "scan"},
     "losses": {"types", "images"},
     "objective": {"types", "losses"},
+    "augment": {"types"},
     "nets": {"types"},
     "diffusion": {"types", "scan"},
     "metrics": {"types"},

@@ -268,10 +268,10 @@ def test_beta_weighs_the_kl_at_the_step(curved):
 
 def test_features_are_posterior_means_and_reconstructions_their_images(curved):
     model, params, batch, _ = curved
-    features = model.features(params, {}, batch)
+    features = model.features(params, {}, batch, KEY)
     assert features.shape == (9, 1)
     close(features, model.encode(params, batch["image"])[0])
-    images = model.reconstruct(params, {}, batch)
+    images = model.reconstruct(params, {}, batch, KEY)
     assert images.shape == (9, *PAIR)
     close(images, 2 * jax.nn.sigmoid(model.decode(params, features)) - 1)
 

@@ -1,6 +1,9 @@
-"""Bits per dimension of data the run does not train on, while it trains."""
+"""What a model is worth on data the run does not train on, while it trains."""
+
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gengen.images import bits_per_dim
@@ -11,17 +14,52 @@ from train.options import Run
 EXAMPLES = 512
 
 
+def figure(model, shape) -> tuple[str, Callable] | None:
+    """(name, (params, state, batch, key) -> [B]) of a model's per-example figure.
+
+    Bits per dimension where there is a density, accuracy where there is p(y|x).
+    """
+    if model.density != "none":
+
+        def bits(*arguments):
+            return bits_per_dim(model.log_likelihood(*arguments), shape)
+
+        given = "-given-label" if getattr(model, "num_classes", 0) else ""
+        return f"bits_per_dim_{model.likelihood_kind}{given}", bits
+    if hasattr(model, "log_prob_labels"):
+
+        def right(params, state, batch, key):
+            log_p = model.log_prob_labels(params, state, batch, key)
+            return (jnp.argmax(log_p, axis=-1) == batch["label"]).astype(jnp.float32)
+
+        return "accuracy", right
+    return None
+
+
+def batches(dataset, batch_size: int, num: int) -> list[dict]:
+    """The first `num` examples, all batches of one size.
+
+    The last batch is filled up with examples from the start, which do not count.
+    """
+    size = min(num, batch_size)
+    return [
+        dataset.fetch(np.arange(first, first + size) % num)
+        for first in range(0, num, size)
+    ]
+
+
 class HeldOut:
-    """{"validation/bits_per_dim_ELBO": …} of a train state, or {} without a density.
+    """{"validation/bits_per_dim_ELBO": …} of a train state, or {} without a figure.
 
     The first 512 examples of the validation split (test, where there is none), a
     batch at a time; always the same noise, so that the curve shows the model and not
     the draw.
     """
 
-    def __init__(self, run: Run, model, batch_size: int):
-        self.model, self.batches = model, []
-        if model.density == "none":
+    def __init__(self, run: Run, model, spec, batch_size: int):
+        self.batches, self.num = [], 0
+        self.figure = figure(model, spec.shape)
+        if self.figure is None:
             return
         for split in ("validation", "test"):
             try:
@@ -34,14 +72,10 @@ class HeldOut:
                 )
             except BadInput:
                 continue  # this data set has no such split
-            self.name = f"{split}/bits_per_dim_{model.likelihood_kind}"
-            self.num, self.shape = min(dataset.size, EXAMPLES), dataset.spec.shape
-            size = min(self.num, batch_size)
-            for first in range(0, self.num, size):
-                # The last batch is filled up with examples that do not count.
-                indices = np.arange(first, first + size) % self.num
-                self.batches.append(dataset.fetch(indices))
-            self._log_likelihood = jax.jit(model.log_likelihood)
+            self.num = min(dataset.size, EXAMPLES)
+            self.batches = batches(dataset, batch_size, self.num)
+            self.name, self._measure = f"{split}/{self.figure[0]}", self.figure[1]
+            self._measure = jax.jit(self._measure)
             self.key = jax.random.key(run.seed)
             return
 
@@ -49,11 +83,9 @@ class HeldOut:
         if not self.batches:
             return {}
         params = ts.params if ts.ema is None else ts.ema
-        nats = [
-            self._log_likelihood(
-                params, ts.state, batch, jax.random.fold_in(self.key, i)
-            )
+        values = [
+            self._measure(params, ts.state, batch, jax.random.fold_in(self.key, i))
             for i, batch in enumerate(self.batches)
         ]
-        nats = np.concatenate([np.asarray(x, np.float64) for x in nats])[: self.num]
-        return {self.name: float(np.mean(bits_per_dim(nats, self.shape)))}
+        values = np.concatenate([np.asarray(x, np.float64) for x in values])
+        return {self.name: float(np.mean(values[: self.num]))}

@@ -25,7 +25,7 @@ from train.heldout import HeldOut
 from train.options import IDENTITY, Run
 from train.pictures import curves
 from train.report import Report
-from train.sampling import Grid
+from train.sampling import picture
 
 
 def initial_state(experiment: Experiment, seed: int, batch, mesh):
@@ -174,8 +174,9 @@ def run_steps(job: Job, ts, step) -> None:
         f"compiled in {time.perf_counter() - began:.1f} s; "
         f"{length} step{'s' * (length > 1)} a call{why}"
     )
-    grid = Grid(model, job.record.data, run.seed, batch_size)
-    held_out = HeldOut(run, model, batch_size)
+    spec = job.record.data
+    held_out = HeldOut(run, model, spec, batch_size)
+    grid = picture(model, spec, run.seed, batch_size, held_out.batches)
     done = int(ts.step)
     seen, clock = [], time.perf_counter()
     while done < steps:

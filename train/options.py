@@ -61,9 +61,9 @@ AT_LEAST_ONE = (
     "steps",
     "steps_per_call",
 )
-AT_LEAST_ZERO = ("beta", "guidance_scale", "r1_weight")
+AT_LEAST_ZERO = ("beta", "guidance_scale", "r1_weight", "shift")
 ABOVE_ZERO = ("learning_rate",)
-BELOW_ONE = ("dropout", "ema_decay", "label_dropout")
+BELOW_ONE = ("dropout", "ema_decay", "label_dropout", "label_smoothing")
 
 
 def check_numbers(options: dict) -> None:

@@ -84,7 +84,7 @@ class Report:
             self.tensorboard.add_scalar(name, value, step)
         self.tensorboard.add_scalar("steps_per_second", rate, step)
         losses = _words(values, "/loss")
-        held_out = _words(values, "/bits")
+        held_out = _words(values, "validation/") or _words(values, "test/")
         self.progress.update(self.task, completed=step, rate=rate, losses=losses)
         terminal = self.console.is_terminal  # the bar shows the losses there
         if held_out or (step >= self._next_line and not terminal):

@@ -1,4 +1,4 @@
-"""Samples of any model, in batches of one compiled program."""
+"""Samples of any model, in batches of one compiled program; the picture of a run."""
 
 import inspect
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from gengen.images import to_unit
 from gengen.types import BadInput
 from train.pictures import save_grid, to_uint8
 
@@ -31,7 +32,8 @@ def class_labels(model, num: int, label: int | None = None) -> np.ndarray | None
 
 def check_options(model, options: dict) -> None:
     """BadInput for an option that this model's sampler does not have."""
-    known = inspect.signature(model.sample).parameters
+    takes = (model.sample, getattr(model, "from_latent", model.sample))
+    known = {name for f in takes for name in inspect.signature(f).parameters}
     for name, value in options.items():
         if name not in known:
             option = name.replace("_", "-")
@@ -72,16 +74,21 @@ class Sampler:
         return np.concatenate(batches)[:num]
 
 
+def class_rows(spec) -> int:
+    """How many classes a picture has rows for."""
+    return min(spec.num_classes, 20)
+
+
 class Grid:
     """The sample grid of a run: the same seeds and classes at every step."""
 
     def __init__(self, model, spec, seed: int, batch_size: int):
-        classes = getattr(model, "num_classes", 0)
-        rows = min(classes, 20) if classes else COLUMNS
-        self.num, self.names, self.labels = rows * COLUMNS, (), None
-        if classes:
+        rows, self.names, self.labels = COLUMNS, (), None
+        if getattr(model, "num_classes", 0):
+            rows = class_rows(spec)
             self.labels = np.repeat(np.arange(rows, dtype=np.int32), COLUMNS)
             self.names = spec.class_names[:rows]
+        self.num = rows * COLUMNS
         self.key = jax.random.key(seed)
         self._sampler = Sampler(model, min(self.num, batch_size))
 
@@ -90,3 +97,41 @@ class Grid:
         params = ts.params if ts.ema is None else ts.ema
         x = self._sampler(params, ts.state, self.key, self.num, self.labels)
         return save_grid(path, to_uint8(x), COLUMNS, self.names)
+
+
+class Sorted:
+    """The picture of a classifier: held-out images, a row for each class it says.
+
+    Ten of each, mistakes first.
+    """
+
+    def __init__(self, model, spec, batches: list[dict]):
+        self.batches, self.names = batches, spec.class_names[: class_rows(spec)]
+        self.spec, self._predict = spec, jax.jit(model.log_prob_labels)
+
+    def save(self, path: Path, ts) -> Path:
+        """Classify with the averaged parameters, write the PNG."""
+        params = ts.params if ts.ema is None else ts.ema
+        key, rows = jax.random.key(0), class_rows(self.spec)
+        picture = np.zeros((rows, COLUMNS, *self.spec.shape), np.uint8)
+        said = [
+            np.argmax(self._predict(params, ts.state, batch, key), axis=-1)
+            for batch in self.batches
+        ]
+        said = np.concatenate(said)
+        image = np.concatenate([batch["image"] for batch in self.batches])
+        right = said == np.concatenate([batch["label"] for batch in self.batches])
+        for row in range(rows):
+            chosen = np.flatnonzero(said == row)
+            chosen = chosen[np.argsort(right[chosen], kind="stable")][:COLUMNS]
+            picture[row, : len(chosen)] = image[chosen]
+        flat = picture.reshape(-1, *self.spec.shape)
+        x = np.asarray(to_unit(flat, self.spec.levels))
+        return save_grid(path, to_uint8(x), COLUMNS, self.names)
+
+
+def picture(model, spec, seed: int, batch_size: int, batches: list[dict]):
+    """What a run draws of itself: samples, or what it makes of held-out batches."""
+    if hasattr(model, "log_prob_labels"):
+        return Sorted(model, spec, batches)
+    return Grid(model, spec, seed, batch_size)

@@ -20,14 +20,14 @@ import jax.numpy as jnp
 
 from gengen.diffusion.guidance import guided
 from gengen.diffusion.matching import matching_loss
-from gengen.diffusion.process import Process, recover, usable_times
+from gengen.diffusion.process import Process, corrupt, recover, usable_times
 from gengen.diffusion.solvers import Euler, Solver, solve
 from gengen.diffusion.times import Times, Uniform, draw, uniform_grid
 from gengen.images import to_unit
-from gengen.labels import sample_labels
+from gengen.labels import given_labels, sample_labels
 from gengen.objective import Bind
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.types import BadInput, static
+from gengen.types import Array, BadInput, static
 
 
 @static
@@ -92,39 +92,68 @@ class Diffusion:
         loss = matching_loss(denoise, self.process, x, noise, t, self.space)
         return jnp.mean(loss), (state, {})
 
-    def sample(
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of one latent: noise as large as the data."""
+        return self.shape
+
+    def from_latent(
         self,
         params,
         state,
-        key,
-        num,
+        z: Array,
         *,
-        first=0,
         label=None,
+        keys: Array | None = None,
         guidance_scale=None,
         steps: int | None = None,
         solver: Solver | None = None,
-    ):
-        """[num, H, W, C] in data space: the solver along an even grid of times.
+    ) -> Array:
+        """Carry noise z [B, H, W, C] to data: the solver along an even grid of times.
 
-        label: int or [num], uniform if None. guidance_scale: 1 for none (one network
-        call), else two calls. Raises BadInput for guidance without a null label.
+        label: int or [B], of a conditional model. guidance_scale: 1 for none (one
+        network call), else two calls. keys [B]: for a stochastic solver; by default
+        all rows share one, so that this is a function of z. Raises BadInput for
+        guidance without a null label.
         """
         solver = self.solver if solver is None else solver
         scale = self.guidance_scale if guidance_scale is None else guidance_scale
-        keys = sample_keys(key, num, first)
-        label = sample_labels(keys, label, self.num_classes)
+        if keys is None:
+            keys = jnp.broadcast_to(jax.random.key(0), z.shape[:1])
+        label = given_labels(label, z.shape[0], self.num_classes)
         denoise = self.denoiser(params, label)
         if self._guided(scale):
             null = jnp.full_like(label, self.num_classes)
             denoise = guided(denoise, self.denoiser(params, null), scale)
         span = usable_times(self.process)
         grid = uniform_grid(self.steps if steps is None else steps, span)
-        noise = normal(keys, self.shape)
-        z = solve(solver, fold_in(keys, 1), denoise, self.process, noise, grid)
+        x = solve(solver, keys, denoise, self.process, z, grid)
         if span[0] > 0:  # The grid stops short of the data: jump to E[x | z].
-            z = recover(self.process, z, denoise(z, grid[-1]), grid[-1])[0]
-        return z
+            x = recover(self.process, x, denoise(x, grid[-1]), grid[-1])[0]
+        return x
+
+    def sample(self, params, state, key, num, *, first=0, label=None, **sampler):
+        """[num, H, W, C] in data space: `from_latent` of noise, with its keywords.
+
+        label: int or [num], uniform if None.
+        """
+        keys = sample_keys(key, num, first)
+        label = sample_labels(keys, label, self.num_classes)
+        z, keys = normal(keys, self.latent_shape), fold_in(keys, 1)
+        return self.from_latent(params, state, z, label=label, keys=keys, **sampler)
+
+    def features(self, params, state, batch, key, t: float = 0.1) -> Array:
+        """The network's middle activations [B, F] at time t, without a label.
+
+        Needs a net that sows "features". Baranchuk et al. 2022, arXiv:2112.03126;
+        Xiang et al. 2023, arXiv:2303.09769.
+        """
+        x = to_unit(batch["image"], self.levels)
+        noise, t = jax.random.normal(key, x.shape), jnp.full(x.shape[0], t)
+        z, _ = corrupt(self.process, x, noise, t)
+        weights = {"params": params["denoiser"]}
+        _, sown = self.net.apply(weights, z, t, mutable="intermediates")
+        return sown["intermediates"]["features"][0].reshape(x.shape[0], -1)
 
     def _guided(self, guidance_scale) -> bool:
         traced = isinstance(guidance_scale, jax.core.Tracer)

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from gengen.images import to_unit
-from gengen.labels import sample_labels
+from gengen.labels import given_labels, sample_labels
 from gengen.losses.adversarial import discriminator_loss, nonsaturating_generator_loss
 from gengen.losses.penalty import r1
 from gengen.objective import Bind, add, every, scale
@@ -129,9 +129,39 @@ class GAN:
         state = {**state, "generator": jax.lax.stop_gradient(statistics)}
         return jnp.mean(self.generator_loss(logit)), (state, {})
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of one z."""
+        return (self.latent,)
+
+    def from_latent(self, params, state, z: Array, *, label=None) -> Array:
+        """G(z) of z [B, Z]: [B, H, W, C] in [-1, 1]; label: int or [B]."""
+        label = given_labels(label, z.shape[0], self.num_classes)
+        weights = {"params": params["generator"], **state["generator"]}
+        return self.generator.apply(weights, z, label)
+
     def sample(self, params, state, key, num, *, first=0, label=None):
         """G(z), [num, H, W, C] in [-1, 1]; labels uniform unless given."""
         keys = sample_keys(key, num, first)
         label = sample_labels(keys, label, self.num_classes)
-        weights = {"params": params["generator"], **state["generator"]}
-        return self.generator.apply(weights, normal(keys, (self.latent,)), label)
+        z = normal(keys, self.latent_shape)
+        return self.from_latent(params, state, z, label=label)
+
+    def evaluations(self) -> int:
+        """Network calls a sample."""
+        return 1
+
+    def features(self, params, state, batch, key) -> Array:
+        """The critic's last features [B, F] (Radford et al. 2016, section 5.1).
+
+        They do not see the label; the key is not used.
+        """
+        x, weights = to_unit(batch["image"], self.levels), state["discriminator"]
+        blank = jnp.zeros(x.shape[0], jnp.int32) if self.num_classes else None
+        _, sown = self.discriminator.apply(
+            {"params": params["discriminator"], **weights},
+            x,
+            blank,
+            mutable="intermediates",
+        )
+        return sown["intermediates"]["features"][0]

@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 
 from gengen.images import bin_width, dequantize, log_bin_volume, to_unit
+from gengen.labels import given_labels, sample_labels
 from gengen.losses.divergence import gaussian_kl
 from gengen.losses.likelihood import (
     binomial_log_prob,
@@ -207,7 +208,8 @@ class VAE:
     shape (H, W, C) and levels describe the data; the decoder's output has
     C · likelihood.features channels. beta: a number, or a static function of the step
     such as `Ramp(0.0, 1.0, 1_000)`. importance_samples: the K of `log_likelihood`,
-    1 for the ELBO.
+    1 for the ELBO. num_classes: 0 for unconditional; else both nets see the label
+    and everything is of p(x | y) (Sohn, Lee and Yan 2015, section 4).
     """
 
     encoder: nn.Module
@@ -218,6 +220,7 @@ class VAE:
     levels: int = 256
     beta: Weight = 1.0
     importance_samples: int = 1
+    num_classes: int = 0
     density: ClassVar[str] = "bound"
 
     @property
@@ -227,86 +230,116 @@ class VAE:
         bound = "ELBO" if k == 1 else f"IWAE-{k}"
         return f"dequantised-{bound}" if self.likelihood.dequantises else bound
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of one z."""
+        return (self.latent,)
+
     def init(self, key, batch):
         key_encoder, key_decoder = jax.random.split(key)
-        x = to_unit(batch["image"][:1], self.levels)
+        x, z = to_unit(batch["image"][:1], self.levels), jnp.zeros((1, self.latent))
+        label = self._label(batch)
+        label = None if label is None else label[:1]
         own = {
-            "encoder": self.encoder.init(key_encoder, x)["params"],
-            "decoder": self.decoder.init(key_decoder, jnp.zeros((1, self.latent)))[
-                "params"
-            ],
+            "encoder": self.encoder.init(key_encoder, x, label)["params"],
+            "decoder": self.decoder.init(key_decoder, z, label)["params"],
             "likelihood": self.likelihood.init(),
         }
         return {"vae": own}, {}
 
+    def _label(self, batch):
+        return batch["label"] if self.num_classes else None
+
     def losses(self):
         return {"vae": Bind(VAE.loss, self)}
 
-    def encode(self, params, image: Array, train: bool = False) -> tuple[Array, Array]:
+    def encode(
+        self, params, image: Array, label: Array | None = None, train: bool = False
+    ) -> tuple[Array, Array]:
         """Levels [B, H, W, C] -> (mean, logvar) of q(z|x), each [B, Z]."""
-        weights = {"params": params["vae"]["encoder"]}
-        return self.encoder.apply(weights, to_unit(image, self.levels), train=train)
+        weights, x = {"params": params["vae"]["encoder"]}, to_unit(image, self.levels)
+        return self.encoder.apply(weights, x, label, train=train)
 
-    def decode(self, params, z: Array, train: bool = False) -> Array:
+    def decode(
+        self, params, z: Array, label: Array | None = None, train: bool = False
+    ) -> Array:
         """z [B, Z] -> features [B, H, W, C · likelihood.features]."""
-        return self.decoder.apply({"params": params["vae"]["decoder"]}, z, train=train)
+        weights = {"params": params["vae"]["decoder"]}
+        return self.decoder.apply(weights, z, label, train=train)
 
     def loss(self, params, state, batch, key):
         """-ELBO, mean over the batch, in nats of the discrete data."""
         key_noise, key_observe = jax.random.split(key)
-        mean, logvar = self.encode(params, batch["image"], train=True)
-        y = self.likelihood.observe(key_observe, batch["image"], self.levels)
+        label = self._label(batch)
+        mean, logvar = self.encode(params, batch["image"], label, train=True)
         noise = jax.random.normal(key_noise, mean.shape)
         beta = weight_at(self.beta, state)
-
-        def log_prob(z):
-            return self._log_prob(params, z, y, train=True)
-
+        log_prob = self.log_prob_given(params, batch, key_observe, train=True)
         bound, (expected, kl) = elbo(log_prob, mean, logvar, noise, beta)
         metrics = {"reconstruction": -jnp.mean(expected), "kl": jnp.mean(kl)}
         return -jnp.mean(bound), (state, metrics)
 
-    def _log_prob(self, params, z, y, train=False):
-        features = self.decode(params, z, train)
-        own = params["vae"]["likelihood"]
-        log_prob = self.likelihood.log_prob(own, features, y, self.levels)
-        return log_prob + self.likelihood.log_volume(self.shape, self.levels)
+    def log_prob_given(
+        self, params, batch, key: Key, train: bool = False
+    ) -> Callable[[Array], Array]:
+        """The function z [B, Z] -> log p(x|z) [B], nats of the levels in the batch."""
+        y = self.likelihood.observe(key, batch["image"], self.levels)
+        own, label = params["vae"]["likelihood"], self._label(batch)
+        volume = self.likelihood.log_volume(self.shape, self.levels)
+
+        def log_prob(z):
+            features = self.decode(params, z, label, train)
+            return self.likelihood.log_prob(own, features, y, self.levels) + volume
+
+        return log_prob
 
     def log_likelihood(self, params, state, batch, key):
         """IWAE-K with K = importance_samples (1: the ELBO), [B] nats of the levels."""
         key_noise, key_observe = jax.random.split(key)
-        mean, logvar = self.encode(params, batch["image"])
-        y = self.likelihood.observe(key_observe, batch["image"], self.levels)
+        mean, logvar = self.encode(params, batch["image"], self._label(batch))
+        log_prob = self.log_prob_given(params, batch, key_observe)
 
         def one(key):
             noise = jax.random.normal(key, mean.shape)
-            return log_weight(
-                lambda z: self._log_prob(params, z, y), mean, logvar, noise
-            )
+            return log_weight(log_prob, mean, logvar, noise)
 
         keys = jax.random.split(key_noise, self.importance_samples)
         return iwae_bound(jax.lax.map(one, keys))
 
-    def mean_image(self, params, z: Array) -> Array:
-        """E[x|z] [B, H, W, C] in [-1, 1]."""
-        own = params["vae"]["likelihood"]
-        return self.likelihood.mean(own, self.decode(params, z))
+    def from_latent(self, params, state, z: Array, *, label=None) -> Array:
+        """E[x|z] of z [B, Z]: [B, H, W, C] in [-1, 1]."""
+        own, label = params["vae"]["likelihood"], self._given(label, z)
+        return self.likelihood.mean(own, self.decode(params, z, label))
 
-    def sample(self, params, state, key, num, *, first=0, draw: bool = False):
-        """E[x|z] of z ~ N(0, 1), [num, H, W, C] in [-1, 1]; x ~ p(x|z) with `draw`."""
+    def _given(self, label, z):
+        return given_labels(label, z.shape[0], self.num_classes)
+
+    def sample(
+        self, params, state, key, num, *, first=0, label=None, draw: bool = False
+    ):
+        """E[x|z] of z ~ N(0, 1), [num, H, W, C] in [-1, 1]; x ~ p(x|z) with `draw`.
+
+        label: int or [num], uniform if None, of a conditional model.
+        """
         keys = sample_keys(key, num, first)
-        z = normal(keys, (self.latent,))
+        label = sample_labels(keys, label, self.num_classes)
+        z = normal(keys, self.latent_shape)
         if not draw:
-            return self.mean_image(params, z)
+            return self.from_latent(params, state, z, label=label)
         own = params["vae"]["likelihood"]
         pixel_keys = fold_in(keys, 1)
-        features = self.decode(params, z)
+        features = self.decode(params, z, label)
         return self.likelihood.draw(own, pixel_keys, features, self.levels)
 
-    def reconstruct(self, params, state, batch) -> Array:
-        """E[x | z = μ(x)], [B, H, W, C] in [-1, 1]."""
-        return self.mean_image(params, self.features(params, state, batch))
+    def evaluations(self) -> int:
+        """Network calls a sample."""
+        return 1
 
-    def features(self, params, state, batch) -> Array:
-        """Posterior means μ(x) [B, Z]: a representation for other tasks."""
-        return self.encode(params, batch["image"])[0]
+    def reconstruct(self, params, state, batch, key) -> Array:
+        """E[x | z = μ(x)], [B, H, W, C] in [-1, 1]; the key is not used."""
+        z = self.features(params, state, batch, key)
+        return self.from_latent(params, state, z, label=self._label(batch))
+
+    def features(self, params, state, batch, key) -> Array:
+        """Posterior means μ(x) [B, Z]: a representation; the key is not used."""
+        return self.encode(params, batch["image"], self._label(batch))[0]

@@ -61,7 +61,7 @@ class DCGANDiscriminator(nn.Module):
     `levels` halvings, channels doubling from `channels`; H and W must be multiples of
     2^levels. Real and fake batches go through in separate passes, each with its own
     batch statistics. batch_norm=False scores every image by itself, as a gradient
-    penalty wants it.
+    penalty wants it. The last features are sown as "features".
     """
 
     channels: int = 64
@@ -89,6 +89,7 @@ class DCGANDiscriminator(nn.Module):
                 )(h)
             h = nn.leaky_relu(h, 0.2)
         h = h.reshape(h.shape[0], -1)
+        self.sow("intermediates", "features", h)
         logit = nn.Dense(1, kernel_init=dcgan_normal)(h)[:, 0]
         if self.num_classes:
             embed = nn.Embed(self.num_classes, h.shape[-1])(label)

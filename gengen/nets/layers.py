@@ -1,6 +1,7 @@
 """What several architectures share: norms that explain themselves, embeddings."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from gengen.types import Array, BadInput
@@ -28,6 +29,17 @@ def halvings(side: int, times: int, what: str) -> int:
             f"does not allow: use a multiple of {2**times}, or fewer levels"
         )
     return side // 2**times
+
+
+def beside(h: Array, label: Array | None, num_classes: int) -> Array:
+    """h [B, D] and the label's one-hot vector: [B, D + classes]; h if there are none."""
+    if num_classes == 0:
+        return h
+    if label is None:
+        raise BadInput(
+            f"this network is conditional: give labels, 0 to {num_classes - 1}"
+        )
+    return jnp.concatenate([h, jax.nn.one_hot(label, num_classes)], axis=-1)
 
 
 def sinusoidal(t: Array, dim: int, max_period: float = 10_000.0) -> Array:

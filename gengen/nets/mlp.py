@@ -5,22 +5,26 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
+from gengen.nets.layers import beside
 from gengen.types import Array
 
 
 class MLPEncoder(nn.Module):
-    """x [B, ...] -> (mean, logvar) of q(z|x), each [B, latent].
+    """x [B, ...] (and label [B]) -> (mean, logvar) of q(z|x), each [B, latent].
 
     hidden=() is the linear encoder.
     """
 
     latent: int
     hidden: tuple[int, ...] = (512, 256)
+    num_classes: int = 0
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False) -> tuple[Array, Array]:
+    def __call__(
+        self, x: Array, label: Array | None = None, train: bool = False
+    ) -> tuple[Array, Array]:
         del train
-        h = x.reshape(x.shape[0], -1)
+        h = beside(x.reshape(x.shape[0], -1), label, self.num_classes)
         for width in self.hidden:
             h = nn.silu(nn.Dense(width)(h))
         mean, logvar = jnp.split(nn.Dense(2 * self.latent)(h), 2, axis=-1)
@@ -28,15 +32,21 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """z [B, latent] -> features [B, *shape]; hidden=() is the linear decoder."""
+    """z [B, latent] (and label [B]) -> features [B, *shape].
+
+    hidden=() is the linear decoder.
+    """
 
     shape: tuple[int, ...]
     hidden: tuple[int, ...] = (256, 512)
+    num_classes: int = 0
 
     @nn.compact
-    def __call__(self, z: Array, train: bool = False) -> Array:
+    def __call__(
+        self, z: Array, label: Array | None = None, train: bool = False
+    ) -> Array:
         del train
-        h = z
+        h = beside(z, label, self.num_classes)
         for width in self.hidden:
             h = nn.silu(nn.Dense(width)(h))
         return nn.Dense(math.prod(self.shape))(h).reshape(-1, *self.shape)

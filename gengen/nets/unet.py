@@ -43,7 +43,7 @@ class UNet(nn.Module):
     channels: width of the first level, a multiple of `groups`. multipliers: width of
     each level over `channels`; H and W must be multiples of 2^(levels - 1). blocks:
     residual blocks a level. num_classes: 0 for none, else labels 0 … num_classes-1
-    and the null label num_classes.
+    and the null label num_classes. The middle block's output is sown as "features".
     """
 
     channels: int = 32
@@ -75,6 +75,7 @@ class UNet(nn.Module):
                 h = block(h, width)
                 skips.append(h)
         h = block(h, widths[-1])
+        self.sow("intermediates", "features", h)
         for level, width in reversed(list(enumerate(widths))):
             for _ in range(self.blocks + 1):
                 h = block(jnp.concatenate([h, skips.pop()], axis=-1), width)

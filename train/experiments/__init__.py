@@ -4,8 +4,9 @@ Each takes the data set's `Spec` and keywords, and returns an `Experiment`. Heav
 imports stay inside the functions, so that `--help` is quick.
 """
 
+from train.experiments.classifier import classifier
 from train.experiments.flow import flow
 from train.experiments.gan import gan
 from train.experiments.vae import vae
 
-EXPERIMENTS = {function.__name__: function for function in (vae, gan, flow)}
+EXPERIMENTS = {function.__name__: function for function in (vae, gan, flow, classifier)}

@@ -11,6 +11,7 @@ def vae(
     *,
     architecture: Literal["mlp", "conv"] = "mlp",
     likelihood: Literal["bernoulli", "gaussian", "logistic"] = "logistic",
+    conditional: bool = False,
     latent: int = 16,
     hidden: tuple[int, ...] = (128,),
     channels: int = 32,
@@ -33,6 +34,8 @@ def vae(
         architecture: Fully connected, or convolutions with stride 2.
         likelihood: p(x|z) of the pixel levels: binomial (Bernoulli if --levels 2),
             Gaussian with one learned scale, or discretised logistic.
+        conditional: Model p(x|y) of a given class, where the data set has labels: what
+            python -m train.bayes turns into a classifier that can reject.
         latent: Dimensions of z.
         hidden: Widths of the encoder's layers, reversed in the decoder (mlp).
         channels: Channels at full resolution, doubled at each level (conv); a
@@ -59,14 +62,15 @@ def vae(
         "logistic": DiscretizedLogistic(),
     }
     p_x = likelihoods[likelihood]
+    classes = data.num_classes if conditional else 0
     height, width, depth = data.shape
     out = (height, width, depth * p_x.features)
     if architecture == "mlp":
-        encoder = MLPEncoder(latent, hidden)
-        decoder = MLPDecoder(out, hidden[::-1])
+        encoder = MLPEncoder(latent, hidden, classes)
+        decoder = MLPDecoder(out, hidden[::-1], classes)
     else:
-        encoder = ConvEncoder(latent, channels, conv_levels)
-        decoder = ConvDecoder(out, channels, conv_levels)
+        encoder = ConvEncoder(latent, channels, conv_levels, num_classes=classes)
+        decoder = ConvDecoder(out, channels, conv_levels, num_classes=classes)
     model = VAE(
         encoder,
         decoder,
@@ -76,5 +80,6 @@ def vae(
         data.levels,
         beta=Ramp(0.0, beta, annealing_steps) if annealing_steps else beta,
         importance_samples=importance_samples,
+        num_classes=classes,
     )
     return Experiment(model, {"vae": adam(learning_rate)}, batch_size, steps, ema_decay)

@@ -1,0 +1,61 @@
+"""Classifier: the discriminative model, and the offline extractor of features."""
+
+from train.data import Spec
+from train.experiment import Experiment, bad_input
+
+
+def classifier(
+    data: Spec,
+    *,
+    channels: int = 32,
+    multipliers: tuple[int, ...] = (1, 2),
+    blocks: int = 1,
+    dropout: float = 0.2,
+    shift: int = 1,
+    flip: bool = False,
+    label_smoothing: float = 0.1,
+    learning_rate: float = 2e-3,
+    batch_size: int = 64,
+    steps: int = 1_000,
+    ema_decay: float = 0.995,
+) -> Experiment:
+    """Classifier p(y|x): the discriminative model, whose features judge samples.
+
+    A residual network (He et al. 2016, arXiv:1603.05027). python -m train.evaluate
+    compares samples with data in its last features. The defaults are for digits; for
+    Fashion-MNIST: --dataset fashion_mnist --channels 16 --multipliers 1 2 4 --flip
+    --batch-size 128 --steps 4000.
+
+    Args:
+        channels: Channels of the first level, a multiple of 8.
+        multipliers: Channels of each level over the first's; each level after the
+            first halves the image. The last level's are the features.
+        blocks: Residual blocks a level.
+        dropout: Dropout of the features, in training.
+        shift: Augmentation: pixels by which an image is moved at most.
+        flip: Augmentation: mirror half of the images.
+        label_smoothing: Share of the target spread over all classes.
+        learning_rate: Of Adam, after 100 steps of warm-up.
+        batch_size: Images a step.
+        steps: Training steps in all.
+        ema_decay: Decay of the averaged parameters, which classify.
+    """
+    from gengen.augment import Chain, Flip, Shift
+    from gengen.models.classifier import Classifier
+    from gengen.nets.resnet import ResNet
+    from train.experiments.optimizers import adam
+
+    if not data.num_classes:
+        raise bad_input(
+            f"{data.name} has no labels, which a classifier needs: take a labelled "
+            "data set (a folder: one subfolder a class)"
+        )
+    changes = ((Shift(shift),) if shift else ()) + ((Flip(),) if flip else ())
+    model = Classifier(
+        ResNet(data.num_classes, channels, multipliers, blocks, dropout),
+        data.levels,
+        Chain(changes) if changes else None,
+        label_smoothing,
+    )
+    optimizers = {"classifier": adam(learning_rate)}
+    return Experiment(model, optimizers, batch_size, steps, ema_decay)
