@@ -1,6 +1,6 @@
 """What a model is worth on data the run does not train on, while it trains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -36,16 +36,23 @@ def figure(model, shape) -> tuple[str, Callable] | None:
     return None
 
 
-def batches(dataset, batch_size: int, num: int) -> list[dict]:
+def batches(dataset, batch_size: int, num: int) -> Iterator[dict]:
     """The first `num` examples, all batches of one size.
 
     The last batch is filled up with examples from the start, which do not count.
     """
     size = min(num, batch_size)
-    return [
-        dataset.fetch(np.arange(first, first + size) % num)
-        for first in range(0, num, size)
+    for first in range(0, num, size):
+        yield dataset.fetch(np.arange(first, first + size) % num)
+
+
+def measure(function, params, state, batches, num: int, key) -> np.ndarray:
+    """`function(params, state, batch, key) -> [B]` of all batches: float64 [num]."""
+    values = [
+        function(params, state, batch, jax.random.fold_in(key, i))
+        for i, batch in enumerate(batches)
     ]
+    return np.concatenate([np.asarray(x, np.float64) for x in values])[:num]
 
 
 class HeldOut:
@@ -73,9 +80,9 @@ class HeldOut:
             except BadInput:
                 continue  # this data set has no such split
             self.num = min(dataset.size, EXAMPLES)
-            self.batches = batches(dataset, batch_size, self.num)
-            self.name, self._measure = f"{split}/{self.figure[0]}", self.figure[1]
-            self._measure = jax.jit(self._measure)
+            self.batches = list(batches(dataset, batch_size, self.num))
+            self.name = f"{split}/{self.figure[0]}"
+            self._function = jax.jit(self.figure[1])
             self.key = jax.random.key(run.seed)
             return
 
@@ -83,9 +90,5 @@ class HeldOut:
         if not self.batches:
             return {}
         params = ts.params if ts.ema is None else ts.ema
-        values = [
-            self._measure(params, ts.state, batch, jax.random.fold_in(self.key, i))
-            for i, batch in enumerate(self.batches)
-        ]
-        values = np.concatenate([np.asarray(x, np.float64) for x in values])
-        return {self.name: float(np.mean(values[: self.num]))}
+        arguments = (params, ts.state, self.batches, self.num, self.key)
+        return {self.name: float(np.mean(measure(self._function, *arguments)))}

@@ -121,7 +121,12 @@ def train(run: Run, name: str, options: dict) -> Path:
     done, steps = int(ts.step), experiment.steps
     with Report(workdir, done, steps) as report:
         introduce(report, record, dataset, ts)
-        if done < steps:
+        if done < steps and done > 0 and out_of_time(run, report.seconds):
+            report.say(
+                f"nothing to do: the run is at step {done} and its {run.minutes:g} "
+                "minutes are used up (--minutes takes it further)"
+            )
+        elif done < steps:
             job = Job(run, record, experiment, feed, mesh, checkpoints, report)
             run_steps(job, ts, step)
         else:
@@ -185,14 +190,18 @@ def run_steps(job: Job, ts, step) -> None:
         ts, metrics = many(ts, data, items, num)
         seen.append((num, metrics))
         done += num
+        if next_event(done - 1, run, steps) == done:
+            values = mean_metrics(seen)
+            refuse_non_finite(job, ts, values)
+            seconds = time.perf_counter() - clock
+            if out_of_time(run, report.seconds + seconds) and done < steps:
+                report.say(f"{run.minutes:g} minutes of training are over")
+                steps = done
         draws = done % run.sample_every == 0 or done == steps
         saves = done % run.checkpoint_every == 0 or done == steps
         if done % run.log_every == 0 or draws:
-            values = mean_metrics(seen)
-            refuse_non_finite(job, ts, values)
-            rate = sum(num for num, _ in seen) / (time.perf_counter() - clock)
             values |= held_out(ts) if draws else {}
-            report.metrics(done, values, rate)
+            report.metrics(done, values, sum(num for num, _ in seen), seconds)
             seen, clock = [], time.perf_counter()
         else:
             report.advance(done)
@@ -205,6 +214,11 @@ def run_steps(job: Job, ts, step) -> None:
             report.picture(done, grid.save(path, ts))
         clock += time.perf_counter() - pause
     grid.save(run.workdir / "samples.png", ts)
+
+
+def out_of_time(run: Run, seconds: float) -> bool:
+    """Whether `--minutes` are used up."""
+    return run.minutes is not None and seconds >= 60 * run.minutes
 
 
 def read(job: Job, ts, done: int, length: int):

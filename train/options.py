@@ -26,6 +26,9 @@ class Run:
     """Requantise pixels to this many levels; by default the data set's own."""
     seed: int = 0
     """Seed of the initial parameters, the order of the data and all noise."""
+    minutes: float | None = None
+    """Stop, and save, after this much time in training steps, all starts together
+    (compilation and pictures do not count); by default only --steps ends a run."""
     log_every: Annotated[int, positive] = 100
     """Steps between two lines of metrics (means over those steps)."""
     sample_every: Annotated[int, positive] = 500
@@ -62,7 +65,7 @@ AT_LEAST_ONE = (
     "steps_per_call",
 )
 AT_LEAST_ZERO = ("beta", "guidance_scale", "r1_weight", "shift")
-ABOVE_ZERO = ("learning_rate",)
+ABOVE_ZERO = ("learning_rate", "minutes")
 BELOW_ONE = ("dropout", "ema_decay", "label_dropout", "label_smoothing")
 
 

@@ -1,5 +1,6 @@
 """What a run tells: progress on the screen, metrics in JSONL and TensorBoard."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -29,7 +30,7 @@ class Report:
         self.console = Console(soft_wrap=True, highlight=False)
         self.file = workdir / "metrics.jsonl"
         self.start, self.steps = start, steps
-        self._keep_until(start)
+        self.seconds = self._keep_until(start)  # in training steps, all starts together
         folder = str(workdir / "tensorboard")
         self.tensorboard = SummaryWriter(folder, purge_step=start + 1)
         self.progress = Progress(
@@ -49,19 +50,23 @@ class Report:
         )
         self._next_line = 0
 
-    def _keep_until(self, step: int) -> None:
+    def _keep_until(self, step: int) -> float:
+        """Drop the later lines; the training seconds of the last that stays."""
+        lines, seconds = [], 0.0
         if not self.file.exists():
-            return
-        lines = []
+            return seconds
         for line in self.file.read_text().splitlines():
             try:
-                if json.loads(line)["step"] <= step:
+                row = json.loads(line)
+                if row["step"] <= step:
                     lines.append(line + "\n")
+                    seconds = float(row.get("seconds", seconds))
             except (ValueError, KeyError, TypeError):
                 continue  # a line cut off when the run was killed
         part = self.file.with_suffix(".part")
         part.write_text("".join(lines))
         part.replace(self.file)
+        return seconds
 
     def __enter__(self):
         self.progress.start()
@@ -75,9 +80,17 @@ class Report:
         """A line for the reader, above the bar."""
         self.console.print(text, markup=False)
 
-    def metrics(self, step: int, values: dict[str, float], rate: float) -> None:
-        """One line of the JSONL, one point a curve in TensorBoard."""
-        row = {"step": step, "time": time.time(), "steps_per_second": rate, **values}
+    def metrics(
+        self, step: int, values: dict[str, float], num: int, seconds: float
+    ) -> None:
+        """One line of the JSONL, one point a curve in TensorBoard.
+
+        The values are of the last `num` steps, which took `seconds`.
+        """
+        self.seconds += seconds
+        rate = num / seconds
+        times = {"time": time.time(), "seconds": self.seconds, "steps_per_second": rate}
+        row = {"step": step, **times, **values}
         with self.file.open("a") as file:
             file.write(json.dumps(row) + "\n")
         for name, value in values.items():
@@ -108,3 +121,12 @@ class Report:
 
 def _words(values: dict[str, float], kind: str) -> str:
     return "  ".join(f"{k} {v:.4g}" for k, v in values.items() if kind in k)
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int):
+    """`advance(done)` moves a bar on a terminal, and does nothing elsewhere."""
+    console = Console()
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

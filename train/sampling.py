@@ -64,14 +64,19 @@ class Sampler:
         self._draw = jax.jit(draw)
 
     def __call__(self, params, state, key, num: int, labels=None) -> np.ndarray:
-        batches = []
-        for first in range(0, num, self.batch_size):
-            label = None
-            if labels is not None:
-                here = labels[first : first + self.batch_size]
-                label = np.pad(here, (0, self.batch_size - len(here)), mode="edge")
-            batches.append(np.asarray(self._draw(params, state, key, first, label)))
+        batches = [
+            self.batch(params, state, key, first, labels)
+            for first in range(0, num, self.batch_size)
+        ]
         return np.concatenate(batches)[:num]
+
+    def batch(self, params, state, key, first: int, labels=None) -> np.ndarray:
+        """Samples first … first + batch_size - 1; labels are those of all samples."""
+        label = None
+        if labels is not None:
+            here = labels[first : first + self.batch_size]
+            label = np.pad(here, (0, self.batch_size - len(here)), mode="edge")
+        return np.asarray(self._draw(params, state, key, first, label))
 
 
 def class_rows(spec) -> int:

@@ -6,8 +6,10 @@ from typing import Any
 
 import jax
 
+from gengen.types import BadInput
 from train import experiment as experiments
 from train.checkpoint import Checkpoints
+from train.data import Dataset, load
 from train.devices import data_mesh
 from train.experiment import Experiment, Record
 from train.loop import initial_state
@@ -30,6 +32,19 @@ class Trained:
     @property
     def model(self):
         return self.experiment.model
+
+    def dataset(self, split: str, data_dir: Path | None = None) -> Dataset:
+        """A split of the run's data set."""
+        run = self.record.run
+        same = {k: run[k] for k in ("image_size", "levels")}
+        return load(run["dataset"], split=split, data_dir=data_dir, **same)
+
+    def dataset_if_any(self, split: str, data_dir: Path | None = None):
+        """A split of the run's data set, or None where it has no such split."""
+        try:
+            return self.dataset(split, data_dir)
+        except BadInput:
+            return None
 
     @property
     def averaged(self) -> bool:

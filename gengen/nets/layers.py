@@ -32,7 +32,7 @@ def halvings(side: int, times: int, what: str) -> int:
 
 
 def beside(h: Array, label: Array | None, num_classes: int) -> Array:
-    """h [B, D] and the label's one-hot vector: [B, D + classes]; h if there are none."""
+    """h [B, D] and the label's one-hot vector [B, D + classes]; h if no classes."""
     if num_classes == 0:
         return h
     if label is None:

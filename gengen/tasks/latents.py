@@ -1,0 +1,124 @@
+"""Walks in latent space: what lies between two latents, and what each coordinate does.
+
+The prior N(0, I) of many dimensions lives on a shell: |z| ≈ √Z. Between independent
+z_0 and z_1, the straight line cuts through the empty inside of the shell,
+
+    linear:     z_t = (1-t) z_0 + t z_1,          Var z_t = (1-t)² + t²   (½ midway)
+
+and shows images of latents that are never drawn. The great circle stays on the shell
+at constant speed, with θ the angle between the ends:
+
+    spherical:  z_t = [sin((1-t)θ) z_0 + sin(tθ) z_1] / sin θ
+
+Independent normals are almost orthogonal, where sin² + cos² = 1 keeps the variance 1.
+
+Shoemake 1985, "Animating rotation with quaternion curves" (slerp); White 2016,
+arXiv:1609.04468, section 2.1 (in latent space).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import chex
+import jax.numpy as jnp
+
+from gengen.tasks import require
+from gengen.types import Array, BadInput
+
+
+def _times(num: int) -> Array:
+    if num < 2:
+        raise BadInput(f"num={num}: a path needs at least its 2 ends")
+    return jnp.linspace(0.0, 1.0, num)
+
+
+def _mix(first: Array, last: Array, start: Array, end: Array) -> Array:
+    """first · start + last · end, weights [..., num] and ends [B, ...]."""
+    shape = (-1, first.shape[-1], *(1,) * (start.ndim - 1))
+    return first.reshape(shape) * start[:, None] + last.reshape(shape) * end[:, None]
+
+
+def linear(start: Array, end: Array, num: int) -> Array:
+    """(1-t) start + t end at num even times, ends [B, ...] -> [B, num, ...]."""
+    chex.assert_equal_shape((start, end))
+    t = _times(num)
+    return _mix(1.0 - t, t, start, end)
+
+
+def spherical(start: Array, end: Array, num: int) -> Array:
+    """The great circle at num even times, ends [B, ...] -> [B, num, ...].
+
+    The angle is that of the whole latents; lengths are blended by the same weights.
+    Parallel ends are joined by the line, which is the limit; so are opposite ends,
+    which no great circle is singled out to join, and an end at the origin.
+    """
+    chex.assert_equal_shape((start, end))
+    t, rest = _times(num), tuple(range(1, start.ndim))
+    dot, sizes = jnp.sum(start * end, rest), jnp.sum(start**2, rest)
+    sizes = sizes * jnp.sum(end**2, rest)
+    # sin² θ below the accuracy of cos² θ: the line is as good, and has a gradient.
+    on_a_line = sizes - dot**2 <= 10 * jnp.finfo(sizes.dtype).eps * sizes
+    cos = jnp.where(on_a_line, 0.0, dot / jnp.sqrt(jnp.where(on_a_line, 1.0, sizes)))
+    angle = jnp.arccos(cos)[:, None]
+    on_a_line = on_a_line[:, None]
+    first = jnp.sin((1.0 - t) * angle) / jnp.sin(angle)
+    last = jnp.sin(t * angle) / jnp.sin(angle)
+    first, last = jnp.where(on_a_line, 1.0 - t, first), jnp.where(on_a_line, t, last)
+    return _mix(first, last, start, end)
+
+
+def _require_latents(model, shape: tuple[int, ...]):
+    require(model, "from_latent", "take a model with latents, such as a VAE or a GAN")
+    if tuple(shape) != tuple(model.latent_shape):
+        raise BadInput(
+            f"a latent of shape {tuple(shape)}: {type(model).__name__} takes "
+            f"{tuple(model.latent_shape)}"
+        )
+
+
+def interpolate(
+    model,
+    params,
+    state,
+    start: Array,
+    end: Array,
+    num: int = 9,
+    path: Callable[[Array, Array, int], Array] = spherical,
+    **condition,
+) -> Array:
+    """Images along a path between latents [B, *latent_shape]: [B, num, H, W, C].
+
+    condition: keywords of `from_latent`; an array has one entry a pair. Raises BadInput
+    for a model without latents, another latent shape or num < 2.
+    """
+    _require_latents(model, start.shape[1:])
+    z = path(start, end, num)  # [B, num, *latent_shape]
+    chex.assert_shape(z, (start.shape[0], num, *start.shape[1:]))
+    condition = {
+        name: jnp.repeat(value, num, axis=0) if jnp.ndim(value) else value
+        for name, value in condition.items()
+    }
+    flat = z.reshape(-1, *start.shape[1:])
+    x = model.from_latent(params, state, flat, **condition)
+    return x.reshape(*z.shape[:2], *x.shape[1:])
+
+
+def traverse(
+    model, params, state, z: Array, dims: Sequence[int], values: Array, **condition
+) -> Array:
+    """Images of z with one coordinate set to each value: [len(dims), len(values), …].
+
+    z: one latent, [*latent_shape]. dims: coordinates, counted in the flattened latent.
+    condition: keywords of `from_latent`, the same for all. Raises BadInput for a model
+    without latents, another latent shape or a coordinate that it does not have.
+    """
+    _require_latents(model, z.shape)
+    dims, values, size = tuple(dims), jnp.asarray(values), math.prod(z.shape)
+    chex.assert_rank(values, 1)
+    if bad := [dim for dim in dims if not 0 <= dim < size]:
+        raise BadInput(f"dims {bad}: the latent's coordinates are 0 to {size - 1}")
+    chosen = jnp.arange(size) == jnp.array(dims)[:, None]  # [dims, Z]
+    codes = jnp.where(chosen[:, None], values[:, None], z.reshape(-1))
+    flat = codes.reshape(-1, *z.shape)
+    x = model.from_latent(params, state, flat, **condition)
+    return x.reshape(len(dims), values.size, *x.shape[1:])

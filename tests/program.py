@@ -1,0 +1,37 @@
+"""Tiny runs of every family, and the program called in process as a user calls it."""
+
+import importlib
+import sys
+
+TINY = {
+    "vae": "--hidden 8 --latent 2 --batch-size 16",
+    "gan": "--channels 4 --latent 2 --batch-size 16",
+    "flow": "--channels 8 --multipliers 1 --batch-size 16 --sampling-steps 2",
+    "classifier": "--channels 8 --multipliers 1 --batch-size 16",
+}
+GENERATIVE = [name for name in TINY if name != "classifier"]
+EVENTS = "--log-every 2 --sample-every 4 --checkpoint-every 2 --steps-per-call 2"
+
+
+def call(line: str) -> int:
+    """The exit status of `python -m {line}`, run in this process."""
+    module, *arguments = line.split()
+    name = "train.__main__" if module == "train" else module
+    before, sys.argv = sys.argv, [module, *arguments]
+    try:
+        importlib.import_module(name).main()
+    except SystemExit as stop:
+        return stop.code
+    finally:
+        sys.argv = before
+    return 0
+
+
+def refused(result, *words):
+    """Exit status 2 and one sentence that has the words; no traceback."""
+    status, _, err = result
+    assert status == 2, err
+    assert "Traceback" not in err
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    for word in words:
+        assert word in err, err
