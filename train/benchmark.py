@@ -32,13 +32,11 @@ class Benchmark:
 class Reference:
     """A family's bare program: how it would be written without the library.
 
-    call: one network evaluation (params, state) -> array; evaluations: how many a
-    sample takes; bare: (params, state, key) -> samples [num, ...], or None with a
-    reason where nobody has written one.
+    call: one network evaluation (params, state) -> array; bare: (params, state, key)
+    -> samples [num, ...], or None with a reason where nobody has written one.
     """
 
     call: Callable
-    evaluations: int
     bare: Callable | None
     reason: str = ""
 
@@ -51,21 +49,25 @@ def uniform_labels(key, num: int, classes: int):
 
 
 def of_vae(model, num: int, steps=None) -> Reference:
-    """z ~ N(0, 1), one decoder call, the mean."""
+    """z ~ N(0, 1), uniform labels, one decoder call, the mean."""
     import jax
     import jax.numpy as jnp
 
-    def decode(params, z):
+    def decode(params, z, label):
         weights = {"params": params["vae"]["decoder"]}
-        return model.decoder.apply(weights, z)
+        return model.decoder.apply(weights, z, label)
 
     def bare(params, state, key):
-        features = decode(params, jax.random.normal(key, (num, model.latent)))
+        key_z, key_label = jax.random.split(key)
+        z = jax.random.normal(key_z, (num, model.latent))
+        features = decode(params, z, uniform_labels(key_label, num, model.num_classes))
         return model.likelihood.mean(params["vae"]["likelihood"], features)
 
-    return Reference(
-        lambda params, state: decode(params, jnp.zeros((num, model.latent))), 1, bare
-    )
+    def call(params, state):
+        label = jnp.zeros(num, jnp.int32) if model.num_classes else None
+        return decode(params, jnp.zeros((num, model.latent)), label)
+
+    return Reference(call, bare)
 
 
 def of_gan(model, num: int, steps=None) -> Reference:
@@ -88,7 +90,7 @@ def of_gan(model, num: int, steps=None) -> Reference:
         label = jnp.zeros(num, jnp.int32) if model.num_classes else None
         return generate(params, state, jnp.zeros((num, model.latent)), label)
 
-    return Reference(call, 1, bare)
+    return Reference(call, bare)
 
 
 def of_diffusion(model, num: int, steps=None) -> Reference:
@@ -135,9 +137,9 @@ def of_diffusion(model, num: int, steps=None) -> Reference:
 
     known = model.process.path == Linear() and model.process.prediction == Velocity()
     if known and model.solver in (Euler(), Heun()):
-        return Reference(call, model.evaluations(steps=steps), bare)
+        return Reference(call, bare)
     reason = "no bare program is written for this path, prediction and solver"
-    return Reference(call, model.evaluations(steps=steps), None, reason)
+    return Reference(call, None, reason)
 
 
 def reference(model, num: int, steps: int | None) -> Reference:
@@ -145,8 +147,14 @@ def reference(model, num: int, steps: int | None) -> Reference:
     from gengen.models.diffusion import Diffusion
     from gengen.models.gan import GAN
     from gengen.models.vae import VAE
+    from gengen.types import BadInput
 
     families = {VAE: of_vae, GAN: of_gan, Diffusion: of_diffusion}
+    if type(model) not in families:
+        raise BadInput(
+            f"a {type(model).__name__} draws no samples, so there is nothing to time: "
+            "take the workdir of a generative model"
+        )
     return families[type(model)](model, num, steps)
 
 
@@ -213,6 +221,7 @@ def benchmark(options: Benchmark) -> None:
     extra = {} if options.steps is None else {"steps": options.steps}
     check_options(model, extra)
     plain = reference(model, options.num, options.steps)
+    evaluations = model.evaluations(**extra)
     key = jax.random.key(0)
 
     def library(params, state, key):
@@ -235,9 +244,9 @@ def benchmark(options: Benchmark) -> None:
     for name, row in rows.items():
         row["median_seconds"] = statistics.median(seconds[name])
         row["samples_per_second"] = options.num / row["median_seconds"]
-        row["network_evaluations"] = plain.evaluations
-        row["flops"] = None if flops is None else plain.evaluations * flops
-        row["seconds_of_the_calls_alone"] = plain.evaluations * one_call
+        row["network_evaluations"] = evaluations
+        row["flops"] = None if flops is None else evaluations * flops
+        row["seconds_of_the_calls_alone"] = evaluations * one_call
     device = jax.devices()[0]
     result = {
         "experiment": trained.record.experiment,

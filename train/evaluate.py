@@ -70,7 +70,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
 
     from train.experiment import write_atomically
     from train.features import empty
-    from train.quality import PART, quality
+    from train.quality import PART, Quality
     from train.workdir import open_workdir
 
     check(options)
@@ -80,11 +80,18 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         f"{result['experiment']}, step {result['step']}: {result['parameter_count']:,} "
         f"{result['parameters']} parameters; {result['device']}"
     )
+    names = ("train", "validation", "test")
+    splits = {n: trained.dataset_if_any(n, options.data_dir) for n in names}
+    splits = {name: dataset for name, dataset in splits.items() if dataset}
+    figures = per_image(trained, options)
     if hasattr(trained.model, "log_prob_labels"):
-        result |= accuracies(trained, options)
+        result |= over_splits(trained, splits, figures, options)
     else:
-        result |= quality(trained, options)
-        result |= likelihoods(trained, options)
+        quality = Quality(trained, splits, options)
+        for line in quality.cost():
+            print(line)
+        result |= quality.measure()
+        result |= over_splits(trained, splits, figures, options)
     path = options.workdir / "evaluation.json"
     write_atomically(path, json.dumps(result, indent=2) + "\n")
     empty(options.workdir / PART)
@@ -97,7 +104,6 @@ def about(trained, options: Evaluate) -> dict[str, Any]:
     import jax
 
     device = jax.devices()[0]
-    asked = {k: v for k, v in vars(options).items() if k not in ("workdir", "data_dir")}
     return {
         "experiment": trained.record.experiment,
         "dataset": trained.record.run["dataset"],
@@ -106,10 +112,16 @@ def about(trained, options: Evaluate) -> dict[str, Any]:
         "parameters": "averaged (EMA)" if trained.averaged else "live",
         "parameter_count": sum(x.size for x in jax.tree.leaves(trained.params)),
         "training_seconds": training_seconds(options.workdir),
-        "options": {k: str(v) if isinstance(v, Path) else v for k, v in asked.items()},
+        "options": asked(options),
         "device": f"{device.platform}: {device.device_kind}",
         "jax": jax.__version__,
     }
+
+
+def asked(options: Evaluate) -> dict[str, Any]:
+    """The options on which the figures depend, as JSON's own types."""
+    own = {k: v for k, v in vars(options).items() if k not in ("workdir", "data_dir")}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in own.items()}
 
 
 def training_seconds(workdir: Path) -> float | None:
@@ -123,91 +135,74 @@ def training_seconds(workdir: Path) -> float | None:
         return None  # a run without metrics, or of an older version
 
 
-# ------------------------------------------------------------- likelihood, labels
+# ------------------------------------------------------------- per image
 
 
-def likelihoods(trained, options: Evaluate) -> dict[str, Any]:
-    """Bits per dimension of the train and test images, and what kind they are."""
-    import jax
+def per_image(trained, options: Evaluate) -> dict[str, tuple[str, Any]]:
+    """{figure: (its kind, (params, state, batch, key) -> [B])} of the model.
+
+    Bits per dimension where there is a density, of the mixture over classes where it
+    is conditional; accuracy and cross-entropy (nats) of a classifier.
+    """
+    import jax.numpy as jnp
 
     from gengen.images import bits_per_dim
     from gengen.tasks.bayes import generative_classifier
     from gengen.types import BadInput
 
-    model = trained.model
-    if options.importance_samples is not None:
+    model, shape = trained.model, trained.record.data.shape
+    if (k := options.importance_samples) is not None:
         if not hasattr(model, "importance_samples"):
             raise BadInput(
-                f"--importance-samples {options.importance_samples}: a "
-                f"{type(model).__name__} has no such estimate; leave it out"
+                f"--importance-samples {k}: a {type(model).__name__} has no such "
+                "estimate; leave it out"
             )
-        changes = {"importance_samples": options.importance_samples}
-        model = dataclasses.replace(model, **changes)
+        model = dataclasses.replace(model, importance_samples=k)
+    if hasattr(model, "log_prob_labels"):
+
+        def right(params, state, batch, key):
+            log_p = model.log_prob_labels(params, state, batch, key)
+            return jnp.argmax(log_p, axis=-1) == batch["label"]
+
+        def surprise(params, state, batch, key):
+            log_p = model.log_prob_labels(params, state, batch, key)
+            return -jnp.take_along_axis(log_p, batch["label"][:, None], axis=-1)[:, 0]
+
+        return {"accuracy": ("share", right), "cross_entropy": ("nats", surprise)}
     if model.density == "none":
-        return {"bits_per_dim": None}
+        return {}
     kind = model.likelihood_kind
     if getattr(model, "num_classes", 0):
         model = generative_classifier(model)
-        kind = f"{kind} of the mixture over classes"
-    shape = trained.record.data.shape
+        kind = f"{kind}, mixture over classes"
 
-    @jax.jit
     def bits(*arguments):
         return bits_per_dim(model.log_likelihood(*arguments), shape)
 
-    figures = over_splits(trained, bits, options, "log-likelihood")
-    return {"bits_per_dim": {s: {"kind": kind, **f} for s, f in figures.items()}}
+    return {"bits_per_dim": (kind, bits)}
 
 
-def accuracies(trained, options: Evaluate) -> dict[str, Any]:
-    """A classifier's accuracy and cross-entropy (nats) on every split."""
-    import jax
-    import jax.numpy as jnp
-
-    model = trained.model
-
-    @jax.jit
-    def right(params, state, batch, key):
-        log_p = model.log_prob_labels(params, state, batch, key)
-        return jnp.argmax(log_p, axis=-1) == batch["label"]
-
-    @jax.jit
-    def surprise(params, state, batch, key):
-        log_p = model.log_prob_labels(params, state, batch, key)
-        return -jnp.take_along_axis(log_p, batch["label"][:, None], axis=-1)[:, 0]
-
-    return {
-        "accuracy": over_splits(trained, right, options, "classification"),
-        "cross_entropy": over_splits(trained, surprise, options, "classification"),
-    }
-
-
-def over_splits(trained, function, options: Evaluate, what: str) -> dict[str, Any]:
-    """{split: mean, standard error and number of images} of a figure [B]."""
+def over_splits(trained, splits, figures, options: Evaluate) -> dict[str, Any]:
+    """{figure: {split: its mean, standard error, kind and number of images}}."""
     import jax
     import numpy as np
 
     from train.heldout import batches, measure
 
-    figures = {}
-    for split in ("train", "validation", "test"):
-        dataset = trained.dataset_if_any(split, options.data_dir)
-        if dataset is None:
-            continue
-        num = min(dataset.size, options.likelihood_num)
-        print(f"cost: {what} of {num:,} {split} images")
-        values = measure(
-            function,
-            trained.params,
-            trained.state,
-            batches(dataset, options.batch_size, num),
-            num,
-            jax.random.key(options.seed),
-        )
-        error = float(np.std(values, ddof=1) / np.sqrt(num))
-        figures[split] = {"value": float(np.mean(values)), "standard_error": error}
-        figures[split]["num"] = num
-    return figures
+    result, key = {}, jax.random.key(options.seed)
+    for name, (kind, function) in figures.items():
+        result[name], function = {}, jax.jit(function)
+        for split, dataset in splits.items():
+            num = min(dataset.size, options.likelihood_num)
+            here = batches(dataset, options.batch_size, num)
+            values = measure(function, trained.params, trained.state, here, num, key)
+            result[name][split] = {
+                "value": float(np.mean(values)),
+                "standard_error": float(np.std(values, ddof=1) / np.sqrt(num)),
+                "kind": kind,
+                "num": num,
+            }
+    return result
 
 
 # ------------------------------------------------------------- the table
@@ -219,50 +214,55 @@ def show(result: dict[str, Any], path: Path) -> None:
     from rich.table import Table
 
     console = Console(soft_wrap=True, highlight=False)
-    if quality := result.get("sample_quality"):
-        table = Table(title=f"samples against training images; {result['extractor']}")
-        columns = {"samples": quality, "test images": result.get("noise_floor", {})}
-        table.add_column("")
-        for name in columns:
-            table.add_column(name, justify="right")
-        for name in quality:
-            cells = [words(column.get(name)) for column in columns.values()]
-            table.add_row(name.replace("_", " "), *cells)
-        console.print(table)
     table = Table(title=f"{result['experiment']} on {result['dataset']}")
     table.add_column("")
     table.add_column("", justify="right")
     for name in ("bits_per_dim", "accuracy", "cross_entropy"):
-        for split, figure in (result.get(name) or {}).items():
-            kind = f" ({figure['kind']})" if "kind" in figure else ""
+        for split, figure in result.get(name, {}).items():
+            what = f"{name.replace('_', ' ')} ({figure['kind']})"
             value = f"{figure['value']:.4f} ± {figure['standard_error']:.4f}"
-            label = f"{name.replace('_', ' ')}, {figure['num']:,} {split} images{kind}"
-            table.add_row(label, value)
+            table.add_row(f"{what}, {figure['num']:,} {split} images", value)
     if result.get("class_accuracy") is not None:
+        share = f"{result['class_accuracy']:.1%}"
+        table.add_row("samples of the class asked for", share)
+    if (seconds := result.get("seconds_per_sample")) is not None:
+        table.add_row("milliseconds a sample", f"{1e3 * seconds:.3g}")
         table.add_row(
-            "samples of the class asked for", f"{result['class_accuracy']:.1%}"
-        )
-    if result.get("seconds_per_sample") is not None:
-        milliseconds = 1e3 * result["seconds_per_sample"]
-        table.add_row("milliseconds a sample", f"{milliseconds:.3g}")
-        table.add_row(
-            "network evaluations a sample", f"{result['network_evaluations']}"
+            "network evaluations a sample", str(result["network_evaluations"])
         )
     table.add_row("parameters", f"{result['parameter_count']:,}")
     if result["training_seconds"] is not None:
         table.add_row("seconds of training", f"{result['training_seconds']:,.0f}")
+    if quality := result.get("sample_quality"):
+        columns = {"samples": quality, "test images": result.get("noise_floor")}
+        columns = {name: column for name, column in columns.items() if column}
+        console.print(quality_table(columns, result["extractor"]))
     console.print(table)
     console.print(str(path))
 
 
-def words(figure: dict[str, Any] | None) -> str:
-    """A figure with its error and its numbers of samples."""
-    if figure is None:
-        return "–"
-    error = figure["standard_error"]
-    value = f"{figure['value']:.4g}" + ("" if error is None else f" ± {error:.2g}")
-    real = f" of {figure['n_real']:,}" if figure["n_real"] else ""
-    return f"{value}  ({figure['n_fake']:,}{real})"
+def quality_table(columns: dict[str, dict], extractor: str):
+    """A row a figure, a column a set of images; how many in the headings."""
+    from rich.table import Table
+
+    def heading(figure):
+        return f"{figure['n_fake']:,} against {figure['n_real']:,}"
+
+    def words(figure, usual):
+        error = figure["standard_error"]
+        value = f"{figure['value']:.4g}" + ("" if error is None else f" ± {error:.2g}")
+        other = figure["n_real"] and heading(figure) != usual
+        return f"{value} ({heading(figure)})" if other else value
+
+    table = Table(title=f"against training images, by {extractor}")
+    table.add_column("")
+    usual = {n: heading(column["frechet_distance"]) for n, column in columns.items()}
+    for name in columns:
+        table.add_column(f"{name}, {usual[name]}", justify="right")
+    for row in next(iter(columns.values())):
+        cells = [words(column[row], usual[n]) for n, column in columns.items()]
+        table.add_row(row.replace("_", " "), *cells)
+    return table
 
 
 def main() -> None:

@@ -70,6 +70,11 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
+def file_name(dataset: str) -> str:
+    """The data set's name as that of a folder."""
+    return dataset.replace("folder:", "").strip("/").replace("/", "-")
+
+
 def save(workdir: Path, record: Record) -> None:
     """Write the record; the workdir is made if need be."""
     workdir.mkdir(parents=True, exist_ok=True)

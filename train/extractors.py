@@ -18,7 +18,7 @@ import numpy as np
 from gengen.images import to_levels
 from gengen.types import BadInput
 from train.data import Spec
-from train.experiment import Record
+from train.experiment import Record, file_name
 from train.options import IDENTITY, Run
 from train.pictures import to_uint8
 
@@ -79,7 +79,7 @@ def open_extractor(
 def default_name(record: Record) -> str:
     """The folder of the default classifier: "classifier-digits", "…-mnist-size16"."""
     run = record.run
-    parts = [str(run["dataset"]).replace("folder:", "").strip("/").replace("/", "-")]
+    parts = [file_name(run["dataset"])]
     parts += [f"{k.replace('image_', '')}{run[k]}" for k in IDENTITY[1:3] if run[k]]
     return "-".join(["classifier", *parts])
 

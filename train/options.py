@@ -58,6 +58,7 @@ AT_LEAST_ONE = (
     "latent",
     "log_every",
     "multipliers",
+    "num",
     "r1_interval",
     "sample_every",
     "sampling_steps",

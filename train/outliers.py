@@ -1,0 +1,370 @@
+"""python -m train.outliers --workdir DIR: which scores of a trained run find outliers.
+
+Inliers are the test images of the run's data set. Outliers are made from them, which
+needs no other data set, or are the test images of another one. Every score that the
+model supports is judged by the area under its ROC curve: ½ is worthless, and below ½ it
+takes outliers for better data than the data, which raw likelihood is known to do
+(Nalisnick et al. 2019, arXiv:1810.09136).
+"""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.command import parse, told
+from train.data import Dataset
+from train.outlier_sets import outlier_sets, some
+from train.sources import take
+
+REFERENCE = 10_000  # training images with which features are compared, at most
+LIKELIHOOD = "negative log-likelihood"
+REGRET = "likelihood regret"
+TITLES = {
+    "auroc": "AUROC: P(outlier scores above a test image of {dataset})",
+    "average_precision": "average precision",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outliers:
+    """Judge every outlier score of a run; write outliers.json and outliers.png.
+
+    The scores are those of gengen.tasks.outliers. A class-conditional density is turned
+    into p(x), its sum over classes; what needs a label gets the likeliest one.
+    """
+
+    workdir: Path
+    """The run's folder."""
+    against: tuple[str, ...] = ()
+    """Outliers: noise (uniform levels), inverted, constant, shuffled (pixels), or data
+    sets by name (digits, folder:PATH, …), scaled to the run's size; by default the
+    first four, and digits."""
+    num: int = 1_000
+    """Images of each set, at most."""
+    regret_num: int = 200
+    """Images of each set for the likelihood regret, which optimises every code; 0
+    leaves it out."""
+    importance_samples: int | None = None
+    """K of the likelihood's bound (IWAE-K), for models with latents; by default the
+    run's own."""
+    extractor: Path | None = None
+    """Where features come from beside the model's own: as in train.evaluate."""
+    seed: int = 0
+    """Seed of the outliers and of all estimates."""
+    batch_size: int = 256
+    """Images at a time."""
+    data_dir: Path | None = None
+    """Where the data sets' files are."""
+
+
+# ------------------------------------------------------------- measuring
+
+
+def at_least(options, **least: int) -> None:
+    """BadInput for an option below its least value."""
+    from gengen.types import BadInput
+
+    for name, value in least.items():
+        if (given := getattr(options, name)) < value:
+            option = name.replace("_", "-")
+            raise BadInput(f"--{option} {given}: it must be at least {value}")
+
+
+def tightened(model, importance_samples: int | None):
+    """The model with another K of its likelihood's bound."""
+    from gengen.types import BadInput
+
+    if importance_samples is None:
+        return model
+    if not hasattr(model, "importance_samples"):
+        raise BadInput(
+            f"--importance-samples {importance_samples}: a {type(model).__name__} has "
+            "no such estimate; leave it out"
+        )
+    return dataclasses.replace(model, importance_samples=importance_samples)
+
+
+def measured(function, params, state, arrays: dict, options) -> np.ndarray:
+    """`function(params, state, batch, key)` of all examples in `arrays`, compiled."""
+    import jax
+
+    from train.heldout import batches, measure
+
+    num = len(next(iter(arrays.values())))
+    dataset = Dataset(None, num, partial(take, arrays), "")
+    stream = batches(dataset, options.batch_size, num)
+    return measure(function, params, state, stream, num, jax.random.key(options.seed))
+
+
+def image_scores(model, density, regret: bool) -> tuple[dict, dict]:
+    """({name: score}, {name: why it is missing}) of what looks at images.
+
+    density: the model as p(x), which `model` is if it is unconditional.
+    """
+    from gengen.tasks import outliers as tasks
+    from gengen.types import BadInput
+
+    makers = {
+        LIKELIHOOD: (tasks.NegativeLogLikelihood, density),
+        "complexity-corrected": (tasks.ComplexityCorrected, density),
+        "reconstruction error": (tasks.ReconstructionError, model),
+        REGRET: (tasks.LikelihoodRegret, model),
+    }
+    scores, missing = {}, {}
+    for name, (maker, argument) in makers.items():
+        try:
+            scores[name] = maker(argument)
+        except BadInput as error:
+            missing[name] = str(error)
+    if REGRET in scores and not regret:
+        del scores[REGRET]
+        missing[REGRET] = "--regret-num 0"
+    return scores, missing
+
+
+def feature_scores(where: str, found: dict, known, labels, options) -> tuple:
+    """({name: {set: scores}}, {name: why it is missing}) of distances of features.
+
+    found: {set: features [N, F]}; known: those of training images, with their labels.
+    """
+    import jax
+
+    from gengen.tasks.outliers import FeatureDistance, Mahalanobis
+    from gengen.types import static
+
+    @static
+    class Given:
+        """Features that the batch holds."""
+
+        def features(self, params, state, batch, key):
+            return batch["features"]
+
+    num, size = known.shape
+    scores = {f"{where} feature distance": FeatureDistance(Given(), min(50, num))}
+    missing = {}
+    if num > size:
+        scores[f"{where} Mahalanobis"] = Mahalanobis(Given())
+    else:
+        missing[f"{where} Mahalanobis"] = (
+            f"{num:,} training images determine no covariance of {size:,} features"
+        )
+    values = {}
+    for name, score in scores.items():
+        state, function = {"reference": score.fit(known, labels)}, jax.jit(score)
+        values[name] = {
+            of: measured(function, {}, state, {"features": f}, options)
+            for of, f in found.items()
+        }
+    return values, missing
+
+
+def outliers(options: Outliers) -> dict[str, Any]:
+    """Measure, print, and write `outliers.json`, which is returned."""
+    import json
+
+    import jax
+
+    from gengen.tasks.bayes import generative_classifier
+    from gengen.tasks.outliers import LikelihoodRegret
+    from train.evaluate import about
+    from train.experiment import write_atomically
+    from train.options import check_numbers
+    from train.workdir import open_workdir
+
+    at_least(options, num=10, regret_num=0)
+    names = ("seed", "importance_samples", "batch_size")
+    check_numbers({name: getattr(options, name) for name in names})
+    trained = open_workdir(options.workdir)
+    spec = trained.record.data
+    model = density = tightened(trained.model, options.importance_samples)
+    conditional = model.density != "none" and model.num_classes > 0
+    if conditional:
+        density = generative_classifier(model)
+    scores, missing = image_scores(model, density, options.regret_num > 0)
+
+    test = some(trained.dataset("test", options.data_dir), options.num, options.seed)
+    sets = {"test": test["image"]}
+    sets |= outlier_sets(test["image"], spec, options)
+    train = some(trained.dataset("train", options.data_dir), REFERENCE, options.seed)
+    extractor = open_or_not(trained, options, missing)
+    sizes = ", ".join(f"{len(x):,} {name}" for name, x in sets.items())
+    print(f"cost: {len(scores)} scores of images, distances of features; of {sizes}")
+    if REGRET in scores:
+        calls = 2 * LikelihoodRegret.pairs * LikelihoodRegret.steps
+        print(
+            f"  {REGRET}: {calls} decoder passes with gradients an image, of "
+            f"{options.regret_num} images a set"
+        )
+
+    def of_run(function, arrays):
+        return measured(function, trained.params, trained.state, arrays, options)
+
+    arrays = {name: {"image": x} for name, x in sets.items()}
+    known = {"image": train["image"]}
+    if conditional:
+        likeliest = jax.jit(density.classify)
+        for here in (*arrays.values(), known):
+            here["label"] = of_run(likeliest, here).astype(np.int32)
+    values = {}
+    for name, score in scores.items():
+        function = jax.jit(score)
+        limit = options.regret_num if name == REGRET else options.num
+        values[name] = {
+            of: of_run(function, {k: v[:limit] for k, v in here.items()})
+            for of, here in arrays.items()
+        }
+    labels = train.get("label")
+    if hasattr(model, "features"):
+        features = jax.jit(model.features)
+        found = {of: of_run(features, here) for of, here in arrays.items()}
+        found = found, of_run(features, known), labels, options
+        more, less = feature_scores("own", *found)
+        values, missing = values | more, missing | less
+    if extractor:
+        found = {of: features_of(extractor, x, spec) for of, x in sets.items()}
+        found = found, features_of(extractor, train["image"], spec), labels, options
+        more, less = feature_scores("extractor", *found)
+        values, missing = values | more, missing | less
+    result = about(trained, options) | {
+        "likelihood_kind": getattr(density, "likelihood_kind", None),
+        "extractor": extractor and extractor.name,
+        "scores": {name: judged(found) for name, found in values.items()},
+        "missing": missing,
+    }
+    path = options.workdir / "outliers.json"
+    write_atomically(path, json.dumps(result, indent=2) + "\n")
+    draw(options.workdir / "outliers.png", values, sets, spec.levels, result)
+    show(result, path)
+    return result
+
+
+def open_or_not(trained, options, missing: dict):
+    """The extractor; None, with the reason, where there are no labels for one."""
+    from train.extractors import open_extractor
+
+    if options.extractor is None and not trained.record.data.num_classes:
+        missing["extractor feature distance"] = (
+            "no labels to train one: give --extractor"
+        )
+        return None
+    record = trained.record
+    return open_extractor(options.extractor, options.workdir, record, options.data_dir)
+
+
+def features_of(extractor, image: np.ndarray, spec) -> np.ndarray:
+    """The extractor's features of levels."""
+    from gengen.images import to_unit
+
+    return extractor(np.asarray(to_unit(image, spec.levels)))[0]
+
+
+def judged(values: dict[str, np.ndarray]) -> dict[str, dict]:
+    """{outlier set: AUROC and average precision against "test", and the numbers}."""
+    from gengen.metrics import auroc, average_precision
+
+    judgement, inside = {}, values["test"]
+    for name, outside in values.items():
+        if name == "test":
+            continue
+        score = np.concatenate([inside, outside])
+        label = np.repeat([0, 1], [len(inside), len(outside)])
+        judgement[name] = {
+            "auroc": auroc(score, label),
+            "average_precision": average_precision(score, label),
+            "n_inliers": len(inside),
+            "n_outliers": len(outside),
+        }
+    return judgement
+
+
+# ------------------------------------------------------------- telling
+
+
+def show(result: dict[str, Any], path: Path) -> None:
+    """The table, what is missing and why, and where likelihood fails."""
+    from rich.console import Console
+
+    console, scores = Console(soft_wrap=True, highlight=False), result["scores"]
+    for figure in ("auroc", "average_precision"):
+        console.print(table_of(figure, scores, result))
+    for score, reason in result["missing"].items():
+        console.print(f"no {score}: {reason}", markup=False)
+    for name, figure in scores.get(LIKELIHOOD, {}).items():
+        if figure["auroc"] < 0.5:
+            console.print(
+                f"raw likelihood ranks {name} as MORE likely than the data (AUROC "
+                f"{figure['auroc']:.3f}): a known failure of densities, "
+                "Nalisnick et al. 2019, arXiv:1810.09136",
+                markup=False,
+            )
+    console.print(str(path))
+    console.print(str(path.with_suffix(".png")))
+
+
+def table_of(figure: str, scores: dict, result: dict[str, Any]):
+    """One figure, a row a score, a column a set of outliers."""
+    from rich.table import Table
+
+    table = Table(title=TITLES[figure].format(**result))
+    table.add_column("score", no_wrap=True)
+    for name, judgement in next(iter(scores.values())).items():
+        heading = f"{name}\n{judgement['n_outliers']:,}"
+        table.add_column(heading, justify="right", no_wrap=True)
+    for score, sets in scores.items():
+        table.add_row(score, *(f"{each[figure]:.3f}" for each in sets.values()))
+    return table
+
+
+def draw(path: Path, values: dict, sets: dict, levels: int, result: dict) -> None:
+    """Histograms of the first score, raw likelihood if any, beside example images."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    columns, name = 8, next(iter(values))
+    figure = plt.figure(figsize=(12, 0.4 + 0.7 * max(len(sets), 5)))
+    left, right = figure.subfigures(1, 2, width_ratios=(1.1, 1))
+    ax, score = left.subplots(), values[name]
+    every = np.concatenate(list(score.values()))
+    spread = np.geomspace if every.min() > 0 else np.linspace
+    bins = spread(every.min(), every.max(), 80)
+    for i, (of, x) in enumerate(score.items()):
+        share = {"bins": bins, "weights": np.full(len(x), 1 / len(x))}
+        if of == "test":
+            ax.hist(x, **share, color="0.6", label=f"test, {result['dataset']}")
+        else:
+            label = f"{of}, AUROC {result['scores'][name][of]['auroc']:.2f}"
+            style = {"histtype": "step", "linewidth": 1.8, "color": f"C{i - 1}"}
+            ax.hist(x, **share, **style, label=label)
+    if every.min() > 0:
+        ax.set_xscale("log")
+    unit = f"{result['likelihood_kind']}, bits per dimension"
+    ax.set_xlabel(f"{name} ({unit})" if name == LIKELIHOOD else name)
+    ax.set_ylabel("share of images")
+    left.subplots_adjust(left=0.12, right=0.97, bottom=0.15, top=0.95)
+    right.subplots_adjust(left=0.12, right=0.99, bottom=0.05, top=0.97)
+    ax.legend(fontsize=9)
+    panels = right.subplots(len(sets), columns, squeeze=False)
+    for row, (of, images) in zip(panels, sets.items(), strict=True):
+        row[0].set_ylabel(of, rotation=0, ha="right", va="center")
+        for panel, image in zip(row, images, strict=False):
+            panel.imshow(image / (levels - 1), cmap="gray", vmin=0, vmax=1)
+        for panel in row:
+            panel.set(xticks=[], yticks=[])
+    part = path.with_suffix(".part.png")
+    figure.savefig(part, dpi=110)
+    plt.close(figure)
+    part.replace(path)
+
+
+def main() -> None:
+    """The command line."""
+    told(lambda: outliers(parse(Outliers, "python -m train.outliers")))
+
+
+if __name__ == "__main__":
+    main()
