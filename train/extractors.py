@@ -146,7 +146,8 @@ def inception(path: Path, batch_size: int = 32) -> Extractor:
     @jax.jit
     def on_uint8(weights, image):
         features, logits = net.apply(weights, image)
-        return features, jax.nn.log_softmax(logits)
+        # The inception score is defined without the last layer's bias.
+        return features, jax.nn.log_softmax(logits - weights["params"]["fc"]["bias"])
 
     def apply(weights, x):
         return on_uint8(weights, to_uint8(x))
