@@ -66,14 +66,13 @@ def open_extractor(
     path: a weight file of Inception-v3, the workdir of a classifier, or None: the
     classifier beside the run's workdir, which is trained first where there is none.
     """
-    if path is not None and path.is_file():
-        return inception(path)
-    if path is not None:
-        return of_classifier(path, record)
-    path = workdir.absolute().parent / default_name(record)
-    if not (path / "checkpoints").exists():
+    if path is None:
+        path = workdir.absolute().parent / default_name(record)
         train_default(path, record, data_dir)
-    return of_classifier(path, record)
+        return of_classifier(path, record, same_name=True)
+    if path.suffix in (".pth", ".pt", ".safetensors") and not path.exists():
+        raise BadInput(f"--extractor {path}: there is no such file; check its name")
+    return inception(path) if path.is_file() else of_classifier(path, record)
 
 
 def default_name(record: Record) -> str:
@@ -85,22 +84,39 @@ def default_name(record: Record) -> str:
 
 
 def train_default(path: Path, record: Record, data_dir: Path | None) -> None:
-    """Train the default classifier of the run's data set into `path`."""
+    """Train the default classifier of the run's data set into `path`, to its end.
+
+    One that is there goes on with its own options, if it has not ended.
+    """
+    from train import experiment as experiments
+    from train.checkpoint import Checkpoints
     from train.experiments.classifier import classifier, recipe
     from train.loop import train
 
-    options = recipe(record.data)
-    classifier(record.data, **options)  # refuses data without labels, at once
-    print(
-        f"no classifier in {path} to compare features with: training one first "
-        "(--extractor takes another, or the weight file of Inception-v3)"
-    )
-    shared = {k: record.run[k] for k in IDENTITY if k != "seed"}
-    train(Run(path, **shared, data_dir=data_dir), "classifier", options)
+    if (path / experiments.FILE).exists():
+        own = experiments.load(path)
+        if (Checkpoints(path).latest() or 0) >= own.build().steps:
+            return
+        print(f"the classifier in {path} has not ended: training it to its end first")
+        name, options, shared = own.experiment, own.options, own.run
+    else:
+        name, options, shared = "classifier", recipe(record.data), record.run
+        classifier(record.data, **options)  # refuses data without labels, at once
+        print(
+            f"no classifier in {path} to compare features with: training one first "
+            "(--extractor takes another, or the weight file of Inception-v3)"
+        )
+    same = {key: shared[key] for key in IDENTITY}
+    train(Run(path, **same, data_dir=data_dir), name, options)
 
 
-def of_classifier(path: Path, record: Record, batch_size: int = 256) -> Extractor:
-    """The last features of the classifier in the workdir `path`."""
+def of_classifier(
+    path: Path, record: Record, batch_size: int = 256, same_name: bool = False
+) -> Extractor:
+    """The last features of the classifier in the workdir `path`.
+
+    same_name: the data set must have the run's name, not only its shape and levels.
+    """
     from train.workdir import open_workdir
 
     trained = open_workdir(path)
@@ -111,11 +127,12 @@ def of_classifier(path: Path, record: Record, batch_size: int = 256) -> Extracto
             f" train one with python -m train classifier --workdir DIR"
         )
     ours: Spec = record.data
-    if (data.shape, data.levels) != (ours.shape, ours.levels):
+    kinds = [(d.shape, d.levels, d.name if same_name else "") for d in (data, ours)]
+    if kinds[0] != kinds[1]:
         raise BadInput(
-            f"--extractor {path} is for images {data.shape} of {data.levels} levels, "
-            f"the run's are {ours.shape} of {ours.levels}: take a classifier trained "
-            "on the run's data set"
+            f"--extractor {path} is for {data.name}, images {data.shape} of "
+            f"{data.levels} levels, the run is of {ours.name}, {ours.shape} of "
+            f"{ours.levels}: take a classifier trained on the run's data set"
         )
 
     @jax.jit

@@ -6,7 +6,6 @@ batch; the figures that need the features themselves get the first `kept` of the
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from gengen.images import to_unit
 from gengen.metrics import Moments, merge, moments
 from train.data import order
 from train.extractors import Extractor
+
+IDENTITY, NUMBERED = "identity.json", "[0-9]" * 9 + ".npz"  # the files of `Parts`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +63,16 @@ def of_dataset(extractor: Extractor, dataset, kept: int, advance=None) -> Featur
 
 
 def empty(folder: Path) -> None:
-    """Delete a folder that `Parts` made; nothing where there is none."""
-    if (folder / "identity.json").exists():
-        shutil.rmtree(folder)
+    """Delete what `Parts` wrote; nothing where there is none.
+
+    The identity goes last, so that an interruption leaves nobody's files behind.
+    """
+    if not (folder / IDENTITY).exists():
+        return
+    for path in (*folder.glob(NUMBERED), *folder.glob("*.part"), folder / IDENTITY):
+        path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 class Parts:
@@ -76,11 +84,12 @@ class Parts:
 
     def __init__(self, folder: Path, identity: dict):
         self.folder = folder
-        record = folder / "identity.json"
+        record = folder / IDENTITY
         text = json.dumps(identity, indent=2, sort_keys=True)
         if not record.exists() or record.read_text() != text:
-            empty(folder)
             folder.mkdir(parents=True, exist_ok=True)
+            for path in folder.glob(NUMBERED):
+                path.unlink()
             record.write_text(text)
 
     def _file(self, first: int) -> Path:
@@ -99,7 +108,7 @@ class Parts:
         part.replace(path)
 
     def _load(self) -> Iterator[dict]:
-        for path in sorted(self.folder.glob("*.npz")):
+        for path in sorted(self.folder.glob(NUMBERED)):
             with np.load(path) as part:
                 yield dict(part)
 

@@ -69,9 +69,10 @@ def recipe(data: Spec) -> dict:
     defaults = inspect.signature(classifier).parameters
     options = {name: p.default for name, p in defaults.items() if name != "data"}
     height, width, _ = data.shape
-    if min(height, width) > 8:
-        halvings = {4: 2, 2: 1, 1: 0}[math.gcd(4, height, width)]
-        options |= {"channels": 16, "multipliers": (1, 2, 4)[: 1 + halvings]}
-        options |= {"batch_size": 128, "steps": 4_000}
+    halvings = {4: 2, 2: 1, 1: 0}[math.gcd(4, height, width)]
+    large = min(height, width) > 8
+    if large:
+        options |= {"channels": 16, "batch_size": 128, "steps": 4_000}
         options["flip"] = data.name == "fashion_mnist"
+    options["multipliers"] = (1, 2, 4)[: 1 + min(halvings, 1 + large)]
     return options
