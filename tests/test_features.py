@@ -15,7 +15,6 @@ import pytest
 
 from gengen.images import to_unit
 from gengen.types import BadInput
-from train import extractors
 from train import features as features_of
 from train.data import Dataset, Spec, load, order
 from train.experiment import Record
