@@ -234,7 +234,11 @@ def show(result: dict[str, Any], path: Path) -> None:
     if result["training_seconds"] is not None:
         table.add_row("seconds of training", f"{result['training_seconds']:,.0f}")
     if quality := result.get("sample_quality"):
-        columns = {"samples": quality, "test images": result.get("noise_floor")}
+        columns = {
+            "samples against training": quality,
+            "samples against test": result.get("against_test"),
+            "test against training": result.get("noise_floor"),
+        }
         columns = {name: column for name, column in columns.items() if column}
         console.print(quality_table(columns, result["extractor"]))
     console.print(table)
@@ -242,11 +246,11 @@ def show(result: dict[str, Any], path: Path) -> None:
 
 
 def quality_table(columns: dict[str, dict], extractor: str):
-    """A row a figure, a column a set of images; how many in the headings."""
+    """A row a figure, a column a comparison; how many images in the headings."""
     from rich.table import Table
 
     def heading(figure):
-        return f"{figure['n_fake']:,} against {figure['n_real']:,}"
+        return f"{figure['n_fake']:,} : {figure['n_real']:,}"
 
     def words(figure, usual):
         error = figure["standard_error"]
@@ -254,7 +258,7 @@ def quality_table(columns: dict[str, dict], extractor: str):
         other = figure["n_real"] and heading(figure) != usual
         return f"{value} ({heading(figure)})" if other else value
 
-    table = Table(title=f"against training images, by {extractor}")
+    table = Table(title=f"images in the features of: {extractor}")
     table.add_column("")
     usual = {n: heading(column["frechet_distance"]) for n, column in columns.items()}
     for name in columns:
