@@ -148,16 +148,10 @@ def per_image(trained, options: Evaluate) -> dict[str, tuple[str, Any]]:
 
     from gengen.images import bits_per_dim
     from gengen.tasks.bayes import generative_classifier
-    from gengen.types import BadInput
+    from train.heldout import tightened
 
     model, shape = trained.model, trained.record.data.shape
-    if (k := options.importance_samples) is not None:
-        if not hasattr(model, "importance_samples"):
-            raise BadInput(
-                f"--importance-samples {k}: a {type(model).__name__} has no such "
-                "estimate; leave it out"
-            )
-        model = dataclasses.replace(model, importance_samples=k)
+    model = tightened(model, options.importance_samples)
     if hasattr(model, "log_prob_labels"):
 
         def right(params, state, batch, key):
@@ -210,10 +204,11 @@ def over_splits(trained, splits, figures, options: Evaluate) -> dict[str, Any]:
 
 def show(result: dict[str, Any], path: Path) -> None:
     """The figures as tables."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=True, highlight=False)
+    from train.report import wide_console
+
+    console = wide_console()
     table = Table(title=f"{result['experiment']} on {result['dataset']}")
     table.add_column("")
     table.add_column("", justify="right")
