@@ -1,6 +1,7 @@
 """Checkpoints of the whole train state: orbax, committed atomically."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import jax
@@ -17,6 +18,10 @@ def leaf_names(tree) -> dict[str, object]:
     }
 
 
+class Damaged(BadInput):
+    """A checkpoint that cannot be read: an older one may be."""
+
+
 class Checkpoints:
     """The checkpoints of one workdir, in `workdir/checkpoints/STEP`.
 
@@ -26,36 +31,91 @@ class Checkpoints:
     def __init__(self, workdir: Path, keep: int | None = None):
         import orbax.checkpoint as ocp
 
-        self._ocp = ocp
+        self._ocp, self._keep = ocp, keep
         self.folder = (Path(workdir) / "checkpoints").absolute()
+        self._open()
+
+    def _open(self) -> None:
         # Synchronous: the train state is donated to the next step.
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
+        options = self._ocp.CheckpointManagerOptions(
+            max_to_keep=self._keep,
             enable_async_checkpointing=False,
-            create=keep is not None,
+            create=self._keep is not None,
         )
-        handler = ocp.StandardCheckpointHandler()
-        self._manager = ocp.CheckpointManager(
+        handler = self._ocp.StandardCheckpointHandler()
+        self._manager = self._ocp.CheckpointManager(
             self.folder, options=options, item_handlers=handler
         )
+
+    def steps(self) -> list[int]:
+        """The steps that were saved, the newest first."""
+        return sorted(self._manager.all_steps(), reverse=True)
 
     def latest(self) -> int | None:
         """The last step saved, None if there is none."""
         return self._manager.latest_step()
 
-    def save(self, train_state) -> None:
-        """Save under the state's own step, unless that step is saved already."""
-        step = int(train_state.step)
-        if step != self.latest():
-            self._manager.save(
-                step, args=self._ocp.args.StandardSave(_as_dict(train_state))
-            )
+    def save(self, train_state) -> str | None:
+        """Save under the state's own step, unless that step is saved already.
 
-    def restore(self, like):
-        """The last train state, on the shapes and shardings of `like`; BadInput if
-        it cannot be read or belongs to another model."""
-        step, template = self.latest(), _as_dict(like)
+        Where it cannot be written (the disk is full, …), what there was stays, and the
+        reason is returned.
+        """
+        step = int(train_state.step)
+        if step == self.latest():
+            return None
+        args = self._ocp.args.StandardSave(_as_dict(train_state))
+        try:
+            self._manager.save(step, args=args)
+        except Exception as error:  # orbax's and tensorstore's own, and OSError
+            for path in self.folder.glob(f"{step}*"):
+                shutil.rmtree(path, ignore_errors=True)
+            self._open()
+            return _first_line(error)
+        return None
+
+    def restore(self, like) -> tuple[object, list[str]]:
+        """The newest readable train state, on the shapes and shardings of `like`.
+
+        Also a sentence for every newer one that is damaged: to be told, and, unless
+        this is to read only, moved to `workdir/damaged`. BadInput if none can be read,
+        or the newest belongs to another model.
+        """
+        damaged = {}
+        for step in self.steps():
+            try:
+                train_state = self._restore(step, like)
+            except Damaged as error:
+                damaged[step] = error
+                continue
+            return train_state, [self._set_aside(s, e) for s, e in damaged.items()]
+        if not damaged:
+            self.some_step()
+        newest = max(damaged)
+        others = f" (so are steps {sorted(damaged)[:-1]})" if len(damaged) > 1 else ""
+        raise BadInput(
+            f"{damaged[newest]}{others}: restore a folder of {self.folder} from a "
+            "copy, or train again with --fresh, which keeps what is there"
+        )
+
+    def _set_aside(self, step: int, error: Damaged) -> str:
+        if self._keep is None:
+            return f"{error}; an older one is read"
+        aside = self.folder.parent / "damaged" / f"{step}"
+        number = 0
+        while aside.exists():
+            number += 1
+            aside = aside.with_name(f"{step}.{number}")
+        aside.parent.mkdir(exist_ok=True)
+        (self.folder / str(step)).rename(aside)
+        self._open()
+        return f"{error}; it was moved to {aside}, the run goes on from an older one"
+
+    def _restore(self, step: int, like):
+        template = _as_dict(like)
         there = self._metadata(step)
+        if not any(name.startswith("skipped/") for name in there):
+            del template["skipped"]  # of a version that did not count them
         wanted = {name: tuple(x.shape) for name, x in leaf_names(template).items()}
         for name in sorted(there.keys() | wanted.keys()):
             if there.get(name) != wanted.get(name):
@@ -98,23 +158,20 @@ class Checkpoints:
         except Exception as error:
             raise self._unreadable(step, error) from error
 
-    def _unreadable(self, step: int, error: Exception) -> BadInput:
-        where = self.folder / str(step)
-        reason = str(error).strip().splitlines()[0][:120] if str(error) else ""
-        others = sorted(s for s in self._manager.all_steps() if s != step)
-        remedy = (
-            f"move that folder away to go on from step {others[-1]}"
-            if others
-            else "restore that folder from a copy, or take another --workdir"
+    def _unreadable(self, step: int, error: Exception) -> Damaged:
+        return Damaged(
+            f"checkpoint {self.folder / str(step)} is damaged or not gengen's "
+            f"({_first_line(error)})"
         )
-        return BadInput(
-            f"checkpoint {where} is damaged or not gengen's "
-            f"({type(error).__name__}: {reason}); {remedy}"
-        )
+
+
+def _first_line(error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return ": ".join([type(error).__name__, *(line[:120] for line in said[:1])])
 
 
 def _as_dict(train_state) -> dict:
-    fields = ("step", "key", "params", "state", "opt_state", "ema")
+    fields = ("step", "key", "params", "state", "opt_state", "ema", "skipped")
     return {name: getattr(train_state, name) for name in fields}
 
 

@@ -6,15 +6,18 @@
 """
 
 import dataclasses
-import math
+import itertools
+import signal
+import sys
+import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gengen.step import make_train_step, scan_steps, train_state
+from gengen.step import first_bad, make_train_step, scan_steps, train_state
 from gengen.types import BadInput
 from train import data as datasets
 from train import experiment as experiments
@@ -60,6 +63,17 @@ def refuse_other_run(workdir: Path, record: Record) -> None:
         )
 
 
+def set_aside(workdir: Path) -> None:
+    """Move the run in a workdir to the first free WORKDIR.old-N; nothing is lost."""
+    if not (workdir / experiments.FILE).exists():
+        return  # `refuse_other_run` answers for what else may be there
+    numbers = (n for n in itertools.count(1))
+    aside = (workdir.with_name(f"{workdir.name}.old-{n}") for n in numbers)
+    where = next(path for path in aside if not path.exists())
+    workdir.rename(where)
+    print(f"the run in {workdir} was moved to {where}")
+
+
 def compiled_steps(run: Run, step, feed, ts, mesh):
     """(compiled `many`, its length, why): the program that all of the run executes."""
     length = 1 if run.steps_per_call is None else run.steps_per_call
@@ -88,6 +102,8 @@ def next_event(step: int, run: Run, steps: int) -> int:
 def train(run: Run, name: str, options: dict) -> Path:
     """Train experiment `name` until its last step; the workdir, complete."""
     workdir = run.workdir
+    if run.fresh:
+        set_aside(workdir)
     dataset = datasets.load(
         run.dataset,
         data_dir=run.data_dir,
@@ -115,11 +131,13 @@ def train(run: Run, name: str, options: dict) -> Path:
     jax.eval_shape(step, jax.eval_shape(start, frozen), batch)
     experiments.save(workdir, record)
     checkpoints = Checkpoints(workdir, run.keep)
-    ts = start(frozen)
+    ts, notes = start(frozen), []
     if checkpoints.latest() is not None:
-        ts = checkpoints.restore(ts)
+        ts, notes = checkpoints.restore(ts)
     done, steps = int(ts.step), experiment.steps
     with Report(workdir, done, steps) as report:
+        for note in notes:
+            report.say(f"note: {note}")
         introduce(report, record, dataset, ts)
         if done < steps and done > 0 and out_of_time(run, report.seconds):
             report.say(
@@ -128,7 +146,8 @@ def train(run: Run, name: str, options: dict) -> Path:
             )
         elif done < steps:
             job = Job(run, record, experiment, feed, mesh, checkpoints, report)
-            run_steps(job, ts, step)
+            with Stop() as stop:
+                run_steps(job, ts, step, stop)
         else:
             report.say(
                 f"nothing to do: the run is at step {done} of {steps} "
@@ -168,7 +187,44 @@ class Job:
     report: Report
 
 
-def run_steps(job: Job, ts, step) -> None:
+class Stop:
+    """A request to stop, by SIGTERM (preemption) or Ctrl-C: save, then exit.
+
+    A context manager: while it is open, the first signal asks; a second Ctrl-C
+    interrupts at once. Exit status 75 ("try again") after SIGTERM, 130 after Ctrl-C.
+    """
+
+    STATUS: ClassVar = {signal.SIGTERM: 75, signal.SIGINT: 130}
+
+    def __init__(self):
+        self.asked = None
+
+    def __enter__(self):
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():  # else it cannot be
+            for number in self.STATUS:
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *exception):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number, frame):
+        if self.asked == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = signal.Signals(number)
+
+    def exit(self, job: Job, ts) -> None:
+        """Save and leave; the same command goes on."""
+        save(job, ts)
+        kept = job.checkpoints.latest()
+        where = "nothing was saved yet" if kept is None else f"saved at step {kept}"
+        job.report.say(f"{self.asked.name}: {where}; the same command goes on")
+        sys.exit(self.STATUS[self.asked])
+
+
+def run_steps(job: Job, ts, step, stop: Stop) -> None:
     """Steps from the train state's to the experiment's last."""
     run, report, steps = job.run, job.report, job.experiment.steps
     batch_size, model = job.experiment.batch_size, job.experiment.model
@@ -182,7 +238,7 @@ def run_steps(job: Job, ts, step) -> None:
     spec = job.record.data
     held_out = HeldOut(run, model, spec, batch_size)
     grid = picture(model, spec, run.seed, batch_size, held_out.batches)
-    done = int(ts.step)
+    done, skipped = int(ts.step), int(ts.skipped.turns)
     seen, clock = [], time.perf_counter()
     while done < steps:
         num = min(length, next_event(done, run, steps) - done)
@@ -190,9 +246,11 @@ def run_steps(job: Job, ts, step) -> None:
         ts, metrics = many(ts, data, items, num)
         seen.append((num, metrics))
         done += num
+        if stop.asked:
+            stop.exit(job, ts)
         if next_event(done - 1, run, steps) == done:
             values = mean_metrics(seen)
-            refuse_non_finite(job, ts, values)
+            skipped = check_finite(job, ts, skipped)
             seconds = time.perf_counter() - clock
             if out_of_time(run, report.seconds + seconds) and done < steps:
                 report.say(f"{run.minutes:g} minutes of training are over")
@@ -207,13 +265,30 @@ def run_steps(job: Job, ts, step) -> None:
             report.advance(done)
         pause = time.perf_counter()
         if saves:
-            refuse_non_finite(job, ts, {})
-            job.checkpoints.save(ts)
+            save(job, ts, last=done == steps)
         if draws:
             path = run.workdir / "samples" / f"step_{done:08d}.png"
-            report.picture(done, grid.save(path, ts))
+            with report.surviving(path):
+                report.picture(done, grid.save(path, ts))
         clock += time.perf_counter() - pause
-    grid.save(run.workdir / "samples.png", ts)
+    with report.surviving(run.workdir / "samples.png"):
+        grid.save(run.workdir / "samples.png", ts)
+
+
+def save(job: Job, ts, last: bool = False) -> None:
+    """Save a good state; a disk that cannot take it ends the run at its end only."""
+    if int(ts.skipped.in_a_row):
+        return  # it may be what made the last steps fail
+    if reason := job.checkpoints.save(ts):
+        kept = job.checkpoints.latest()
+        stays = "nothing is saved yet" if kept is None else f"step {kept} stays saved"
+        sentence = (
+            f"step {int(ts.step)} could not be saved in {job.checkpoints.folder} "
+            f"({reason}): free space there; {stays}"
+        )
+        if last:
+            raise BadInput(f"{sentence}, and the same command goes on from it")
+        job.report.say(f"note: {sentence}, training goes on")
 
 
 def out_of_time(run: Run, seconds: float) -> bool:
@@ -226,48 +301,64 @@ def read(job: Job, ts, done: int, length: int):
     try:
         items = job.feed.items(done, length)
     except BadInput:
-        refuse_non_finite(job, ts, {})
-        job.checkpoints.save(ts)
+        save(job, ts)
         raise
     return jax.device_put(items, batch_split(job.mesh))
 
 
 def mean_metrics(seen: list) -> dict[str, float]:
-    """The mean over steps of metrics that are means over `num` steps each."""
+    """The mean over steps of metrics that are means over `num` steps each.
+
+    A player's own are means over its turns that were not skipped; without any, none.
+    """
     nums = np.array([num for num, _ in seen])
     rows = jax.device_get([metrics for _, metrics in seen])
-    return {
+    means = {
         name: float(np.average([row[name] for row in rows], weights=nums))
         for name in rows[0]
     }
+    values = {}
+    for name, mean in means.items():
+        player, _, metric = name.partition("/")
+        played = 1.0 - means[f"{player}/skipped"]
+        if metric == "skipped":
+            values |= {name: mean} if mean else {}
+        elif played:
+            values[name] = mean / played
+    return values
 
 
-@jax.jit
-def all_finite(tree):
-    """Whether every floating leaf is finite."""
-    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
+def check_finite(job: Job, ts, before: int) -> int:
+    """Turns skipped so far, told if there are new ones; BadInput if too many in a row.
 
-
-def refuse_non_finite(job: Job, ts, values: dict[str, float]) -> None:
-    """BadInput once a metric or a parameter is not finite: it is never saved."""
-    bad = [f"{name} is {x}" for name, x in values.items() if not math.isfinite(x)]
-    if not bad and not all_finite((ts.params, ts.state)):
-        bad = ["a parameter is not finite"]
-    if bad:
-        last = job.checkpoints.latest()
-        kept = "" if last is None else f" (the checkpoint of step {last} stays)"
-        raise BadInput(
-            f"{bad[0]} at step {int(ts.step)}, so training diverged: try a smaller "
-            f"--learning-rate in another --workdir{kept}"
+    A skipped turn changed nothing, so what was saved before stays good.
+    """
+    turns, in_a_row = int(ts.skipped.turns), int(ts.skipped.in_a_row)
+    if turns == before:
+        return turns
+    name = first_bad(ts, job.record.data.example(1))
+    last = int(ts.step) == job.experiment.steps
+    if in_a_row < (1 if last else job.run.max_skipped):
+        job.report.say(
+            f"note: {turns - before} turns up to step {int(ts.step)} were skipped: "
+            f"{name} was not finite"
         )
+        return turns
+    last = job.checkpoints.latest()
+    kept = "" if last is None else f" (the checkpoint of step {last} stays)"
+    raise BadInput(
+        f"{name} was not finite in {in_a_row} steps in a row up to step "
+        f"{int(ts.step)}, so training diverged: try a smaller --learning-rate in "
+        f"another --workdir{kept}"
+    )
 
 
 def summarise(report: Report, workdir: Path, checkpoints) -> None:
     """Where everything is."""
     rows = [("samples", workdir / "samples.png")]
     if report.file.exists() and report.file.stat().st_size:
-        rows.append(("curves", curves(report.file, workdir / "curves.png")))
+        with report.surviving(workdir / "curves.png"):
+            rows.append(("curves", curves(report.file, workdir / "curves.png")))
     rows.append(("metrics", report.file))
     step = checkpoints.latest()
     rows.append(("checkpoint", checkpoints.folder / str(step)))

@@ -16,6 +16,9 @@ class Run:
 
     workdir: Path
     """Folder for checkpoints, metrics and pictures; an old run in it is resumed."""
+    fresh: bool = False
+    """Start again from step 0: a run that is in the workdir is moved aside first, to
+    WORKDIR.old-1, .old-2, …"""
     dataset: str = "digits"
     """digits, mnist, fashion_mnist, folder:PATH, or any prepared TFDS name."""
     data_dir: Path | None = None
@@ -37,6 +40,9 @@ class Run:
     """Steps between two checkpoints; the last step is always saved."""
     keep: Annotated[int, positive] = 2
     """Checkpoints kept."""
+    max_skipped: Annotated[int, positive] = 20
+    """Steps in a row whose loss or gradient is not finite, after which the run ends;
+    each of them changes nothing and is counted."""
     steps_per_call: int | None = None
     """Steps in one dispatch: 50 by default, 1 on CPU where the step convolves."""
 
@@ -57,6 +63,7 @@ AT_LEAST_ONE = (
     "keep",
     "latent",
     "log_every",
+    "max_skipped",
     "multipliers",
     "num",
     "r1_interval",

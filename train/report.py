@@ -76,6 +76,14 @@ class Report:
         self.progress.stop()
         self.tensorboard.close()
 
+    @contextlib.contextmanager
+    def surviving(self, path: Path):
+        """What is only told or drawn must not end a run: a full disk is a note."""
+        try:
+            yield
+        except OSError as error:
+            self.say(f"note: {path} could not be written ({error.strerror})")
+
     def say(self, text: str) -> None:
         """A line for the reader, above the bar."""
         self.console.print(text, markup=False)
@@ -91,11 +99,12 @@ class Report:
         rate = num / seconds
         times = {"time": time.time(), "seconds": self.seconds, "steps_per_second": rate}
         row = {"step": step, **times, **values}
-        with self.file.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        for name, value in values.items():
-            self.tensorboard.add_scalar(name, value, step)
-        self.tensorboard.add_scalar("steps_per_second", rate, step)
+        with self.surviving(self.file):
+            with self.file.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            for name, value in values.items():
+                self.tensorboard.add_scalar(name, value, step)
+            self.tensorboard.add_scalar("steps_per_second", rate, step)
         losses = _words(values, "/loss")
         held_out = _words(values, "validation/") or _words(values, "test/")
         self.progress.update(self.task, completed=step, rate=rate, losses=losses)

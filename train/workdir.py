@@ -1,6 +1,7 @@
 """A finished (or unfinished) run, opened by its workdir alone."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ def open_workdir(workdir: Path) -> Trained:
     seed, batch = record.run["seed"], record.data.example(experiment.batch_size)
     mesh = data_mesh(jax.device_count())
     like = initial_state(experiment, seed, batch, mesh)(experiment.frozen)
-    ts = checkpoints.restore(like)
+    ts, notes = checkpoints.restore(like)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     params = ts.params if ts.ema is None else ts.ema
     return Trained(record, experiment, int(ts.step), params, ts.state, ts)
