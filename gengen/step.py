@@ -104,12 +104,46 @@ def first_bad(ts: TrainState, batch) -> str:
     return names[int(ts.skipped.tensor)]
 
 
+def in_parts(gradient: Callable, num: int, unroll: bool = False) -> Callable:
+    """`gradient(own, state, batch, key)` as the mean over `num` parts of the batch.
+
+    gradient returns ((loss, (state, metrics)), grads); state passes from part to part.
+    """
+
+    def divide(x):
+        if x.shape[0] % num:
+            raise BadInput(
+                f"a batch of {x.shape[0]} cannot be accumulated in {num} equal parts: "
+                f"choose a multiple of {num}"
+            )
+        return x.reshape(num, -1, *x.shape[1:])
+
+    def whole(own, state, batch, key):
+        parts = jax.tree.map(divide, batch), jax.random.split(key, num)
+
+        def add(carry, part):
+            state, total = carry
+            (loss, (state, seen)), grads = gradient(own, state, *part)
+            return (state, jax.tree.map(jnp.add, total, (loss, seen, grads))), None
+
+        first = jax.tree.map(lambda x: x[0], parts)
+        (loss, (_, seen)), grads = jax.eval_shape(gradient, own, state, *first)
+        zeros = jax.tree.map(jnp.zeros_like, (loss, seen, grads))
+        (state, total), _ = jax.lax.scan(add, (state, zeros), parts, unroll=unroll)
+        loss, seen, grads = jax.tree.map(lambda x: x / num, total)
+        return (loss, (state, seen)), grads
+
+    return whole
+
+
 def make_train_step(
     losses: Mapping[str, LossFn],
     optimizers: Mapping[str, optax.GradientTransformation],
     order: tuple[str, ...] | None = None,
     ema_decay: float | None = None,
     axis_name: str | None = None,
+    accumulate: int = 1,
+    unroll: bool = False,
 ) -> Callable:
     """`step(train_state, batch) -> (train_state, metrics)`, pure, not yet compiled.
 
@@ -118,6 +152,10 @@ def make_train_step(
     train state then holds none, or its average is the parameters themselves.
     axis_name: under pmap, the axis over which gradients, metrics and floating state
     are averaged and by which keys differ.
+    accumulate: the batch is gone through in so many equal parts, one after the other,
+    whose mean gradient is taken: the memory of one part, the step of all. State passes
+    from part to part, each has its own key. unroll: the parts are written out in the
+    program instead of a loop.
 
     Metrics are the losses' own, prefixed by player, with "player/loss",
     "player/grad_norm" and "player/skipped"; of several turns of one player the last is
@@ -137,14 +175,18 @@ def make_train_step(
     def play(ts: TrainState, batch, key, player: str):
         """One turn of one player."""
 
-        def own_loss(own):
-            everything = {**ts.state, "step": ts.step, "ema": ts.ema or ts.params}
-            return losses[player]({**ts.params, player: own}, everything, batch, key)
+        def own_loss(own, state, batch, key):
+            everything = {**state, "step": ts.step, "ema": ts.ema or ts.params}
+            mine = {**ts.params, player: own}
+            loss, (new, seen) = losses[player](mine, everything, batch, key)
+            return loss, ({k: x for k, x in new.items() if k not in RESERVED}, seen)
 
         own = ts.params[player]
-        (loss, (new, seen)), grads = jax.value_and_grad(own_loss, has_aux=True)(own)
-        new = mean({name: x for name, x in new.items() if name not in RESERVED})
-        loss, grads = mean((loss, grads))
+        gradient = jax.value_and_grad(own_loss, has_aux=True)
+        if accumulate > 1:
+            gradient = in_parts(gradient, accumulate, unroll)
+        (loss, (new, seen)), grads = gradient(own, ts.state, batch, key)
+        loss, new, grads = mean((loss, new, grads))
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
         if taken := (metrics.keys() | {"skipped"}) & seen.keys():
             raise BadInput(

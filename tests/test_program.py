@@ -358,7 +358,7 @@ def test_a_loss_is_traced_once_in_a_run(cli, tmp_path, monkeypatch, family):
 def test_frozen_arrays_join_the_state_and_stay():
     import jax
 
-    from train.devices import data_mesh
+    from train.devices import make_mesh
     from train.experiments import EXPERIMENTS
     from train.loop import initial_state
     from train.sources import Spec
@@ -367,7 +367,7 @@ def test_frozen_arrays_join_the_state_and_stay():
     teacher = {"teacher": {"w": np.arange(3.0)}}
     experiment = EXPERIMENTS["vae"](spec, hidden=(4,), latent=2)
     experiment = dataclasses.replace(experiment, frozen=teacher)
-    mesh = data_mesh(jax.device_count())
+    mesh = make_mesh()
     ts = initial_state(experiment, 0, spec.example(2), mesh)(teacher)
     step = make_train_step(experiment.model.losses(), experiment.optimizers)
     ts, _ = jax.jit(step)(ts, spec.example(2))

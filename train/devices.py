@@ -1,9 +1,12 @@
-"""Devices: one mesh, and the compiled step on it.
+"""Devices: one mesh, what lies where on it, and the compiled step.
 
-The global view: losses are written as if there were one device, and jit splits the
-batch over the mesh's `data` axis.
+The global view: losses are written as if there were one device. jit splits each batch
+over the mesh's `data` axis, and large parameters, with everything of their shape
+(averages, moments of the optimiser), over its `model` axis by a table of rules.
 """
 
+import math
+import re
 from collections.abc import Callable
 
 import jax
@@ -11,16 +14,43 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from gengen.types import BadInput
 
+AXES = ("data", "model")
 
-def data_mesh(batch_size: int) -> jax.sharding.Mesh:
-    """All devices along one `data` axis; BadInput unless they divide the batch."""
+# The first pattern that is found in a leaf's path says which of its dimensions the
+# `model` axis cuts, None for none; a dimension that it does not divide stays whole.
+RULES = (
+    (r"kernel$", -1),  # output features of dense layers and convolutions
+    (r"embedding$", -1),
+    (r"", None),
+)
+
+
+def make_mesh(axes: str | None = None) -> jax.sharding.Mesh:
+    """The mesh of "data=4,model=2": all devices; None is all along `data`."""
     num = jax.device_count()
+    sizes = {"data": num, "model": 1}
+    if axes is not None:
+        pairs = [part.partition("=") for part in axes.split(",")]
+        known = all(name in AXES and size.isdecimal() for name, _, size in pairs)
+        sizes = {"data": 1, "model": 1}
+        sizes |= {name: int(size) for name, _, size in pairs if size.isdecimal()}
+        if not known or math.prod(sizes.values()) != num:
+            raise BadInput(
+                f"--mesh {axes}: write data=N,model=M with N · M = {num}, the devices "
+                "there are"
+            )
+    types = (jax.sharding.AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(tuple(sizes[name] for name in AXES), AXES, axis_types=types)
+
+
+def check_batch(mesh, batch_size: int) -> None:
+    """BadInput unless the `data` axis divides the batch."""
+    num = mesh.shape["data"]
     if batch_size % num:
         raise BadInput(
             f"--batch-size {batch_size} cannot be split over {num} devices: "
             f"choose a multiple of {num}"
         )
-    return jax.make_mesh((num,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
 
 def replicated(mesh) -> NamedSharding:
@@ -28,18 +58,37 @@ def replicated(mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def by_rules(mesh, shapes, rules=RULES):
+    """The sharding of every leaf of a tree of shapes, by the first rule it meets."""
+    num = mesh.shape["model"]
+
+    def place(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        dim = next(dim for pattern, dim in rules if re.search(pattern, name))
+        if dim is None or leaf.ndim == 0 or leaf.shape[dim] % num:
+            return replicated(mesh)
+        spec = [None] * leaf.ndim
+        spec[dim] = "model"
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    return jax.tree_util.tree_map_with_path(place, shapes)
+
+
 def batch_split(mesh) -> NamedSharding:
     """A feed [k, B, ...], its batches split over the `data` axis."""
     return NamedSharding(mesh, PartitionSpec(None, "data"))
 
 
-def jit_steps(many: Callable, mesh) -> Callable:
-    """`many(train_state, data, feed, num)` compiled; the train state is donated."""
+def jit_steps(many: Callable, mesh, placed) -> Callable:
+    """`many(train_state, data, feed, num)` compiled; the train state is donated.
+
+    placed: the shardings of the train state's leaves.
+    """
     same = replicated(mesh)
     return jax.jit(
         many,
-        in_shardings=(same, same, batch_split(mesh), None),
-        out_shardings=same,
+        in_shardings=(placed, same, batch_split(mesh), None),
+        out_shardings=(placed, same),
         donate_argnums=0,
     )
 

@@ -130,8 +130,8 @@ def difference(old: Record, new: Record) -> str | None:
         return f"experiment {old.experiment}, not {new.experiment}"
     a, b = old.as_json(), new.as_json()
     for group in ("run", "options"):
-        for name, value in b[group].items():
-            there = a[group].get(name)
+        for name in a[group] | b[group]:
+            there, value = a[group].get(name), b[group].get(name)
             if name != "steps" and there != value:
                 option = name if name == "examples" else f"--{name.replace('_', '-')}"
                 return f"{option} {_words(there)}, not {_words(value)}"

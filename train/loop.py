@@ -22,7 +22,15 @@ from gengen.types import BadInput
 from train import data as datasets
 from train import experiment as experiments
 from train.checkpoint import Checkpoints
-from train.devices import batch_split, convolves, data_mesh, jit_steps, replicated
+from train.devices import (
+    batch_split,
+    by_rules,
+    check_batch,
+    convolves,
+    jit_steps,
+    make_mesh,
+    replicated,
+)
 from train.experiment import Experiment, Record
 from train.heldout import HeldOut
 from train.options import IDENTITY, Run
@@ -45,7 +53,8 @@ def initial_state(experiment: Experiment, seed: int, batch, mesh):
             key_run, params, {**state, **frozen}, experiment.optimizers, averaged
         )
 
-    return jax.jit(start, out_shardings=replicated(mesh))
+    shapes = jax.eval_shape(start, experiment.frozen)
+    return jax.jit(start, out_shardings=by_rules(mesh, shapes))
 
 
 def refuse_other_run(workdir: Path, record: Record) -> None:
@@ -80,7 +89,8 @@ def compiled_steps(run: Run, step, feed, ts, mesh):
     why = ""
 
     def trace(length):
-        many = jit_steps(scan_steps(step, feed.fetch, length), mesh)
+        placed = jax.tree.map(lambda x: x.sharding, ts)
+        many = jit_steps(scan_steps(step, feed.fetch, length), mesh, placed)
         return many.trace(ts, feed.data, feed.items(int(ts.step), length), length)
 
     traced = trace(length)
@@ -112,10 +122,13 @@ def train(run: Run, name: str, options: dict) -> Path:
     )
     identity = {key: getattr(run, key) for key in IDENTITY}
     identity["examples"] = dataset.size
+    if run.accumulate > 1:  # each part has its own noise
+        identity["accumulate"] = run.accumulate
     record = Record(name, options, identity, dataset.spec)
     refuse_other_run(workdir, record)
     experiment = record.build()
-    mesh = data_mesh(experiment.batch_size)
+    mesh = make_mesh(run.mesh)
+    check_batch(mesh, experiment.batch_size)
     feed = datasets.Feed(dataset, experiment.batch_size, run.seed)
     batch = dataset.spec.example(experiment.batch_size)
     start, frozen = initial_state(experiment, run.seed, batch, mesh), experiment.frozen
@@ -125,6 +138,9 @@ def train(run: Run, name: str, options: dict) -> Path:
             experiment.optimizers,
             experiment.order,
             experiment.ema_decay,
+            accumulate=run.accumulate,
+            # On CPU the gradients of convolutions are slow inside loops.
+            unroll=jax.default_backend() == "cpu",
         )
     )
     # What cannot work fails here, before anything is written.

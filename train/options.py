@@ -43,6 +43,11 @@ class Run:
     max_skipped: Annotated[int, positive] = 20
     """Steps in a row whose loss or gradient is not finite, after which the run ends;
     each of them changes nothing and is counted."""
+    mesh: str | None = None
+    """Devices as data=N,model=M: batches are split over N, large parameters over M; by
+    default all are along data."""
+    accumulate: Annotated[int, positive] = 1
+    """Parts into which a batch is cut, one after the other: the memory of one."""
     steps_per_call: int | None = None
     """Steps in one dispatch: 50 by default, 1 on CPU where the step convolves."""
 
@@ -52,6 +57,7 @@ IDENTITY = ("dataset", "image_size", "levels", "seed")
 
 
 AT_LEAST_ONE = (
+    "accumulate",
     "annealing_steps",
     "batch_size",
     "blocks",
