@@ -27,7 +27,7 @@ from train.experiment import Experiment, Record
 from train.heldout import HeldOut
 from train.options import IDENTITY, Run
 from train.pictures import curves
-from train.report import Report
+from train.report import Report, read_rows
 from train.sampling import picture
 
 
@@ -356,9 +356,9 @@ def check_finite(job: Job, ts, before: int) -> int:
 def summarise(report: Report, workdir: Path, checkpoints) -> None:
     """Where everything is."""
     rows = [("samples", workdir / "samples.png")]
-    if report.file.exists() and report.file.stat().st_size:
+    if seen := read_rows(report.file):
         with report.surviving(workdir / "curves.png"):
-            rows.append(("curves", curves(report.file, workdir / "curves.png")))
+            rows.append(("curves", curves(seen, workdir / "curves.png")))
     rows.append(("metrics", report.file))
     step = checkpoints.latest()
     rows.append(("checkpoint", checkpoints.folder / str(step)))
