@@ -264,15 +264,16 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
         else:
             report.advance(done)
         pause = time.perf_counter()
-        if saves:
-            save(job, ts, last=done == steps)
         if draws:
             path = run.workdir / "samples" / f"step_{done:08d}.png"
             with report.surviving(path):
                 report.picture(done, grid.save(path, ts))
+        if done == steps:
+            with report.surviving(run.workdir / "samples.png"):
+                grid.save(run.workdir / "samples.png", ts)
+        if saves:  # at last: what comes before a saved step never comes again
+            save(job, ts, last=done == steps)
         clock += time.perf_counter() - pause
-    with report.surviving(run.workdir / "samples.png"):
-        grid.save(run.workdir / "samples.png", ts)
 
 
 def save(job: Job, ts, last: bool = False) -> None:
