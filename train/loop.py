@@ -35,7 +35,7 @@ from train.experiment import Experiment, Record
 from train.heldout import HeldOut
 from train.options import IDENTITY, Run
 from train.pictures import curves
-from train.report import Report
+from train.report import Report, read_rows
 from train.sampling import picture
 
 
@@ -280,15 +280,16 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
         else:
             report.advance(done)
         pause = time.perf_counter()
-        if saves:
-            save(job, ts, last=done == steps)
         if draws:
             path = run.workdir / "samples" / f"step_{done:08d}.png"
             with report.surviving(path):
                 report.picture(done, grid.save(path, ts))
+        if done == steps:
+            with report.surviving(run.workdir / "samples.png"):
+                grid.save(run.workdir / "samples.png", ts)
+        if saves:  # at last: what comes before a saved step never comes again
+            save(job, ts, last=done == steps)
         clock += time.perf_counter() - pause
-    with report.surviving(run.workdir / "samples.png"):
-        grid.save(run.workdir / "samples.png", ts)
 
 
 def save(job: Job, ts, last: bool = False) -> None:
@@ -372,9 +373,9 @@ def check_finite(job: Job, ts, before: int) -> int:
 def summarise(report: Report, workdir: Path, checkpoints) -> None:
     """Where everything is."""
     rows = [("samples", workdir / "samples.png")]
-    if report.file.exists() and report.file.stat().st_size:
+    if seen := read_rows(report.file):
         with report.surviving(workdir / "curves.png"):
-            rows.append(("curves", curves(report.file, workdir / "curves.png")))
+            rows.append(("curves", curves(seen, workdir / "curves.png")))
     rows.append(("metrics", report.file))
     step = checkpoints.latest()
     rows.append(("checkpoint", checkpoints.folder / str(step)))
