@@ -26,6 +26,7 @@ from gengen.tasks.bayes import (
     generative_classifier,
     rejection_threshold,
 )
+from gengen.tasks.code import code_length, kt_code_length, median_edge_detector
 from gengen.tasks.latents import interpolate, linear, spherical, traverse
 from gengen.tasks.outliers import (
     ComplexityCorrected,
@@ -34,9 +35,6 @@ from gengen.tasks.outliers import (
     Mahalanobis,
     NegativeLogLikelihood,
     ReconstructionError,
-    code_length,
-    kt_code_length,
-    median_edge_detector,
     paired_noise,
 )
 from gengen.types import BadInput, static

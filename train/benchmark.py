@@ -272,8 +272,9 @@ def benchmark(options: Benchmark) -> None:
 
 def show(result: dict, rows: dict, path: Path) -> None:
     """The table."""
-    from rich.console import Console
     from rich.table import Table
+
+    from train.report import wide_console
 
     units = {
         "compile_seconds": ("compile", 1.0, "s"),
@@ -293,7 +294,7 @@ def show(result: dict, rows: dict, path: Path) -> None:
             for row in rows.values()
         ]
         table.add_row(words, *cells)
-    console = Console(soft_wrap=True, highlight=False)
+    console = wide_console()
     console.print(table)
     if "gengen_over_bare" in result:
         console.print(f"gengen takes {result['gengen_over_bare']:.3f} of the bare time")

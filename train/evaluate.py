@@ -148,16 +148,10 @@ def per_image(trained, options: Evaluate) -> dict[str, tuple[str, Any]]:
 
     from gengen.images import bits_per_dim
     from gengen.tasks.bayes import generative_classifier
-    from gengen.types import BadInput
+    from train.heldout import tightened
 
     model, shape = trained.model, trained.record.data.shape
-    if (k := options.importance_samples) is not None:
-        if not hasattr(model, "importance_samples"):
-            raise BadInput(
-                f"--importance-samples {k}: a {type(model).__name__} has no such "
-                "estimate; leave it out"
-            )
-        model = dataclasses.replace(model, importance_samples=k)
+    model = tightened(model, options.importance_samples)
     if hasattr(model, "log_prob_labels"):
 
         def right(params, state, batch, key):
@@ -210,10 +204,11 @@ def over_splits(trained, splits, figures, options: Evaluate) -> dict[str, Any]:
 
 def show(result: dict[str, Any], path: Path) -> None:
     """The figures as tables."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=True, highlight=False)
+    from train.report import wide_console
+
+    console = wide_console()
     table = Table(title=f"{result['experiment']} on {result['dataset']}")
     table.add_column("")
     table.add_column("", justify="right")
@@ -234,7 +229,11 @@ def show(result: dict[str, Any], path: Path) -> None:
     if result["training_seconds"] is not None:
         table.add_row("seconds of training", f"{result['training_seconds']:,.0f}")
     if quality := result.get("sample_quality"):
-        columns = {"samples": quality, "test images": result.get("noise_floor")}
+        columns = {
+            "samples against training": quality,
+            "samples against test": result.get("against_test"),
+            "test against training": result.get("noise_floor"),
+        }
         columns = {name: column for name, column in columns.items() if column}
         console.print(quality_table(columns, result["extractor"]))
     console.print(table)
@@ -242,11 +241,11 @@ def show(result: dict[str, Any], path: Path) -> None:
 
 
 def quality_table(columns: dict[str, dict], extractor: str):
-    """A row a figure, a column a set of images; how many in the headings."""
+    """A row a figure, a column a comparison; how many images in the headings."""
     from rich.table import Table
 
     def heading(figure):
-        return f"{figure['n_fake']:,} against {figure['n_real']:,}"
+        return f"{figure['n_fake']:,} : {figure['n_real']:,}"
 
     def words(figure, usual):
         error = figure["standard_error"]
@@ -254,7 +253,7 @@ def quality_table(columns: dict[str, dict], extractor: str):
         other = figure["n_real"] and heading(figure) != usual
         return f"{value} ({heading(figure)})" if other else value
 
-    table = Table(title=f"against training images, by {extractor}")
+    table = Table(title=f"images in the features of: {extractor}")
     table.add_column("")
     usual = {n: heading(column["frechet_distance"]) for n, column in columns.items()}
     for name in columns:

@@ -1,5 +1,6 @@
 """What a model is worth on data the run does not train on, while it trains."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
 import jax
@@ -12,6 +13,18 @@ from train import data as datasets
 from train.options import Run
 
 EXAMPLES = 512
+
+
+def tightened(model, importance_samples: int | None):
+    """The model with another K of its likelihood's bound."""
+    if importance_samples is None:
+        return model
+    if not hasattr(model, "importance_samples"):
+        raise BadInput(
+            f"--importance-samples {importance_samples}: a {type(model).__name__} has "
+            "no such estimate; leave it out"
+        )
+    return dataclasses.replace(model, importance_samples=importance_samples)
 
 
 def figure(model, shape) -> tuple[str, Callable] | None:

@@ -109,3 +109,13 @@ def check_numbers(options: dict) -> None:
                 refuse(name, value, "at least 0 and below 1")
             if name == "seed" and not -(2**63) <= value < 2**63:
                 refuse(name, value, "an integer of 64 bits")
+
+
+def at_least(options, **least: int) -> None:
+    """BadInput for an option below its least value."""
+    from gengen.types import BadInput
+
+    for name, value in least.items():
+        if (given := getattr(options, name)) < value:
+            option = name.replace("_", "-")
+            raise BadInput(f"--{option} {given}: it must be at least {value}")

@@ -39,9 +39,9 @@ class Outliers:
     workdir: Path
     """The run's folder."""
     against: tuple[str, ...] = ()
-    """Outliers: noise (uniform levels), inverted, constant, shuffled (pixels), or data
-    sets by name (digits, folder:PATH, …), scaled to the run's size; by default the
-    first four, and digits."""
+    """Outliers: noise (uniform levels), inverted, constant, shuffled (pixels), faint (a
+    quarter of the contrast), or data sets by name (digits, folder:PATH, …), scaled to
+    the run's size; by default the first five, and digits."""
     num: int = 1_000
     """Images of each set, at most."""
     regret_num: int = 200
@@ -61,30 +61,6 @@ class Outliers:
 
 
 # ------------------------------------------------------------- measuring
-
-
-def at_least(options, **least: int) -> None:
-    """BadInput for an option below its least value."""
-    from gengen.types import BadInput
-
-    for name, value in least.items():
-        if (given := getattr(options, name)) < value:
-            option = name.replace("_", "-")
-            raise BadInput(f"--{option} {given}: it must be at least {value}")
-
-
-def tightened(model, importance_samples: int | None):
-    """The model with another K of its likelihood's bound."""
-    from gengen.types import BadInput
-
-    if importance_samples is None:
-        return model
-    if not hasattr(model, "importance_samples"):
-        raise BadInput(
-            f"--importance-samples {importance_samples}: a {type(model).__name__} has "
-            "no such estimate; leave it out"
-        )
-    return dataclasses.replace(model, importance_samples=importance_samples)
 
 
 def measured(function, params, state, arrays: dict, options) -> np.ndarray:
@@ -165,13 +141,12 @@ def outliers(options: Outliers) -> dict[str, Any]:
     """Measure, print, and write `outliers.json`, which is returned."""
     import json
 
-    import jax
-
     from gengen.tasks.bayes import generative_classifier
     from gengen.tasks.outliers import LikelihoodRegret
     from train.evaluate import about
     from train.experiment import write_atomically
-    from train.options import check_numbers
+    from train.heldout import tightened
+    from train.options import at_least, check_numbers
     from train.workdir import open_workdir
 
     at_least(options, num=10, regret_num=0)
@@ -180,8 +155,7 @@ def outliers(options: Outliers) -> dict[str, Any]:
     trained = open_workdir(options.workdir)
     spec = trained.record.data
     model = density = tightened(trained.model, options.importance_samples)
-    conditional = model.density != "none" and model.num_classes > 0
-    if conditional:
+    if model.density != "none" and model.num_classes:
         density = generative_classifier(model)
     scores, missing = image_scores(model, density, options.regret_num > 0)
 
@@ -199,34 +173,13 @@ def outliers(options: Outliers) -> dict[str, Any]:
             f"{options.regret_num} images a set"
         )
 
-    def of_run(function, arrays):
-        return measured(function, trained.params, trained.state, arrays, options)
-
-    arrays = {name: {"image": x} for name, x in sets.items()}
-    known = {"image": train["image"]}
-    if conditional:
-        likeliest = jax.jit(density.classify)
-        for here in (*arrays.values(), known):
-            here["label"] = of_run(likeliest, here).astype(np.int32)
-    values = {}
-    for name, score in scores.items():
-        function = jax.jit(score)
-        limit = options.regret_num if name == REGRET else options.num
-        values[name] = {
-            of: of_run(function, {k: v[:limit] for k, v in here.items()})
-            for of, here in arrays.items()
-        }
-    labels = train.get("label")
-    if hasattr(model, "features"):
-        features = jax.jit(model.features)
-        found = {of: of_run(features, here) for of, here in arrays.items()}
-        found = found, of_run(features, known), labels, options
-        more, less = feature_scores("own", *found)
-        values, missing = values | more, missing | less
+    values, less = scored(trained, model, density, scores, sets, train, options)
+    missing |= less
     if extractor:
         found = {of: features_of(extractor, x, spec) for of, x in sets.items()}
-        found = found, features_of(extractor, train["image"], spec), labels, options
-        more, less = feature_scores("extractor", *found)
+        known = features_of(extractor, train["image"], spec)
+        labels = train.get("label")
+        more, less = feature_scores("extractor", found, known, labels, options)
         values, missing = values | more, missing | less
     result = about(trained, options) | {
         "likelihood_kind": getattr(density, "likelihood_kind", None),
@@ -239,6 +192,49 @@ def outliers(options: Outliers) -> dict[str, Any]:
     draw(options.workdir / "outliers.png", values, sets, spec.levels, result)
     show(result, path)
     return result
+
+
+def scored(trained, model, density, scores, sets, train, options) -> tuple:
+    """({name: {set: scores}}, {name: why it is missing}) of the run's own parts.
+
+    Where images need a label, that is the likeliest under `density`.
+    """
+    import jax
+
+    def of_run(function, arrays):
+        return measured(function, trained.params, trained.state, arrays, options)
+
+    arrays = {name: {"image": x} for name, x in sets.items()}
+    known = {"image": train["image"]}
+    if density is not model:
+        likeliest = jax.jit(density.classify)
+        for here in (*arrays.values(), known):
+            here["label"] = of_run(likeliest, here).astype(np.int32)
+    values = {}
+    for name, score in scores.items():
+        function = jax.jit(score)
+        limit = options.regret_num if name == REGRET else options.num
+        values[name] = {
+            of: overflow(of_run(function, {k: v[:limit] for k, v in here.items()}))
+            for of, here in arrays.items()
+        }
+    if not hasattr(model, "features"):
+        return values, {}
+    features = jax.jit(model.features)
+    found = {of: of_run(features, here) for of, here in arrays.items()}
+    labels = train.get("label")
+    more, missing = feature_scores(
+        "own", found, of_run(features, known), labels, options
+    )
+    return values | more, missing
+
+
+def overflow(score: np.ndarray) -> np.ndarray:
+    """Scores, infinite where float32 does not reach, be it as inf or as inf - inf.
+
+    Far from the data an encoder may answer with a variance of e^100.
+    """
+    return np.where(np.isnan(score), np.inf, score)
 
 
 def open_or_not(trained, options, missing: dict):
@@ -276,6 +272,7 @@ def judged(values: dict[str, np.ndarray]) -> dict[str, dict]:
             "average_precision": average_precision(score, label),
             "n_inliers": len(inside),
             "n_outliers": len(outside),
+            "n_overflow": int(np.sum(np.isinf(outside))),
         }
     return judgement
 
@@ -285,14 +282,19 @@ def judged(values: dict[str, np.ndarray]) -> dict[str, dict]:
 
 def show(result: dict[str, Any], path: Path) -> None:
     """The table, what is missing and why, and where likelihood fails."""
-    from rich.console import Console
+    from train.report import wide_console
 
-    console, scores = Console(soft_wrap=True, highlight=False), result["scores"]
+    console, scores = wide_console(), result["scores"]
     for figure in ("auroc", "average_precision"):
         console.print(table_of(figure, scores, result))
     for score, reason in result["missing"].items():
         console.print(f"no {score}: {reason}", markup=False)
     for name, figure in scores.get(LIKELIHOOD, {}).items():
+        if figure["n_overflow"]:
+            console.print(
+                f"the likelihood of {figure['n_overflow']:,} {name} images is too "
+                "small for float32: 0"
+            )
         if figure["auroc"] < 0.5:
             console.print(
                 f"raw likelihood ranks {name} as MORE likely than the data (AUROC "
@@ -329,10 +331,12 @@ def draw(path: Path, values: dict, sets: dict, levels: int, result: dict) -> Non
     figure = plt.figure(figsize=(12, 0.4 + 0.7 * max(len(sets), 5)))
     left, right = figure.subfigures(1, 2, width_ratios=(1.1, 1))
     ax, score = left.subplots(), values[name]
-    every = np.concatenate(list(score.values()))
-    spread = np.geomspace if every.min() > 0 else np.linspace
-    bins = spread(every.min(), every.max(), 80)
+    low = min(map(np.min, score.values()))
+    high = min(max(map(np.max, score.values())), 100 * np.max(score["test"]))
+    wide = 0 < 10 * low < high
+    bins = (np.geomspace if wide else np.linspace)(low, high, 80)
     for i, (of, x) in enumerate(score.items()):
+        x = np.minimum(x, high)
         share = {"bins": bins, "weights": np.full(len(x), 1 / len(x))}
         if of == "test":
             ax.hist(x, **share, color="0.6", label=f"test, {result['dataset']}")
@@ -340,11 +344,11 @@ def draw(path: Path, values: dict, sets: dict, levels: int, result: dict) -> Non
             label = f"{of}, AUROC {result['scores'][name][of]['auroc']:.2f}"
             style = {"histtype": "step", "linewidth": 1.8, "color": f"C{i - 1}"}
             ax.hist(x, **share, **style, label=label)
-    if every.min() > 0:
+    if wide:
         ax.set_xscale("log")
     unit = f"{result['likelihood_kind']}, bits per dimension"
     ax.set_xlabel(f"{name} ({unit})" if name == LIKELIHOOD else name)
-    ax.set_ylabel("share of images")
+    ax.set_ylabel("share of images, beyond in the last bin")
     left.subplots_adjust(left=0.12, right=0.97, bottom=0.15, top=0.95)
     right.subplots_adjust(left=0.12, right=0.99, bottom=0.05, top=0.97)
     ax.legend(fontsize=9)

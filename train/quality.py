@@ -77,8 +77,10 @@ class Quality:
             right = np.argmax(fake.probs, axis=1) == labels[: len(fake.probs)]
             result["class_accuracy"] = float(np.mean(right))
         if "test" in self.splits:
-            floor = of_dataset(extractor, self.splits["test"], KEPT)
-            result["noise_floor"] = self.compared(real, floor, tell=False)
+            test = of_dataset(extractor, self.splits["test"], KEPT)
+            # Samples nearer to training than to test images may be memories of them.
+            result["against_test"] = self.compared(test, fake, tell=False)
+            result["noise_floor"] = self.compared(real, test, tell=False)
         return result
 
     def compared(self, real: Features, fake: Features, tell: bool) -> dict[str, Any]:

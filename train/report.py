@@ -176,6 +176,14 @@ def _words(values: dict[str, float], kind: str) -> str:
     return "  ".join(f"{k} {v:.4g}" for k, v in values.items() if kind in k)
 
 
+def wide_console() -> Console:
+    """For tables: as wide as the terminal, and wide enough in a file."""
+    console = Console(soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    return console
+
+
 @contextlib.contextmanager
 def progress(what: str, total: int):
     """`advance(done)` moves a bar on a terminal, and does nothing elsewhere."""

@@ -180,7 +180,9 @@ class Reweighted:
         draw=True, without which its samples are means. Where p(y|x) = 0 for every
         candidate there is nothing to choose by: the effective sample size is 0.
         """
-        return self._resample(params, state, key, num, first, label, sampler)[0]
+        return self.resample(
+            params, state, key, num, first=first, label=label, **sampler
+        )[0]
 
     def effective_sample_size(
         self, params, state, key, num, *, first=0, label=None, **sampler
@@ -190,10 +192,14 @@ class Reweighted:
         Near 1, a sample is whatever single candidate came closest to its label: take
         more candidates.
         """
-        return self._resample(params, state, key, num, first, label, sampler)[1]
+        return self.resample(
+            params, state, key, num, first=first, label=label, **sampler
+        )[1]
 
-    def _resample(self, params, state, key, num, first, label, sampler):
-        """(x [num, ...], effective sample sizes [num])."""
+    def resample(
+        self, params, state, key, num, *, first=0, label=None, **sampler
+    ) -> tuple[Array, Array]:
+        """(`sample`, `effective_sample_size`), computed once."""
         key_x, key_weigh, key_label, key_choose = jax.random.split(key, 4)
         p, q = self.generative, self.discriminative
 

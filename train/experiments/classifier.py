@@ -26,7 +26,7 @@ def classifier(
     A residual network (He et al. 2016, arXiv:1603.05027). python -m train.evaluate
     compares samples with data in its last features. The defaults are for digits; for
     Fashion-MNIST: --dataset fashion_mnist --channels 16 --multipliers 1 2 4 --flip
-    --batch-size 128 --steps 4000.
+    --batch-size 128 --steps 3000.
 
     Args:
         channels: Channels of the first level, a multiple of 8.
@@ -83,7 +83,7 @@ def recipe(data: Spec) -> dict:
     halvings = {4: 2, 2: 1, 1: 0}[math.gcd(4, height, width)]
     large = min(height, width) > 8
     if large:
-        options |= {"channels": 16, "batch_size": 128, "steps": 4_000}
+        options |= {"channels": 16, "batch_size": 128, "steps": 3_000}
         options["flip"] = data.name == "fashion_mnist"
     options["multipliers"] = (1, 2, 4)[: 1 + min(halvings, 1 + large)]
     return options

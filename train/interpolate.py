@@ -1,0 +1,131 @@
+"""python -m train.interpolate --workdir DIR --out FILE.png: between two latents."""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from train.command import parse, told
+
+
+@dataclasses.dataclass(frozen=True)
+class Interpolate:
+    """Images along a path between two latents, one pair a row.
+
+    The path goes between two draws of the prior, or between the codes of two test
+    images, which then stand at the ends of the row. Ends share their class, if any.
+    """
+
+    workdir: Path
+    """The run's folder."""
+    out: Path = Path("interpolation.png")
+    """The picture (.png)."""
+    num: int = 9
+    """Images along a path, its ends included."""
+    pairs: int = 8
+    """Paths."""
+    path: Literal["spherical", "linear"] = "spherical"
+    """The great circle, which keeps the length of latents, or the straight line."""
+    between: Literal["noise", "data"] = "noise"
+    """Two latents of the prior, or the codes of two test images."""
+    label: int | None = None
+    """The class of a conditional model; by default the classes in turn."""
+    seed: int = 0
+    """Seed of the latents, or of the choice of test images."""
+    data_dir: Path | None = None
+    """Where the data set's files are."""
+
+
+def interpolate(options: Interpolate) -> None:
+    """Draw, write, say where."""
+    import jax
+
+    from gengen.tasks import latents, require
+    from train.options import at_least, check_numbers
+    from train.pictures import save_grid, to_uint8
+    from train.sampling import class_labels
+    from train.workdir import open_workdir
+
+    at_least(options, num=2, pairs=1)
+    check_numbers({"seed": options.seed})
+    check_png(options.out)
+    trained = open_workdir(options.workdir)
+    model, weights = trained.model, (trained.params, trained.state)
+    require(model, "from_latent", "take a model with latents, such as a VAE or a GAN")
+    labels = class_labels(model, options.pairs, options.label)
+    condition = {} if labels is None else {"label": labels}
+    if options.between == "data":
+        images = image_pairs(trained, labels, options)  # [2, pairs, H, W, C]
+        encode = jax.jit(model.encode)
+        ends = [encode(trained.params, image, labels)[0] for image in images]
+    else:
+        shape = (2, options.pairs, *model.latent_shape)
+        ends = jax.random.normal(jax.random.key(options.seed), shape)
+    calls = options.num * options.pairs * model.evaluations()
+    print(f"cost: {options.num * options.pairs} images, {calls:,} network evaluations")
+    options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
+    between = partial(latents.interpolate, model, num=options.num)
+    between = jax.jit(partial(between, path=getattr(latents, options.path)))
+    x = to_uint8(between(*weights, *ends, **condition))  # [pairs, num, H, W, C]
+    if options.between == "data":
+        first, last = (as_uint8(image, trained)[:, None] for image in images)
+        x = np.concatenate([first, x, last], axis=1)
+    names = trained.record.data.class_names
+    rows = () if labels is None else [names[label] for label in labels]
+    save_grid(options.out, x.reshape(-1, *x.shape[2:]), x.shape[1], rows)
+    ends = "two latents of the prior"
+    if options.between == "data":
+        ends = "the codes of two test images, which stand at its ends"
+    print(f"a row: the {options.path} path between {ends}: {options.out}")
+
+
+def check_png(out: Path) -> None:
+    """BadInput for another kind of file."""
+    from gengen.types import BadInput
+
+    if out.suffix != ".png":
+        raise BadInput(f"--out {out}: end it in .png")
+
+
+def image_pairs(trained, labels, options) -> np.ndarray:
+    """Test images [2, pairs, H, W, C] of the labels, if any; no pair of one image."""
+    from gengen.tasks import require
+    from gengen.types import BadInput
+    from train.outlier_sets import some
+
+    remedy = "it gives images no codes, so take --between noise"
+    require(trained.model, "encode", remedy)
+    dataset = trained.dataset("test", options.data_dir)
+    if labels is None:
+        image = some(dataset, 2 * options.pairs, options.seed)["image"]
+        if len(image) < 2 * options.pairs:
+            raise BadInput(
+                f"--pairs {options.pairs}: there are {len(image)} test images"
+            )
+        return image.reshape(2, options.pairs, *dataset.spec.shape)
+    known = some(dataset, 10_000, options.seed)
+    rng = np.random.default_rng(options.seed)
+    places = [np.flatnonzero(known["label"] == label) for label in labels]
+    if small := [k for k, p in zip(labels, places, strict=True) if len(p) < 2]:
+        raise BadInput(f"--label {small[0]}: fewer than two test images have it")
+    chosen = np.stack([rng.choice(p, 2, replace=False) for p in places], axis=1)
+    return known["image"][chosen]
+
+
+def as_uint8(image: np.ndarray, trained) -> np.ndarray:
+    """Levels as a picture's bytes."""
+    from gengen.images import to_unit
+    from train.pictures import to_uint8
+
+    return to_uint8(to_unit(image, trained.record.data.levels))
+
+
+def main() -> None:
+    """The command line."""
+    told(lambda: interpolate(parse(Interpolate, "python -m train.interpolate")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""python -m train.traverse --workdir DIR --out FILE.png: what a latent coordinate does.
+
+A VAE's coordinates are ordered by their KL(q(z_d|x) ‖ N(0, 1)), averaged over test
+images: it is the bits about the image that the coordinate carries. One with none is
+unused, and its row does not change.
+"""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from train.command import parse, told
+
+
+@dataclasses.dataclass(frozen=True)
+class Traverse:
+    """One latent coordinate a row, from -range to range, the others fixed.
+
+    The others are the code of a test image, for a VAE; a draw of the prior for a model
+    that gives images no codes.
+    """
+
+    workdir: Path
+    """The run's folder."""
+    out: Path = Path("traversal.png")
+    """The picture (.png)."""
+    rows: int = 8
+    """Coordinates: those of largest KL, for a VAE, else the first."""
+    dims: tuple[int, ...] = ()
+    """These coordinates instead, counted in the flattened latent."""
+    range: float = 3.0
+    """The farthest value on both sides, in standard deviations of the prior."""
+    num: int = 9
+    """Values of a coordinate."""
+    image: int = 0
+    """Number of the test image, for a VAE."""
+    label: int | None = None
+    """The class of a conditional model; by default that of the test image, or 0."""
+    seed: int = 0
+    """Seed of the draw of the prior."""
+    data_dir: Path | None = None
+    """Where the data set's files are."""
+
+
+def traverse(options: Traverse) -> None:
+    """Draw, write, say where."""
+    import jax
+
+    from gengen.tasks import latents, require
+    from train.interpolate import check_png
+    from train.options import at_least, check_numbers
+    from train.pictures import save_grid, to_uint8
+    from train.sampling import class_labels
+    from train.workdir import open_workdir
+
+    at_least(options, rows=1, num=2, image=0)
+    check_numbers({"seed": options.seed, "range": options.range})
+    check_png(options.out)
+    trained = open_workdir(options.workdir)
+    model = trained.model
+    require(model, "from_latent", "take a model with latents, such as a VAE or a GAN")
+    label = class_labels(model, 1, options.label)  # refuses what there is not
+    if hasattr(model, "encode"):
+        z, own, kl = code(trained, options)
+        label = own if options.label is None else label
+        dims = options.dims or np.argsort(-kl, kind="stable")[: options.rows].tolist()
+        names = [f"z{d} {kl[d]:.2f}" if d < len(kl) else "" for d in dims]
+        of = f"test image {options.image}, with its KL in nats"
+    else:
+        z = jax.random.normal(jax.random.key(options.seed), model.latent_shape)
+        dims = options.dims or range(min(options.rows, z.size))
+        names, of = [f"z{d}" for d in dims], "a draw of the prior"
+    calls = len(dims) * options.num * model.evaluations()
+    print(f"cost: {len(dims) * options.num} images, {calls:,} network evaluations")
+    options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
+    values = np.linspace(-options.range, options.range, options.num, dtype=np.float32)
+    condition = {} if label is None else {"label": label[0]}
+    along = partial(latents.traverse, model, dims=dims, values=values, **condition)
+    x = to_uint8(jax.jit(along)(trained.params, trained.state, z=z))
+    save_grid(options.out, x.reshape(-1, *x.shape[2:]), options.num, names)
+    print(f"a row: one coordinate of the latent of {of}: {options.out}")
+
+
+def code(trained, options: Traverse) -> tuple:
+    """(z of the test image, its label [1] or None, mean KL of each coordinate, nats).
+
+    The KL is a mean over the first 1,000 test images.
+    """
+    import jax
+
+    from gengen.losses.divergence import gaussian_kl
+    from gengen.types import BadInput
+
+    dataset = trained.dataset("test", options.data_dir)
+    if options.image >= dataset.size:
+        last = dataset.size - 1
+        raise BadInput(f"--image {options.image}: test images are 0 to {last}")
+    encode = jax.jit(trained.model.encode)
+
+    def encoded(indices):
+        batch = dataset.fetch(indices)
+        label = batch["label"] if trained.model.num_classes else None
+        return label, encode(trained.params, batch["image"], label)
+
+    label, (z, _) = encoded(np.array([options.image]))
+    _, (mean, logvar) = encoded(np.arange(min(dataset.size, 1_000)))
+    return z[0], label, np.asarray(gaussian_kl(mean.T, logvar.T) / len(mean))
+
+
+def main() -> None:
+    """The command line."""
+    told(lambda: traverse(parse(Traverse, "python -m train.traverse")))
+
+
+if __name__ == "__main__":
+    main()
