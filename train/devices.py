@@ -5,9 +5,11 @@ over the mesh's `data` axis, and large parameters, with everything of their shap
 (averages, moments of the optimiser), over its `model` axis by a table of rules.
 """
 
+import contextlib
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
@@ -91,6 +93,31 @@ def jit_steps(many: Callable, mesh, placed) -> Callable:
         out_shardings=(placed, same),
         donate_argnums=0,
     )
+
+
+def keep_compiled(folder: Path) -> None:
+    """Keep compiled programs on disk, so that a second start need not compile.
+
+    In `folder`, unless the user has named another one (JAX_COMPILATION_CACHE_DIR).
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+
+
+@contextlib.contextmanager
+def cache_hits():
+    """A list that gets an entry for every program found among the kept ones."""
+    hits = []
+
+    def listen(event, **about):
+        if event == "/jax/compilation_cache/cache_hits":
+            hits.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        yield hits
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
 
 
 def convolves(jaxpr) -> bool:

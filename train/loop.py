@@ -25,9 +25,11 @@ from train.checkpoint import Checkpoints
 from train.devices import (
     batch_split,
     by_rules,
+    cache_hits,
     check_batch,
     convolves,
     jit_steps,
+    keep_compiled,
     make_mesh,
     replicated,
 )
@@ -127,6 +129,7 @@ def train(run: Run, name: str, options: dict) -> Path:
     record = Record(name, options, identity, dataset.spec)
     refuse_other_run(workdir, record)
     experiment = record.build()
+    keep_compiled(workdir.parent / ".compiled")
     mesh = make_mesh(run.mesh)
     check_batch(mesh, experiment.batch_size)
     feed = datasets.Feed(dataset, experiment.batch_size, run.seed)
@@ -246,9 +249,11 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
     batch_size, model = job.experiment.batch_size, job.experiment.model
     data = jax.device_put(job.feed.data, replicated(job.mesh))
     began = time.perf_counter()
-    many, length, why = compiled_steps(run, step, job.feed, ts, job.mesh)
+    with cache_hits() as hits:
+        many, length, why = compiled_steps(run, step, job.feed, ts, job.mesh)
+    kept = f" (kept in {jax.config.jax_compilation_cache_dir})" if hits else ""
     report.say(
-        f"compiled in {time.perf_counter() - began:.1f} s; "
+        f"compiled in {time.perf_counter() - began:.1f} s{kept}; "
         f"{length} step{'s' * (length > 1)} a call{why}"
     )
     spec = job.record.data
