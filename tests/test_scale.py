@@ -1,5 +1,6 @@
 """More devices, less memory, fewer bits: the same run, to a stated tolerance."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ from gengen.nets.resnet import ResNet
 from gengen.nets.unet import UNet
 from gengen.step import make_train_step, train_state
 from gengen.types import BadInput, static
-from train.devices import by_rules, make_mesh
+from train.devices import by_rules, make_mesh, over_axis
 
 ROOT = Path(__file__).parents[1]
 KEY = jax.random.key(0)
@@ -207,6 +208,44 @@ def test_a_run_has_one_curve_on_any_mesh(cli, tmp_path, num, mesh):
     # What eight devices saved, one goes on with.
     status, out, err = cli(f"{LINE} --workdir {tmp_path / 'many'} --steps 8")
     assert status == 0 and "resumed from the checkpoint at step 6" in out, err
+
+
+def test_pmap_is_the_same_run_where_nothing_is_random(cli, tmp_path):
+    noiseless = "--dropout 0 --shift 0"
+    line = f"train classifier --steps 4 {TINY['classifier']} {noiseless} {EVENTS}"
+    assert cli(f"{line} --workdir {tmp_path / 'one'}")[0] == 0
+    with_devices(2, f"{line} --workdir {tmp_path / 'two'} --parallel pmap")
+    one, two = (
+        [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").open()]
+        for name in ("one", "two")
+    )
+    for a, b in zip(one, two, strict=True):
+        for metric in ("classifier/loss", "classifier/grad_norm"):
+            np.testing.assert_allclose(b[metric], a[metric], rtol=1e-4)
+    # Read on one device; as the same run it must be asked for.
+    assert cli(f"train.inspect --workdir {tmp_path / 'two'}")[0] == 0
+    refused(cli(f"{line} --workdir {tmp_path / 'two'}"), "--parallel pmap, not None")
+
+
+def test_batch_statistics_are_those_of_all_devices():
+    from train.data import Spec
+    from train.experiments import EXPERIMENTS
+
+    spec = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
+    model = EXPERIMENTS["gan"](spec, channels=8).model
+    mapped = over_axis(model, "data")
+    assert mapped.generator.axis_name == mapped.discriminator.axis_name == "data"
+    assert over_axis(mapped, None) is mapped
+    assert (
+        dataclasses.replace(
+            mapped,
+            generator=mapped.generator.clone(axis_name=None),
+            discriminator=mapped.discriminator.clone(axis_name=None),
+        )
+        == model
+    )
+    vae = EXPERIMENTS["vae"](spec).model
+    assert over_axis(vae, "data") is vae  # it has none
 
 
 def test_the_program_accumulates_and_says_so_in_its_record(cli, tmp_path):

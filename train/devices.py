@@ -6,12 +6,14 @@ over the mesh's `data` axis, and large parameters, with everything of their shap
 """
 
 import contextlib
+import dataclasses
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gengen.types import BadInput
@@ -81,18 +83,114 @@ def batch_split(mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(None, "data"))
 
 
-def jit_steps(many: Callable, mesh, placed) -> Callable:
-    """`many(train_state, data, feed, num)` compiled; the train state is donated.
+class Global:
+    """The global view: one program over the mesh, arrays as if on one device."""
 
-    placed: the shardings of the train state's leaves.
+    axis_name = None
+
+    def __init__(self, mesh):
+        self.mesh = mesh
+
+    def place(self, ts):
+        """The train state as the program takes it."""
+        return ts
+
+    def view(self, ts):
+        """The train state as everybody else sees it."""
+        return ts
+
+    def data(self, data):
+        """The resident data set, on every device."""
+        return jax.device_put(data, replicated(self.mesh))
+
+    def items(self, items):
+        """A feed [k, B, ...], its batches split over the devices."""
+        return jax.device_put(items, batch_split(self.mesh))
+
+    def mapped(self, many: Callable, ts) -> Callable:
+        """`many(train_state, data, feed, num)`, compiled; the state is donated."""
+        placed, same = jax.tree.map(lambda x: x.sharding, ts), replicated(self.mesh)
+        return jax.jit(
+            many,
+            in_shardings=(placed, same, batch_split(self.mesh), None),
+            out_shardings=(placed, same),
+            donate_argnums=0,
+        )
+
+    def metrics(self, metrics):
+        """Scalars."""
+        return metrics
+
+
+class PerDevice(Global):
+    """The device's view, by pmap: each has the whole state, its own part of the batch
+    and its own noise; gradients, metrics and floating state are averaged over all.
     """
-    same = replicated(mesh)
-    return jax.jit(
-        many,
-        in_shardings=(placed, same, batch_split(mesh), None),
-        out_shardings=(placed, same),
-        donate_argnums=0,
-    )
+
+    axis_name = "data"
+
+    def __init__(self, mesh):
+        self.mesh = mesh
+        types = (jax.sharding.AxisType.Auto,)
+        line = jax.make_mesh((mesh.size,), (self.axis_name,), axis_types=types)
+        self._one_each = NamedSharding(line, PartitionSpec(self.axis_name))
+
+    def place(self, ts):
+        num = self.mesh.size
+        copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *x.shape)), ts)
+        return jax.device_put(copies, self._one_each)
+
+    def view(self, ts):
+        return jax.tree.map(lambda x: x[0], ts)
+
+    def data(self, data):
+        return self.place(data)
+
+    def items(self, items):
+        """[k, B, ...] -> [devices, k, B/devices, ...]."""
+
+        def split(x):
+            parts = x.reshape(len(x), self.mesh.size, -1, *x.shape[2:])
+            return parts.swapaxes(0, 1)
+
+        return jax.device_put(jax.tree.map(split, items), self._one_each)
+
+    def mapped(self, many: Callable, ts) -> Callable:
+        axes = (0, 0, 0, None)
+        return jax.pmap(many, self.axis_name, in_axes=axes, donate_argnums=0)
+
+    def metrics(self, metrics):
+        return jax.tree.map(lambda x: x[0], metrics)
+
+
+VIEWS = {"jit": Global, "pmap": PerDevice}
+
+
+def make_view(name: str, mesh) -> Global:
+    """The view of "jit" or "pmap" on a mesh; BadInput if it cannot be."""
+    if name == "pmap" and mesh.shape["model"] > 1:
+        raise BadInput(
+            "--parallel pmap keeps all parameters on every device: leave model=M out "
+            "of --mesh, or take --parallel jit"
+        )
+    return VIEWS[name](mesh)
+
+
+def over_axis(value, axis_name: str | None):
+    """A model whose batch statistics are those of all devices of a mapped axis.
+
+    Every module in it that has an `axis_name` gets this one.
+    """
+    if axis_name is None or not dataclasses.is_dataclass(value):
+        return value
+    changes = {}
+    for field in dataclasses.fields(value):
+        old = getattr(value, field.name, None)
+        if field.name == "axis_name":
+            changes[field.name] = axis_name
+        elif field.name != "parent" and (new := over_axis(old, axis_name)) is not old:
+            changes[field.name] = new
+    return dataclasses.replace(value, **changes) if changes else value
 
 
 def keep_compiled(folder: Path) -> None:

@@ -23,15 +23,15 @@ from train import data as datasets
 from train import experiment as experiments
 from train.checkpoint import Checkpoints
 from train.devices import (
-    batch_split,
+    Global,
     by_rules,
     cache_hits,
     check_batch,
     convolves,
-    jit_steps,
     keep_compiled,
     make_mesh,
-    replicated,
+    make_view,
+    over_axis,
 )
 from train.experiment import Experiment, Record
 from train.heldout import HeldOut
@@ -59,9 +59,14 @@ def initial_state(experiment: Experiment, seed: int, batch, mesh):
     return jax.jit(start, out_shardings=by_rules(mesh, shapes))
 
 
-def refuse_other_run(workdir: Path, record: Record) -> None:
-    """BadInput if the workdir holds another run, or files that are not a run."""
+def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None:
+    """BadInput if the workdir holds another run, or files that are not a run.
+
+    fresh: another run in it is going to be moved aside.
+    """
     if (workdir / experiments.FILE).exists():
+        if fresh:
+            return
         if changed := experiments.difference(experiments.load(workdir), record):
             raise BadInput(
                 f"{workdir} holds another run, with {changed}: take another "
@@ -85,24 +90,25 @@ def set_aside(workdir: Path) -> None:
     print(f"the run in {workdir} was moved to {where}")
 
 
-def compiled_steps(run: Run, step, feed, ts, mesh):
+def compiled_steps(run: Run, step, feed, ts, data, view):
     """(compiled `many`, its length, why): the program that all of the run executes."""
     length = 1 if run.steps_per_call is None else run.steps_per_call
     why = ""
 
-    def trace(length):
-        placed = jax.tree.map(lambda x: x.sharding, ts)
-        many = jit_steps(scan_steps(step, feed.fetch, length), mesh, placed)
-        return many.trace(ts, feed.data, feed.items(int(ts.step), length), length)
+    def program(length):
+        many = view.mapped(scan_steps(step, feed.fetch, length), ts)
+        items = view.items(feed.items(0, length))
+        return many, (ts, data, items, length)
 
-    traced = trace(length)
+    many, arguments = program(length)
     if run.steps_per_call is None:
-        if jax.default_backend() == "cpu" and convolves(traced.jaxpr):
+        on_cpu = jax.default_backend() == "cpu"
+        if on_cpu and convolves(jax.make_jaxpr(many)(*arguments)):
             why = " (convolutions on CPU are slow inside a loop)"
         else:
             length = min(50, run.log_every)
-            traced = trace(length)
-    return traced.lower().compile(), length, why
+            many, arguments = program(length)
+    return many.lower(*arguments).compile(), length, why
 
 
 def next_event(step: int, run: Run, steps: int) -> int:
@@ -114,8 +120,6 @@ def next_event(step: int, run: Run, steps: int) -> int:
 def train(run: Run, name: str, options: dict) -> Path:
     """Train experiment `name` until its last step; the workdir, complete."""
     workdir = run.workdir
-    if run.fresh:
-        set_aside(workdir)
     dataset = datasets.load(
         run.dataset,
         data_dir=run.data_dir,
@@ -124,30 +128,36 @@ def train(run: Run, name: str, options: dict) -> Path:
     )
     identity = {key: getattr(run, key) for key in IDENTITY}
     identity["examples"] = dataset.size
-    if run.accumulate > 1:  # each part has its own noise
-        identity["accumulate"] = run.accumulate
+    # Where each part or device has its own noise, the run is another one.
+    identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
+    identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
     record = Record(name, options, identity, dataset.spec)
-    refuse_other_run(workdir, record)
+    refuse_other_run(workdir, record, run.fresh)
     experiment = record.build()
     keep_compiled(workdir.parent / ".compiled")
     mesh = make_mesh(run.mesh)
+    view = make_view(run.parallel, mesh)
     check_batch(mesh, experiment.batch_size)
     feed = datasets.Feed(dataset, experiment.batch_size, run.seed)
     batch = dataset.spec.example(experiment.batch_size)
     start, frozen = initial_state(experiment, run.seed, batch, mesh), experiment.frozen
     step = jax.jit(  # traced once, wherever it is called from
         make_train_step(
-            experiment.model.losses(),
+            over_axis(experiment.model, view.axis_name).losses(),
             experiment.optimizers,
             experiment.order,
             experiment.ema_decay,
+            view.axis_name,
             accumulate=run.accumulate,
             # On CPU the gradients of convolutions are slow inside loops.
             unroll=jax.default_backend() == "cpu",
         )
     )
     # What cannot work fails here, before anything is written.
-    jax.eval_shape(step, jax.eval_shape(start, frozen), batch)
+    if view.axis_name is None:
+        jax.eval_shape(step, jax.eval_shape(start, frozen), batch)
+    if run.fresh:
+        set_aside(workdir)
     experiments.save(workdir, record)
     checkpoints = Checkpoints(workdir, run.keep)
     ts, notes = start(frozen), []
@@ -164,7 +174,7 @@ def train(run: Run, name: str, options: dict) -> Path:
                 "minutes are used up (--minutes takes it further)"
             )
         elif done < steps:
-            job = Job(run, record, experiment, feed, mesh, checkpoints, report)
+            job = Job(run, record, experiment, feed, view, checkpoints, report)
             with Stop() as stop:
                 run_steps(job, ts, step, stop)
         else:
@@ -201,7 +211,7 @@ class Job:
     record: Record
     experiment: Experiment
     feed: datasets.Feed
-    mesh: jax.sharding.Mesh
+    view: Global
     checkpoints: Checkpoints
     report: Report
 
@@ -247,10 +257,11 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
     """Steps from the train state's to the experiment's last."""
     run, report, steps = job.run, job.report, job.experiment.steps
     batch_size, model = job.experiment.batch_size, job.experiment.model
-    data = jax.device_put(job.feed.data, replicated(job.mesh))
+    view, data = job.view, job.view.data(job.feed.data)
+    done, skipped, ts = int(ts.step), int(ts.skipped.turns), job.view.place(ts)
     began = time.perf_counter()
     with cache_hits() as hits:
-        many, length, why = compiled_steps(run, step, job.feed, ts, job.mesh)
+        many, length, why = compiled_steps(run, step, job.feed, ts, data, view)
     kept = f" (kept in {jax.config.jax_compilation_cache_dir})" if hits else ""
     report.say(
         f"compiled in {time.perf_counter() - began:.1f} s{kept}; "
@@ -259,19 +270,19 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
     spec = job.record.data
     held_out = HeldOut(run, model, spec, batch_size)
     grid = picture(model, spec, run.seed, batch_size, held_out.batches)
-    done, skipped = int(ts.step), int(ts.skipped.turns)
     seen, clock = [], time.perf_counter()
     while done < steps:
         num = min(length, next_event(done, run, steps) - done)
         items = read(job, ts, done, length)
         ts, metrics = many(ts, data, items, num)
-        seen.append((num, metrics))
+        seen.append((num, view.metrics(metrics)))
         done += num
         if stop.asked:
-            stop.exit(job, ts)
+            stop.exit(job, view.view(ts))
         if next_event(done - 1, run, steps) == done:
+            now = view.view(ts)
             values = mean_metrics(seen)
-            skipped = check_finite(job, ts, skipped)
+            skipped = check_finite(job, now, skipped)
             seconds = time.perf_counter() - clock
             if out_of_time(run, report.seconds + seconds) and done < steps:
                 report.say(f"{run.minutes:g} minutes of training are over")
@@ -279,7 +290,7 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
         draws = done % run.sample_every == 0 or done == steps
         saves = done % run.checkpoint_every == 0 or done == steps
         if done % run.log_every == 0 or draws:
-            values |= held_out(ts) if draws else {}
+            values |= held_out(now) if draws else {}
             report.metrics(done, values, sum(num for num, _ in seen), seconds)
             seen, clock = [], time.perf_counter()
         else:
@@ -288,12 +299,12 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
         if draws:
             path = run.workdir / "samples" / f"step_{done:08d}.png"
             with report.surviving(path):
-                report.picture(done, grid.save(path, ts))
+                report.picture(done, grid.save(path, now))
         if done == steps:
             with report.surviving(run.workdir / "samples.png"):
-                grid.save(run.workdir / "samples.png", ts)
+                grid.save(run.workdir / "samples.png", now)
         if saves:  # at last: what comes before a saved step never comes again
-            save(job, ts, last=done == steps)
+            save(job, now, last=done == steps)
         clock += time.perf_counter() - pause
 
 
@@ -323,9 +334,9 @@ def read(job: Job, ts, done: int, length: int):
     try:
         items = job.feed.items(done, length)
     except BadInput:
-        save(job, ts)
+        save(job, job.view.view(ts))
         raise
-    return jax.device_put(items, batch_split(job.mesh))
+    return job.view.items(items)
 
 
 def mean_metrics(seen: list) -> dict[str, float]:

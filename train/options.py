@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -43,6 +43,8 @@ class Run:
     max_skipped: Annotated[int, positive] = 20
     """Steps in a row whose loss or gradient is not finite, after which the run ends;
     each of them changes nothing and is counted."""
+    parallel: Literal["jit", "pmap"] = "jit"
+    """One program over all devices, or one a device, each with its own noise."""
     mesh: str | None = None
     """Devices as data=N,model=M: batches are split over N, large parameters over M; by
     default all are along data."""
