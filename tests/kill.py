@@ -127,7 +127,7 @@ def same_end(family: str, folder: Path, kills: int, steps: int, seed: int) -> di
     def left(workdir):
         """All that must be the same: arrays, pictures, steps of the metrics."""
         arrays = whole(f"train.inspect --workdir {workdir}", folder / "listing.log")
-        files = sorted(workdir.rglob("samples/*")) + [workdir / "samples.png"]
+        files = [*sorted(workdir.rglob("samples/*")), workdir / "samples.png"]
         pictures = {str(f.relative_to(workdir)): f.read_bytes() for f in files}
         rows = [json.loads(x)["step"] for x in (workdir / "metrics.jsonl").open()]
         others = sorted(path.name for path in workdir.glob("checkpoints/*"))

@@ -10,7 +10,7 @@ import tyro
 positive = tyro.conf.arg(metavar="N")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """Where a run reads, how long it lasts and what it writes."""
 
