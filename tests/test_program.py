@@ -234,6 +234,7 @@ def test_a_damaged_record_is_refused(cli, runs, tmp_path):
         ("vae --beta -1", ("--beta -1.0", "at least 0")),
         ("vae --beta nan", ("--beta nan", "finite")),
         ("vae --seed 99999999999999999999", ("--seed 9999", "64 bits")),
+        (f"vae --steps 1{400 * '0'}", ("--steps 1000", "64 bits")),
         ("gan --r1-interval 0", ("--r1-interval 0", "at least 1")),
         ("flow --multipliers 0", ("--multipliers 0", "at least 1")),
         ("flow --sampling-steps 0", ("--sampling-steps 0", "at least 1")),

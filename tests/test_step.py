@@ -330,7 +330,7 @@ def test_shards_draw_different_noise_and_report_its_mean(sharded):
         assert jnp.ptp(metrics[f"{player}/noise"]) == 0
 
 
-# ------------------------------------------------------------- skipped turns
+# ---------------------------------------------------------------- skipped turns
 
 HUGE = 3e38  # finite, but its square is not
 

@@ -10,7 +10,7 @@ import tyro
 positive = tyro.conf.arg(metavar="N")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """Where a run reads, how long it lasts and what it writes."""
 
@@ -99,6 +99,8 @@ def check_numbers(options: dict) -> None:
         for value in values:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                refuse(name, value, "an integer of 64 bits")
             if not math.isfinite(value):
                 refuse(name, value, "a finite number")
             if name in AT_LEAST_ONE and value < 1:
@@ -109,8 +111,6 @@ def check_numbers(options: dict) -> None:
                 refuse(name, value, "above 0")
             if name in BELOW_ONE and not 0 <= value < 1:
                 refuse(name, value, "at least 0 and below 1")
-            if name == "seed" and not -(2**63) <= value < 2**63:
-                refuse(name, value, "an integer of 64 bits")
 
 
 def at_least(options, **least: int) -> None:

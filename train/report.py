@@ -26,8 +26,7 @@ class Events:
     """
 
     def __init__(self, folder: Path, start: int):
-        self.folder, self._file = folder, None
-        self._add(start, session_log={"status": 1})  # later points of curves are void
+        self.folder, self._start, self._file = folder, start, None
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """One point of every curve."""
@@ -47,6 +46,9 @@ class Events:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event
 
+        if self._start is not None:  # TensorBoard voids an older start's later points
+            start, self._start = self._start, None
+            self._add(start, session_log={"status": 1})
         try:
             if self._file is None:
                 own = f".{time.time_ns()}"  # two files within a second are two files
