@@ -97,8 +97,9 @@ def compiled_steps(run: Run, step, feed, ts, data, view):
 
     def program(length):
         many = view.mapped(scan_steps(step, feed.fetch, length), ts)
-        items = view.items(feed.items(0, length))
-        return many, (ts, data, items, length)
+        # As shapes, so that the loss is not traced again for arrays on a mesh.
+        feeds = jax.eval_shape(lambda x: x, (data, view.items(feed.items(0, length))))
+        return many, (ts, *feeds, length)
 
     many, arguments = program(length)
     if run.steps_per_call is None:
