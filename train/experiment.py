@@ -116,7 +116,8 @@ def _record(raw: dict) -> Record:
     options = {p.name: raw["options"].get(p.name, p.default) for p in parameters}
     options = {name: _as_tuple(value) for name, value in options.items()}
     data = Spec.from_json(raw["data"])
-    hints = {name: get_type_hints(Run)[name] for name in IDENTITY}
+    of_run = get_type_hints(Run)
+    hints = {name: of_run[name] for name in (*IDENTITY, "accumulate", "parallel")}
     for values, types in (
         (options, get_type_hints(known)),
         (raw["run"], {**hints, "examples": int}),
