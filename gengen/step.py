@@ -6,6 +6,9 @@
 A GAN is two players, WGAN is `order=("critic",) * 5 + ("generator",)`. Keys are
 derived, fold_in(fold_in(key, step), turn), so a step is a pure function of
 (train_state, batch) and a resumed run is the same run.
+
+A turn whose loss or gradient is not finite changes nothing and is counted: one bad
+batch costs one update, not the run. `first_bad` says which tensor was to blame.
 """
 
 import functools
@@ -20,6 +23,16 @@ from gengen.types import RESERVED, Array, BadInput, Key, LossFn, Params, State, 
 
 
 @flax.struct.dataclass
+class Skipped:
+    """Turns that changed nothing, because loss or gradient was not finite: int32."""
+
+    turns: Array  # in all
+    in_a_row: Array  # steps with such a turn since the last step without one
+    player: Array  # of the last such turn, its place in the sorted players
+    tensor: Array  # the place of the first tensor of `suspects` that is not finite
+
+
+@flax.struct.dataclass
 class TrainState:
     """All that training carries from step to step, and all that is saved."""
 
@@ -29,6 +42,7 @@ class TrainState:
     state: State
     opt_state: dict[str, optax.OptState]
     ema: Params | None  # averaged parameters
+    skipped: Skipped
 
 
 def train_state(
@@ -45,7 +59,8 @@ def train_state(
         raise BadInput(f"players {sorted(missing)} lack parameters or an optimiser")
     opt_state = {player: optimizers[player].init(params[player]) for player in params}
     average = jax.tree.map(jnp.copy, params) if ema else None
-    return TrainState(jnp.int32(0), key, params, state, opt_state, average)
+    skipped = Skipped(*jnp.zeros(4, jnp.int32))
+    return TrainState(jnp.int32(0), key, params, state, opt_state, average, skipped)
 
 
 def ema_update(ema: Tree, params: Tree, decay: float, step: Array) -> Tree:
@@ -68,12 +83,67 @@ def mean_over_devices(tree: Tree, axis_name: str | None) -> Tree:
     return tree if axis_name is None else jax.tree.map(mean, tree)
 
 
+def suspects(params, state, batch, player: str, loss, grads) -> dict[str, Array]:
+    """{path: array} of all that a turn's loss is made of, causes before effects."""
+    groups = {"batch": batch, "params": params, "state": state, f"{player}/loss": loss}
+    groups[f"{player}/gradient"] = grads
+    named = {}
+    for group, tree in groups.items():
+        for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]:
+            if jnp.issubdtype(x.dtype, jnp.floating):
+                name = jax.tree_util.keystr(path, simple=True, separator="/")
+                named[f"{group}/{name}" if name else group] = x
+    return {**named, f"{player}/grad_norm": optax.tree.norm(grads)}
+
+
+def first_bad(ts: TrainState, batch) -> str:
+    """The path of the first tensor that was not finite in the last skipped turn."""
+    player = sorted(ts.params)[int(ts.skipped.player)]
+    loss, own = jnp.zeros(()), ts.params[player]
+    names = list(suspects(ts.params, ts.state, batch, player, loss, own))
+    return names[int(ts.skipped.tensor)]
+
+
+def in_parts(gradient: Callable, num: int, unroll: bool = False) -> Callable:
+    """`gradient(own, state, batch, key)` as the mean over `num` parts of the batch.
+
+    gradient returns ((loss, (state, metrics)), grads); state passes from part to part.
+    """
+
+    def divide(x):
+        if x.shape[0] % num:
+            raise BadInput(
+                f"a batch of {x.shape[0]} cannot be accumulated in {num} equal parts: "
+                f"choose a multiple of {num}"
+            )
+        return x.reshape(num, -1, *x.shape[1:])
+
+    def whole(own, state, batch, key):
+        parts = jax.tree.map(divide, batch), jax.random.split(key, num)
+
+        def add(carry, part):
+            state, total = carry
+            (loss, (state, seen)), grads = gradient(own, state, *part)
+            return (state, jax.tree.map(jnp.add, total, (loss, seen, grads))), None
+
+        first = jax.tree.map(lambda x: x[0], parts)
+        (loss, (_, seen)), grads = jax.eval_shape(gradient, own, state, *first)
+        zeros = jax.tree.map(jnp.zeros_like, (loss, seen, grads))
+        (state, total), _ = jax.lax.scan(add, (state, zeros), parts, unroll=unroll)
+        loss, seen, grads = jax.tree.map(lambda x: x / num, total)
+        return (loss, (state, seen)), grads
+
+    return whole
+
+
 def make_train_step(
     losses: Mapping[str, LossFn],
     optimizers: Mapping[str, optax.GradientTransformation],
     order: tuple[str, ...] | None = None,
     ema_decay: float | None = None,
     axis_name: str | None = None,
+    accumulate: int = 1,
+    unroll: bool = False,
 ) -> Callable:
     """`step(train_state, batch) -> (train_state, metrics)`, pure, not yet compiled.
 
@@ -82,9 +152,14 @@ def make_train_step(
     train state then holds none, or its average is the parameters themselves.
     axis_name: under pmap, the axis over which gradients, metrics and floating state
     are averaged and by which keys differ.
+    accumulate: the batch is gone through in so many equal parts, one after the other,
+    whose mean gradient is taken: the memory of one part, the step of all. State passes
+    from part to part, each has its own key. unroll: the parts are written out in the
+    program instead of a loop.
 
-    Metrics are the losses' own, prefixed by player, with "player/loss" and
-    "player/grad_norm"; of several turns of one player the last is reported.
+    Metrics are the losses' own, prefixed by player, with "player/loss",
+    "player/grad_norm" and "player/skipped"; of several turns of one player the last is
+    reported. A skipped turn's metrics are zero but for "player/skipped", which is 1.
     """
     order = tuple(losses) if order is None else tuple(order)
     if losses.keys() != optimizers.keys() or set(order) != losses.keys():
@@ -97,6 +172,59 @@ def make_train_step(
 
     mean = functools.partial(mean_over_devices, axis_name=axis_name)
 
+    def play(ts: TrainState, batch, key, player: str):
+        """One turn of one player."""
+
+        def own_loss(own, state, batch, key):
+            everything = {**state, "step": ts.step, "ema": ts.ema or ts.params}
+            mine = {**ts.params, player: own}
+            loss, (new, seen) = losses[player](mine, everything, batch, key)
+            return loss, ({k: x for k, x in new.items() if k not in RESERVED}, seen)
+
+        own = ts.params[player]
+        gradient = jax.value_and_grad(own_loss, has_aux=True)
+        if accumulate > 1:
+            gradient = in_parts(gradient, accumulate, unroll)
+        (loss, (new, seen)), grads = gradient(own, ts.state, batch, key)
+        loss, new, grads = mean((loss, new, grads))
+        metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        if taken := (metrics.keys() | {"skipped"}) & seen.keys():
+            raise BadInput(
+                f"{player}'s loss reports {sorted(taken)}, which the step adds "
+                "itself: rename the metric"
+            )
+        metrics |= {name: mean(jnp.asarray(x)) for name, x in seen.items()}
+
+        def update():
+            updates, memory = optimizers[player].update(
+                grads, ts.opt_state[player], own
+            )
+            learnt = optax.apply_updates(own, updates)
+            return (learnt, memory, new, metrics), ts.skipped
+
+        def skip():
+            tensors = suspects(ts.params, ts.state, batch, player, loss, grads)
+            bad = [~jnp.all(jnp.isfinite(x)) for x in tensors.values()]
+            skipped = ts.skipped.replace(
+                turns=ts.skipped.turns + 1,
+                player=jnp.int32(sorted(losses).index(player)),
+                tensor=jnp.argmax(jnp.stack(bad)).astype(jnp.int32),
+            )
+            nothing = jax.tree.map(jnp.zeros_like, metrics)
+            return (own, ts.opt_state[player], ts.state, nothing), skipped
+
+        # Any part of the gradient that is not finite makes its norm so.
+        finite = jnp.isfinite(loss) & jnp.isfinite(metrics["grad_norm"])
+        result, skipped = jax.lax.cond(finite, update, skip)
+        learnt, memory, state, metrics = result
+        metrics["skipped"] = 1.0 - finite.astype(jnp.float32)
+        return ts.replace(
+            params={**ts.params, player: learnt},
+            state=state,
+            opt_state={**ts.opt_state, player: memory},
+            skipped=skipped,
+        ), {f"{player}/{name}": x for name, x in metrics.items()}
+
     def step(ts: TrainState, batch) -> tuple[TrainState, dict[str, Array]]:
         if ts.ema is None and ema_decay is not None:
             raise BadInput(
@@ -106,39 +234,17 @@ def make_train_step(
         key = jax.random.fold_in(ts.key, ts.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        params, state, opt_state = dict(ts.params), ts.state, dict(ts.opt_state)
-        metrics = {}
+        before, metrics = ts.skipped, {}
         for turn, player in enumerate(order):
-
-            def own_loss(own, player=player, turn=turn, params=params, state=state):
-                everything = {**state, "step": ts.step, "ema": ts.ema or params}
-                turn_key = jax.random.fold_in(key, turn)
-                mine = {**params, player: own}
-                return losses[player](mine, everything, batch, turn_key)
-
-            (loss, (new, seen)), grads = jax.value_and_grad(own_loss, has_aux=True)(
-                params[player]
-            )
-            state = mean({k: v for k, v in new.items() if k not in RESERVED})
-            grads = mean(grads)
-            updates, opt_state[player] = optimizers[player].update(
-                grads, opt_state[player], params[player]
-            )
-            params = {**params, player: optax.apply_updates(params[player], updates)}
-            own_metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-            if taken := own_metrics.keys() & seen.keys():
-                raise BadInput(
-                    f"{player}'s loss reports {sorted(taken)}, which the step adds "
-                    "itself: rename the metric"
-                )
-            for name, value in (own_metrics | seen).items():
-                metrics[f"{player}/{name}"] = mean(jnp.asarray(value))
+            ts, seen = play(ts, batch, jax.random.fold_in(key, turn), player)
+            metrics |= seen
         ema = ts.ema
         if ema is not None:
-            ema = ema_update(ema, params, ema_decay or 0.0, ts.step)
-        return ts.replace(
-            step=ts.step + 1, params=params, state=state, opt_state=opt_state, ema=ema
-        ), metrics
+            ema = ema_update(ema, ts.params, ema_decay or 0.0, ts.step)
+        good = ts.skipped.turns == before.turns
+        in_a_row = jnp.where(good, 0, before.in_a_row + 1)
+        skipped = ts.skipped.replace(in_a_row=in_a_row)
+        return ts.replace(step=ts.step + 1, ema=ema, skipped=skipped), metrics
 
     return step
 

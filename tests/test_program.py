@@ -173,18 +173,45 @@ def zeroed(workdir):
 
 
 @pytest.mark.parametrize("damage", [truncate, foreign, zeroed])
-def test_a_damaged_checkpoint_is_refused_and_the_others_stay(
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_an_older_one(
     cli, runs, tmp_path, damage
 ):
     workdir = tmp_path / "w"
     shutil.copytree(runs / "vae", workdir)
     damage(workdir)
-    train_line = f"train vae --workdir {workdir} --steps 6 {TINY['vae']} {EVENTS}"
-    for line in (train_line, f"train.inspect --workdir {workdir}"):
-        refused(cli(line), "checkpoints/4", "go on from step 2")
-    shutil.rmtree(workdir / "checkpoints/4")
-    status, out, _ = cli(train_line)
+    sample = f"train.sample --workdir {workdir} --num 2 --out {tmp_path}/x.png"
+    status, out, err = cli(sample)
+    assert status == 0 and "samples of step 2" in out
+    assert "checkpoints/4 is damaged" in err and err.count("\n") == 1
+    line = f"train vae --workdir {workdir} --steps 6 {TINY['vae']} {EVENTS}"
+    status, out, _ = cli(line)
     assert status == 0 and "resumed from the checkpoint at step 2" in out
+    assert "checkpoints/4 is damaged" in out and str(workdir / "damaged/4") in out
+    assert (workdir / "damaged/4").is_dir()
+    # The steps after 2 come again, as they were.
+    _, resumed, _ = cli(f"train.inspect --workdir {workdir}")
+    straight = line.replace(str(workdir), str(tmp_path / "straight"))
+    assert cli(straight)[0] == 0
+    assert resumed == cli(f"train.inspect --workdir {tmp_path / 'straight'}")[1]
+
+
+def test_a_run_with_no_readable_checkpoint_is_never_started_afresh_silently(
+    cli, runs, tmp_path
+):
+    workdir = tmp_path / "w"
+    shutil.copytree(runs / "vae", workdir)
+    for path in (workdir / "checkpoints").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    before = sorted(p for p in workdir.rglob("*") if p.is_file())
+    line = f"train vae --workdir {workdir} --steps 6 {TINY['vae']} {EVENTS}"
+    refused(cli(line), "checkpoints/4 is damaged", "steps [2]", "--fresh")
+    assert before == sorted(p for p in workdir.rglob("*") if p.is_file())
+    status, out, _ = cli(f"{line} --fresh")
+    assert status == 0 and f"moved to {workdir}.old-1" in out
+    assert (tmp_path / "w.old-1/checkpoints/4").is_dir()
+    assert cli(f"{line} --fresh")[0] == 0
+    assert (tmp_path / "w.old-2/checkpoints/6").is_dir()
 
 
 def test_a_damaged_record_is_refused(cli, runs, tmp_path):
@@ -207,6 +234,7 @@ def test_a_damaged_record_is_refused(cli, runs, tmp_path):
         ("vae --beta -1", ("--beta -1.0", "at least 0")),
         ("vae --beta nan", ("--beta nan", "finite")),
         ("vae --seed 99999999999999999999", ("--seed 9999", "64 bits")),
+        (f"vae --steps 1{400 * '0'}", ("--steps 1000", "64 bits")),
         ("gan --r1-interval 0", ("--r1-interval 0", "at least 1")),
         ("flow --multipliers 0", ("--multipliers 0", "at least 1")),
         ("flow --sampling-steps 0", ("--sampling-steps 0", "at least 1")),
@@ -274,14 +302,17 @@ def test_benchmark_writes_the_library_beside_the_bare_program(cli, runs, family)
     assert "of the bare time" in out
 
 
-def test_a_diverged_state_is_never_saved(cli, tmp_path):
-    events = "--log-every 1000 --sample-every 1000 --checkpoint-every 1 --keep 1"
+def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(cli, tmp_path):
+    events = "--log-every 5 --sample-every 1000 --checkpoint-every 1 --keep 1"
     line = f"train vae --workdir {tmp_path / 'w'} {TINY['vae']} {events}"
-    result = cli(f"{line} --learning-rate 1e30 --steps 400 --steps-per-call 1")
-    refused(result, "diverged", "--learning-rate", "another --workdir")
+    result = cli(f"{line} --learning-rate 1e30 --steps 400 --max-skipped 7")
+    refused(result, "diverged", "vae/loss was not finite", "another --workdir")
     step = int(next((tmp_path / "w/checkpoints").glob("[0-9]*")).name)
     assert f"the checkpoint of step {step} stays" in result[2]
     assert np.isfinite(restored(tmp_path / "w")).all()
+    rows = [json.loads(x) for x in (tmp_path / "w/metrics.jsonl").open()]
+    assert any(row.get("vae/skipped", 0) > 0 for row in rows)
+    assert all(np.isfinite(v) for row in rows for v in row.values())
 
 
 def test_a_start_interrupted_before_its_first_checkpoint_starts_again(cli, tmp_path):
@@ -328,7 +359,7 @@ def test_a_loss_is_traced_once_in_a_run(cli, tmp_path, monkeypatch, family):
 def test_frozen_arrays_join_the_state_and_stay():
     import jax
 
-    from train.devices import data_mesh
+    from train.devices import make_mesh
     from train.experiments import EXPERIMENTS
     from train.loop import initial_state
     from train.sources import Spec
@@ -337,7 +368,7 @@ def test_frozen_arrays_join_the_state_and_stay():
     teacher = {"teacher": {"w": np.arange(3.0)}}
     experiment = EXPERIMENTS["vae"](spec, hidden=(4,), latent=2)
     experiment = dataclasses.replace(experiment, frozen=teacher)
-    mesh = data_mesh(jax.device_count())
+    mesh = make_mesh()
     ts = initial_state(experiment, 0, spec.example(2), mesh)(teacher)
     step = make_train_step(experiment.model.losses(), experiment.optimizers)
     ts, _ = jax.jit(step)(ts, spec.example(2))

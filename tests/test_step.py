@@ -7,8 +7,15 @@ import numpy as np
 import optax
 import pytest
 
-from gengen.step import ema_update, make_train_step, scan_steps, train_state
+from gengen.step import (
+    ema_update,
+    first_bad,
+    make_train_step,
+    scan_steps,
+    train_state,
+)
 from gengen.types import RESERVED, BadInput, static
+from train.loop import mean_metrics
 
 KEY = jax.random.key(0)
 RATE = 0.5
@@ -321,3 +328,143 @@ def test_shards_draw_different_noise_and_report_its_mean(sharded):
         first, second = metrics[f"{player}/number"]  # integers are not averaged
         assert first != second
         assert jnp.ptp(metrics[f"{player}/noise"]) == 0
+
+
+# ---------------------------------------------------------------- skipped turns
+
+HUGE = 3e38  # finite, but its square is not
+
+
+@static
+class Fragile:
+    """½ |w|² + x, with any one tensor bad when the batch's code asks for it."""
+
+    own: str
+    code: int
+
+    def __call__(self, params, state, batch, key):
+        asked = batch["code"] == self.code
+        w, v = params[self.own]["w"], params[self.own]["v"]
+        # The root of 0 is finite, its gradient is not.
+        kink = jnp.sqrt(
+            jnp.where(asked & (batch["how"] == 1), v - jax.lax.stop_gradient(v), 1.0)
+        )
+        steep = jnp.where(asked & (batch["how"] == 2), HUGE, 0.0) * (w + v)
+        loss = 0.5 * (w**2 + v**2) + jnp.mean(batch["x"]) + kink + steep
+        loss = jnp.where(asked & (batch["how"] == 3), jnp.nan, loss)
+        state = {**state, "played": state["played"] + 1}
+        return loss, (state, {"seen": jnp.float32(2.0)})
+
+
+NAMES = ("a", "b")
+FRAGILE = {own: Fragile(own, code) for code, own in enumerate(NAMES)}
+ADAM = {own: optax.adam(0.25) for own in NAMES}
+GOOD = {"x": jnp.ones(2), "code": jnp.int32(-1), "how": jnp.int32(0)}
+BADS = {  # the batch, and what `first_bad` says
+    "NaN loss": ({**GOOD, "code": jnp.int32(1), "how": jnp.int32(3)}, "b/loss"),
+    "inf in one leaf's gradient": (
+        {**GOOD, "code": jnp.int32(1), "how": jnp.int32(1)},
+        "b/gradient/v",
+    ),
+    "overflow of the norm alone": (
+        {**GOOD, "code": jnp.int32(1), "how": jnp.int32(2)},
+        "b/grad_norm",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def fragile():
+    """The compiled step of all tests below: one trace, good batches and bad."""
+    chex.clear_trace_counter()
+    made = make_train_step(FRAGILE, ADAM, ema_decay=0.5)
+    return jax.jit(chex.assert_max_traces(made, n=1))
+
+
+def fresh():
+    params = {own: {"w": jnp.float32(1.0), "v": jnp.float32(-2.0)} for own in NAMES}
+    return train_state(KEY, params, {"played": jnp.int32(0)}, ADAM)
+
+
+def counts(ts):
+    return int(ts.skipped.turns), int(ts.skipped.in_a_row)
+
+
+@pytest.mark.parametrize("why", BADS)
+def test_a_turn_that_is_not_finite_changes_nothing_and_is_named(fragile, why):
+    batch, name = BADS[why]
+    before, _ = fragile(fresh(), GOOD)
+    good, _ = fragile(before, GOOD)
+    after, metrics = fragile(before, batch)
+    # b's turn left everything of b's as it was, bit for bit, memory included;
+    chex.assert_trees_all_equal(after.params["b"], before.params["b"])
+    chex.assert_trees_all_equal(after.opt_state["b"], before.opt_state["b"])
+    # a played as if nothing were wrong, and only its turn was counted by the state.
+    chex.assert_trees_all_equal(after.params["a"], good.params["a"])
+    chex.assert_trees_all_equal(after.opt_state["a"], good.opt_state["a"])
+    assert after.state["played"] == before.state["played"] + 1
+    assert good.state["played"] == before.state["played"] + 2
+    assert after.step == before.step + 1 and counts(after) == (1, 1)
+    assert first_bad(after, batch) == name
+    own = {k: float(v) for k, v in metrics.items() if k.startswith("b/")}
+    assert own == {"b/loss": 0, "b/grad_norm": 0, "b/seen": 0, "b/skipped": 1}
+    assert metrics["a/skipped"] == 0 and metrics["a/seen"] == 2
+
+
+def test_skipped_turns_are_counted_in_all_and_in_a_row(fragile):
+    ts, seen = fresh(), []
+    bad = BADS["NaN loss"][0]
+    for batch in (GOOD, bad, bad, GOOD, bad):
+        ts, _ = fragile(ts, batch)
+        seen.append(counts(ts))
+    assert seen == [(0, 0), (1, 1), (2, 2), (2, 0), (3, 1)]
+    both = {**GOOD, "x": jnp.array([jnp.inf, 1.0])}
+    ts, _ = fragile(ts, both)
+    assert counts(ts) == (5, 2)  # two turns, one step
+
+
+def test_the_cause_is_named_before_its_effects(fragile):
+    bad = {**GOOD, "x": jnp.array([1.0, jnp.nan])}
+    ts, _ = fragile(fresh(), bad)
+    assert first_bad(ts, bad) == "batch/x"
+    start = fresh()
+    params = {**start.params, "a": {"w": jnp.float32(1.0), "v": jnp.float32(jnp.inf)}}
+    ts, _ = fragile(start.replace(params=params), GOOD)
+    assert first_bad(ts, GOOD) == "params/a/v"
+    assert counts(ts) == (1, 1) and ts.params["b"]["w"] != 1.0
+
+
+def test_without_an_average_a_wholly_skipped_step_only_advances():
+    made = make_train_step(FRAGILE, ADAM)
+    before = fresh()
+    after, _ = made(before, {**GOOD, "x": jnp.array([jnp.nan, 1.0])})
+    same = after.replace(step=before.step, skipped=before.skipped)
+    chex.assert_trees_all_equal(data((same, {})), data((before, {})))
+
+
+def test_a_bad_batch_in_a_scan_is_a_bad_batch_in_a_row_of_steps(fragile):
+    batches = [GOOD, BADS["NaN loss"][0], GOOD]
+    feed = jax.tree.map(lambda *x: jnp.stack(x), *batches)
+    ts, rows = fresh(), []
+    for batch in batches:
+        ts, metrics = fragile(ts, batch)
+        rows.append(metrics)
+    step = make_train_step(FRAGILE, ADAM, ema_decay=0.5)
+    got, means = jax.jit(scan_steps(step, length=3))(fresh(), None, feed, 3)
+    chex.assert_trees_all_close(data((got, {})), data((ts, {})), rtol=1e-6)
+    assert counts(got) == counts(ts) == (1, 0)
+    np.testing.assert_allclose(means["b/skipped"], 1 / 3, rtol=1e-6)
+    assert mean_metrics([(3, means)]) == pytest.approx(
+        mean_metrics([(1, row) for row in rows]), rel=1e-6
+    )
+
+
+def test_metrics_are_means_over_the_turns_that_were_played():
+    # Two dispatches of 3 and 1 steps; b skipped 2 of 3 turns, whose metrics are 0.
+    first = {"a/loss": 2.0, "a/skipped": 0.0, "b/loss": 5.0 / 3, "b/skipped": 2 / 3}
+    second = {"a/loss": 6.0, "a/skipped": 0.0, "b/loss": 7.0, "b/skipped": 0.0}
+    got = mean_metrics([(3, first), (1, second)])
+    expected = {"a/loss": 3.0, "b/loss": (5.0 + 7.0) / 2, "b/skipped": 0.5}
+    assert got == pytest.approx(expected)
+    # Of a player who never played there is nothing to tell but that.
+    assert mean_metrics([(1, {"a/loss": 0.0, "a/skipped": 1.0})]) == {"a/skipped": 1.0}

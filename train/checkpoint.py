@@ -1,12 +1,19 @@
-"""Checkpoints of the whole train state: orbax, committed atomically."""
+"""Checkpoints of the whole train state: orbax's files, committed by one rename.
+
+With each stand the SHA-256 digests of its files, which are checked before anything is
+parsed (`sha256sum -c SHA256SUMS` in its folder does the same): orbax itself reads a
+flipped bit as another number.
+"""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from gengen.types import BadInput
+from train.experiment import write_atomically
 
 
 def leaf_names(tree) -> dict[str, object]:
@@ -17,45 +24,133 @@ def leaf_names(tree) -> dict[str, object]:
     }
 
 
+SUMS = "SHA256SUMS"
+
+
+def sums(folder: Path) -> str:
+    """The digests of all files under a folder, in the format of `sha256sum`."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SUMS)
+    lines = []
+    for path in files:
+        with path.open("rb") as file:
+            hexadecimal = hashlib.file_digest(file, "sha256").hexdigest()
+        lines.append(f"{hexadecimal}  {path.relative_to(folder).as_posix()}\n")
+    return "".join(lines)
+
+
+def first_change(folder: Path) -> str | None:
+    """The first file that is not as it was saved; None if all are, or none can say."""
+    if not (folder / SUMS).exists():
+        return None  # saved by a version without
+    saved = (folder / SUMS).read_text(errors="replace")
+    if changed := set(saved.splitlines()) ^ set(sums(folder).splitlines()):
+        return min(line.partition("  ")[2] or SUMS for line in changed)
+    return None
+
+
+class Damaged(BadInput):
+    """A checkpoint that cannot be read: an older one may be."""
+
+
 class Checkpoints:
     """The checkpoints of one workdir, in `workdir/checkpoints/STEP`.
 
-    keep: how many are kept; None to read only.
+    keep: how many are kept; None to read only. A folder `*.part` is one that is being
+    written or removed: no step, and cleared away where a run was killed at that.
     """
 
     def __init__(self, workdir: Path, keep: int | None = None):
         import orbax.checkpoint as ocp
 
-        self._ocp = ocp
+        self._ocp, self._keep = ocp, keep
+        self._handler = ocp.StandardCheckpointHandler()
         self.folder = (Path(workdir) / "checkpoints").absolute()
-        # Synchronous: the train state is donated to the next step.
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
-            enable_async_checkpointing=False,
-            create=keep is not None,
-        )
-        handler = ocp.StandardCheckpointHandler()
-        self._manager = ocp.CheckpointManager(
-            self.folder, options=options, item_handlers=handler
-        )
+        if keep is not None:
+            self.folder.mkdir(exist_ok=True)
+            self._clear()
+
+    def _clear(self) -> None:
+        for part in self.folder.glob("*.part"):
+            shutil.rmtree(part, ignore_errors=True)
+
+    def steps(self) -> list[int]:
+        """The steps that were saved, the newest first."""
+        names = (path.name for path in self.folder.glob("[0-9]*"))
+        return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
     def latest(self) -> int | None:
         """The last step saved, None if there is none."""
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
 
-    def save(self, train_state) -> None:
-        """Save under the state's own step, unless that step is saved already."""
+    def save(self, train_state) -> str | None:
+        """Save under the state's own step, unless that step is saved already.
+
+        Synchronous, for the train state is donated to the next step. The whole
+        checkpoint appears at once; then the oldest go. Where it cannot be written (the
+        disk is full, …), what there was stays, and the reason is returned.
+        """
         step = int(train_state.step)
-        if step != self.latest():
-            self._manager.save(
-                step, args=self._ocp.args.StandardSave(_as_dict(train_state))
-            )
+        if step in self.steps():
+            return None
+        part = self.folder / f"{step}.part"
+        try:
+            self._write(part / "default", _as_dict(train_state))
+            write_atomically(part / SUMS, sums(part))
+            part.rename(self.folder / str(step))
+        except Exception as error:  # orbax's and tensorstore's own, and OSError
+            self._clear()
+            return _first_line(error)
+        for old in self.steps()[self._keep :]:
+            (self.folder / str(old)).rename(self.folder / f"{old}.part")
+        self._clear()
+        return None
 
-    def restore(self, like):
-        """The last train state, on the shapes and shardings of `like`; BadInput if
-        it cannot be read or belongs to another model."""
-        step, template = self.latest(), _as_dict(like)
+    def _write(self, path: Path, tree: dict) -> None:
+        args = self._ocp.args.StandardSave(tree)
+        self._ocp.Checkpointer(self._handler).save(path, args=args)
+
+    def restore(self, like) -> tuple[object, list[str]]:
+        """The newest readable train state, on the shapes and shardings of `like`.
+
+        Also a sentence for every newer one that is damaged: to be told, and, unless
+        this is to read only, moved to `workdir/damaged`. BadInput if none can be read,
+        or the newest belongs to another model.
+        """
+        damaged = {}
+        for step in self.steps():
+            try:
+                train_state = self._restore(step, like)
+            except Damaged as error:
+                damaged[step] = error
+                continue
+            return train_state, [self._set_aside(s, e) for s, e in damaged.items()]
+        if not damaged:
+            self.some_step()
+        newest = max(damaged)
+        others = f" (so are steps {sorted(damaged)[:-1]})" if len(damaged) > 1 else ""
+        raise BadInput(
+            f"{damaged[newest]}{others}: restore a folder of {self.folder} from a "
+            "copy, or train again with --fresh, which keeps what is there"
+        )
+
+    def _set_aside(self, step: int, error: Damaged) -> str:
+        if self._keep is None:
+            return f"{error}; an older one is read"
+        aside = self.folder.parent / "damaged" / f"{step}"
+        number = 0
+        while aside.exists():
+            number += 1
+            aside = aside.with_name(f"{step}.{number}")
+        aside.parent.mkdir(exist_ok=True)
+        (self.folder / str(step)).rename(aside)
+        return f"{error}; it was moved to {aside}, the run goes on from an older one"
+
+    def _restore(self, step: int, like):
+        self._check(step)
+        template = _as_dict(like)
         there = self._metadata(step)
+        if not any(name.startswith("skipped/") for name in there):
+            del template["skipped"]  # of a version that did not count them
         wanted = {name: tuple(x.shape) for name, x in leaf_names(template).items()}
         for name in sorted(there.keys() | wanted.keys()):
             if there.get(name) != wanted.get(name):
@@ -79,42 +174,46 @@ class Checkpoints:
     def raw(self) -> tuple[int, dict]:
         """(step, the saved tree) of the last checkpoint, whatever saved it."""
         step = self.some_step()
+        self._check(step)
         return step, self._read(step, None)
+
+    def _path(self, step: int) -> Path:
+        return self.folder / str(step) / "default"
+
+    def _check(self, step: int) -> None:
+        if changed := first_change(self.folder / str(step)):
+            raise self._unreadable(step, f"{changed} is not as it was saved")
 
     def _metadata(self, step: int) -> dict[str, tuple[int, ...]]:
         try:
-            tree = self._manager.item_metadata(step).tree
+            tree = self._handler.metadata(self._path(step)).tree
             shapes = {n: tuple(leaf.shape) for n, leaf in leaf_names(tree).items()}
             # A typed key is saved as its two words.
             return {n: () if n == "key" else shape for n, shape in shapes.items()}
         except Exception as error:
-            raise self._unreadable(step, error) from error
+            raise self._unreadable(step, _first_line(error)) from error
 
     def _read(self, step: int, abstract):
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         args = self._ocp.args.StandardRestore(abstract, fallback_sharding=here)
         try:
-            return self._manager.restore(step, args=args)
+            return self._handler.restore(self._path(step), args=args)
         except Exception as error:
-            raise self._unreadable(step, error) from error
+            raise self._unreadable(step, _first_line(error)) from error
 
-    def _unreadable(self, step: int, error: Exception) -> BadInput:
-        where = self.folder / str(step)
-        reason = str(error).strip().splitlines()[0][:120] if str(error) else ""
-        others = sorted(s for s in self._manager.all_steps() if s != step)
-        remedy = (
-            f"move that folder away to go on from step {others[-1]}"
-            if others
-            else "restore that folder from a copy, or take another --workdir"
+    def _unreadable(self, step: int, why: str) -> Damaged:
+        return Damaged(
+            f"checkpoint {self.folder / str(step)} is damaged or not gengen's ({why})"
         )
-        return BadInput(
-            f"checkpoint {where} is damaged or not gengen's "
-            f"({type(error).__name__}: {reason}); {remedy}"
-        )
+
+
+def _first_line(error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return ": ".join([type(error).__name__, *(line[:120] for line in said[:1])])
 
 
 def _as_dict(train_state) -> dict:
-    fields = ("step", "key", "params", "state", "opt_state", "ema")
+    fields = ("step", "key", "params", "state", "opt_state", "ema", "skipped")
     return {name: getattr(train_state, name) for name in fields}
 
 

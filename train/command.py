@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import errno
 import inspect
 import os
 import sys
@@ -83,13 +84,15 @@ def told(function: Callable, *arguments, **keywords):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is not None:
+            remedy = "choose a file or folder that can be read and written"
+            sentence = f"{error.filename}: {error.strerror}; {remedy}"
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            remedy = "nothing that was saved is lost; free space and try again"
+            sentence = f"{error.strerror}: {remedy}"
+        else:
             raise
-        print(
-            f"error: {error.filename}: {error.strerror}; choose a file or folder that "
-            "can be read and written",
-            file=sys.stderr,
-        )
+        print(f"error: {sentence}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -109,8 +109,8 @@ def compare(options: Compare) -> None:
     rows, failed = [], {}
     for name, keywords in chosen.items():
         run = Run(
-            folder / name,
-            options.dataset,
+            workdir=folder / name,
+            dataset=options.dataset,
             **data,
             seed=options.seed,
             minutes=options.minutes,

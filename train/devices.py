@@ -1,26 +1,60 @@
-"""Devices: one mesh, and the compiled step on it.
+"""Devices: one mesh, what lies where on it, and the compiled step.
 
-The global view: losses are written as if there were one device, and jit splits the
-batch over the mesh's `data` axis.
+The global view: losses are written as if there were one device. jit splits each batch
+over the mesh's `data` axis, and large parameters, with everything of their shape
+(averages, moments of the optimiser), over its `model` axis by a table of rules.
 """
 
+import contextlib
+import dataclasses
+import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gengen.types import BadInput
 
+AXES = ("data", "model")
 
-def data_mesh(batch_size: int) -> jax.sharding.Mesh:
-    """All devices along one `data` axis; BadInput unless they divide the batch."""
+# The first pattern that is found in a leaf's path says which of its dimensions the
+# `model` axis cuts, None for none; a dimension that it does not divide stays whole.
+RULES = (
+    (r"kernel$", -1),  # output features of dense layers and convolutions
+    (r"embedding$", -1),
+    (r"", None),
+)
+
+
+def make_mesh(axes: str | None = None) -> jax.sharding.Mesh:
+    """The mesh of "data=4,model=2": all devices; None is all along `data`."""
     num = jax.device_count()
+    sizes = {"data": num, "model": 1}
+    if axes is not None:
+        pairs = [part.partition("=") for part in axes.split(",")]
+        known = all(name in AXES and size.isdecimal() for name, _, size in pairs)
+        sizes = {"data": 1, "model": 1}
+        sizes |= {name: int(size) for name, _, size in pairs if size.isdecimal()}
+        if not known or math.prod(sizes.values()) != num:
+            raise BadInput(
+                f"--mesh {axes}: write data=N,model=M with N · M = {num}, the devices "
+                "there are"
+            )
+    types = (jax.sharding.AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(tuple(sizes[name] for name in AXES), AXES, axis_types=types)
+
+
+def check_batch(mesh, batch_size: int) -> None:
+    """BadInput unless the `data` axis divides the batch."""
+    num = mesh.shape["data"]
     if batch_size % num:
         raise BadInput(
             f"--batch-size {batch_size} cannot be split over {num} devices: "
             f"choose a multiple of {num}"
         )
-    return jax.make_mesh((num,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
 
 def replicated(mesh) -> NamedSharding:
@@ -28,20 +62,160 @@ def replicated(mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def by_rules(mesh, shapes, rules=RULES):
+    """The sharding of every leaf of a tree of shapes, by the first rule it meets."""
+    num = mesh.shape["model"]
+
+    def place(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        dim = next(dim for pattern, dim in rules if re.search(pattern, name))
+        if dim is None or leaf.ndim == 0 or leaf.shape[dim] % num:
+            return replicated(mesh)
+        spec = [None] * leaf.ndim
+        spec[dim] = "model"
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    return jax.tree_util.tree_map_with_path(place, shapes)
+
+
 def batch_split(mesh) -> NamedSharding:
     """A feed [k, B, ...], its batches split over the `data` axis."""
     return NamedSharding(mesh, PartitionSpec(None, "data"))
 
 
-def jit_steps(many: Callable, mesh) -> Callable:
-    """`many(train_state, data, feed, num)` compiled; the train state is donated."""
-    same = replicated(mesh)
-    return jax.jit(
-        many,
-        in_shardings=(same, same, batch_split(mesh), None),
-        out_shardings=same,
-        donate_argnums=0,
-    )
+class Global:
+    """The global view: one program over the mesh, arrays as if on one device."""
+
+    axis_name = None
+
+    def __init__(self, mesh):
+        self.mesh = mesh
+
+    def place(self, ts):
+        """The train state as the program takes it."""
+        return ts
+
+    def view(self, ts):
+        """The train state as everybody else sees it."""
+        return ts
+
+    def data(self, data):
+        """The resident data set, on every device."""
+        return jax.device_put(data, replicated(self.mesh))
+
+    def items(self, items):
+        """A feed [k, B, ...], its batches split over the devices."""
+        return jax.device_put(items, batch_split(self.mesh))
+
+    def mapped(self, many: Callable, ts) -> Callable:
+        """`many(train_state, data, feed, num)`, compiled; the state is donated."""
+        placed, same = jax.tree.map(lambda x: x.sharding, ts), replicated(self.mesh)
+        return jax.jit(
+            many,
+            in_shardings=(placed, same, batch_split(self.mesh), None),
+            out_shardings=(placed, same),
+            donate_argnums=0,
+        )
+
+    def metrics(self, metrics):
+        """Scalars."""
+        return metrics
+
+
+class PerDevice(Global):
+    """The device's view, by pmap: each has the whole state, its own part of the batch
+    and its own noise; gradients, metrics and floating state are averaged over all.
+    """
+
+    axis_name = "data"
+
+    def __init__(self, mesh):
+        self.mesh = mesh
+        types = (jax.sharding.AxisType.Auto,)
+        line = jax.make_mesh((mesh.size,), (self.axis_name,), axis_types=types)
+        self._one_each = NamedSharding(line, PartitionSpec(self.axis_name))
+
+    def place(self, ts):
+        num = self.mesh.size
+        copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *x.shape)), ts)
+        return jax.device_put(copies, self._one_each)
+
+    def view(self, ts):
+        return jax.tree.map(lambda x: x[0], ts)
+
+    def data(self, data):
+        return self.place(data)
+
+    def items(self, items):
+        """[k, B, ...] -> [devices, k, B/devices, ...]."""
+
+        def split(x):
+            parts = x.reshape(len(x), self.mesh.size, -1, *x.shape[2:])
+            return parts.swapaxes(0, 1)
+
+        return jax.device_put(jax.tree.map(split, items), self._one_each)
+
+    def mapped(self, many: Callable, ts) -> Callable:
+        axes = (0, 0, 0, None)
+        return jax.pmap(many, self.axis_name, in_axes=axes, donate_argnums=0)
+
+    def metrics(self, metrics):
+        return jax.tree.map(lambda x: x[0], metrics)
+
+
+VIEWS = {"jit": Global, "pmap": PerDevice}
+
+
+def make_view(name: str, mesh) -> Global:
+    """The view of "jit" or "pmap" on a mesh; BadInput if it cannot be."""
+    if name == "pmap" and mesh.shape["model"] > 1:
+        raise BadInput(
+            "--parallel pmap keeps all parameters on every device: leave model=M out "
+            "of --mesh, or take --parallel jit"
+        )
+    return VIEWS[name](mesh)
+
+
+def over_axis(value, axis_name: str | None):
+    """A model whose batch statistics are those of all devices of a mapped axis.
+
+    Every module in it that has an `axis_name` gets this one.
+    """
+    if axis_name is None or not dataclasses.is_dataclass(value):
+        return value
+    changes = {}
+    for field in dataclasses.fields(value):
+        old = getattr(value, field.name, None)
+        if field.name == "axis_name":
+            changes[field.name] = axis_name
+        elif field.name != "parent" and (new := over_axis(old, axis_name)) is not old:
+            changes[field.name] = new
+    return dataclasses.replace(value, **changes) if changes else value
+
+
+def keep_compiled(folder: Path) -> None:
+    """Keep compiled programs on disk, so that a second start need not compile.
+
+    In `folder`, unless the user has named another one (JAX_COMPILATION_CACHE_DIR).
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+
+
+@contextlib.contextmanager
+def cache_hits():
+    """A list that gets an entry for every program found among the kept ones."""
+    hits = []
+
+    def listen(event, **about):
+        if event == "/jax/compilation_cache/cache_hits":
+            hits.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        yield hits
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
 
 
 def convolves(jaxpr) -> bool:

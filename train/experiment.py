@@ -10,7 +10,7 @@ import inspect
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from train.data import Spec
 
@@ -81,10 +81,12 @@ def save(workdir: Path, record: Record) -> None:
     write_atomically(workdir / FILE, json.dumps(record.as_json(), indent=2) + "\n")
 
 
+_UNREADABLE = OSError, ValueError, TypeError, LookupError, AttributeError
+_UNREADABLE += (RecursionError,)
+
+
 def load(workdir: Path) -> Record:
     """The workdir's record, or BadInput: no run there, or not one of gengen's."""
-    from train.experiments import EXPERIMENTS
-
     path = Path(workdir) / FILE
     if not path.exists():
         raise bad_input(
@@ -92,29 +94,63 @@ def load(workdir: Path) -> Record:
             f"python -m train EXPERIMENT --workdir {workdir}"
         )
     try:
-        raw = json.loads(path.read_text())
-        known = EXPERIMENTS.get(raw["experiment"])
-        if known is None:
-            raise ValueError(f"unknown experiment {raw['experiment']!r}")
-        parameters = list(inspect.signature(known).parameters.values())[1:]
-        if unknown := raw["options"].keys() - {p.name for p in parameters}:
-            raise ValueError(f"unknown keywords {sorted(unknown)}")
-        options = {
-            p.name: _as_default(raw["options"].get(p.name, p.default), p.default)
-            for p in parameters
-        }
-        return Record(
-            raw["experiment"], options, raw["run"], Spec.from_json(raw["data"])
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        return _record(json.loads(path.read_text()))
+    except _UNREADABLE as error:
         raise bad_input(
-            f"{path} is not the record of a run that this version can read ({error}): "
-            "restore the file, or take another --workdir"
+            f"{path} is not the record of a run that this version can read "
+            f"({str(error)[:200]!r}): restore the file, or take another --workdir"
         ) from error
 
 
-def _as_default(value: Any, default: Any) -> Any:
-    return tuple(value) if isinstance(default, tuple) else value
+def _record(raw: dict) -> Record:
+    """The record that a JSON document says; every value is of its declared type."""
+    from train.experiments import EXPERIMENTS
+    from train.options import IDENTITY, Run, check_numbers
+
+    known = EXPERIMENTS.get(raw["experiment"])
+    if known is None:
+        raise ValueError(f"unknown experiment {raw['experiment']!r}")
+    parameters = list(inspect.signature(known).parameters.values())[1:]
+    if unknown := raw["options"].keys() - {p.name for p in parameters}:
+        raise ValueError(f"unknown keywords {sorted(unknown)}")
+    options = {p.name: raw["options"].get(p.name, p.default) for p in parameters}
+    options = {name: _as_tuple(value) for name, value in options.items()}
+    data = Spec.from_json(raw["data"])
+    of_run = get_type_hints(Run)
+    hints = {name: of_run[name] for name in (*IDENTITY, "accumulate", "parallel")}
+    for values, types in (
+        (options, get_type_hints(known)),
+        (raw["run"], {**hints, "examples": int}),
+        (vars(data), get_type_hints(Spec)),
+    ):
+        for name, value in values.items():
+            if not _fits(value, types[name]):
+                raise ValueError(f"{name} is {value!r}")
+    check_numbers({**raw["run"], **options})
+    if min(*data.shape, data.levels - 1, data.num_classes + 1) < 1:
+        raise ValueError(f"data {data}")
+    return Record(raw["experiment"], options, raw["run"], data)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type as signatures declare it; an int is a float."""
+    of = get_args(hint)
+    if get_origin(hint) is Literal:
+        return any(value is one or value == one for one in of)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        each = of[:1] * len(value) if of[1:] == (...,) else of
+        return len(value) == len(each) and all(map(_fits, value, each))
+    if of:  # a union
+        return any(_fits(value, one) for one in of)
+    if hint is float:
+        return type(value) in (int, float)
+    return type(value) is hint  # NoneType too
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _words(value: Any) -> str:
@@ -130,8 +166,8 @@ def difference(old: Record, new: Record) -> str | None:
         return f"experiment {old.experiment}, not {new.experiment}"
     a, b = old.as_json(), new.as_json()
     for group in ("run", "options"):
-        for name, value in b[group].items():
-            there = a[group].get(name)
+        for name in a[group] | b[group]:
+            there, value = a[group].get(name), b[group].get(name)
             if name != "steps" and there != value:
                 option = name if name == "examples" else f"--{name.replace('_', '-')}"
                 return f"{option} {_words(there)}, not {_words(value)}"

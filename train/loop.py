@@ -6,25 +6,38 @@
 """
 
 import dataclasses
-import math
+import itertools
+import signal
+import sys
+import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from gengen.step import make_train_step, scan_steps, train_state
+from gengen.step import first_bad, make_train_step, scan_steps, train_state
 from gengen.types import BadInput
 from train import data as datasets
 from train import experiment as experiments
 from train.checkpoint import Checkpoints
-from train.devices import batch_split, convolves, data_mesh, jit_steps, replicated
+from train.devices import (
+    Global,
+    by_rules,
+    cache_hits,
+    check_batch,
+    convolves,
+    keep_compiled,
+    make_mesh,
+    make_view,
+    over_axis,
+)
 from train.experiment import Experiment, Record
 from train.heldout import HeldOut
 from train.options import IDENTITY, Run
 from train.pictures import curves
-from train.report import Report
+from train.report import Report, read_rows
 from train.sampling import picture
 
 
@@ -42,12 +55,18 @@ def initial_state(experiment: Experiment, seed: int, batch, mesh):
             key_run, params, {**state, **frozen}, experiment.optimizers, averaged
         )
 
-    return jax.jit(start, out_shardings=replicated(mesh))
+    shapes = jax.eval_shape(start, experiment.frozen)
+    return jax.jit(start, out_shardings=by_rules(mesh, shapes))
 
 
-def refuse_other_run(workdir: Path, record: Record) -> None:
-    """BadInput if the workdir holds another run, or files that are not a run."""
+def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None:
+    """BadInput if the workdir holds another run, or files that are not a run.
+
+    fresh: another run in it is going to be moved aside.
+    """
     if (workdir / experiments.FILE).exists():
+        if fresh:
+            return
         if changed := experiments.difference(experiments.load(workdir), record):
             raise BadInput(
                 f"{workdir} holds another run, with {changed}: take another "
@@ -60,23 +79,37 @@ def refuse_other_run(workdir: Path, record: Record) -> None:
         )
 
 
-def compiled_steps(run: Run, step, feed, ts, mesh):
+def set_aside(workdir: Path) -> None:
+    """Move the run in a workdir to the first free WORKDIR.old-N; nothing is lost."""
+    if not (workdir / experiments.FILE).exists():
+        return  # `refuse_other_run` answers for what else may be there
+    numbers = (n for n in itertools.count(1))
+    aside = (workdir.with_name(f"{workdir.name}.old-{n}") for n in numbers)
+    where = next(path for path in aside if not path.exists())
+    workdir.rename(where)
+    print(f"the run in {workdir} was moved to {where}")
+
+
+def compiled_steps(run: Run, step, feed, ts, data, view):
     """(compiled `many`, its length, why): the program that all of the run executes."""
     length = 1 if run.steps_per_call is None else run.steps_per_call
     why = ""
 
-    def trace(length):
-        many = jit_steps(scan_steps(step, feed.fetch, length), mesh)
-        return many.trace(ts, feed.data, feed.items(int(ts.step), length), length)
+    def program(length):
+        many = view.mapped(scan_steps(step, feed.fetch, length), ts)
+        # As shapes, so that the loss is not traced again for arrays on a mesh.
+        feeds = jax.eval_shape(lambda x: x, (data, view.items(feed.items(0, length))))
+        return many, (ts, *feeds, length)
 
-    traced = trace(length)
+    many, arguments = program(length)
     if run.steps_per_call is None:
-        if jax.default_backend() == "cpu" and convolves(traced.jaxpr):
+        on_cpu = jax.default_backend() == "cpu"
+        if on_cpu and convolves(jax.make_jaxpr(many)(*arguments)):
             why = " (convolutions on CPU are slow inside a loop)"
         else:
             length = min(50, run.log_every)
-            traced = trace(length)
-    return traced.lower().compile(), length, why
+            many, arguments = program(length)
+    return many.lower(*arguments).compile(), length, why
 
 
 def next_event(step: int, run: Run, steps: int) -> int:
@@ -96,30 +129,45 @@ def train(run: Run, name: str, options: dict) -> Path:
     )
     identity = {key: getattr(run, key) for key in IDENTITY}
     identity["examples"] = dataset.size
+    # Where each part or device has its own noise, the run is another one.
+    identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
+    identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
     record = Record(name, options, identity, dataset.spec)
-    refuse_other_run(workdir, record)
+    refuse_other_run(workdir, record, run.fresh)
     experiment = record.build()
-    mesh = data_mesh(experiment.batch_size)
+    keep_compiled(workdir.parent / ".compiled")
+    mesh = make_mesh(run.mesh)
+    view = make_view(run.parallel, mesh)
+    check_batch(mesh, experiment.batch_size)
     feed = datasets.Feed(dataset, experiment.batch_size, run.seed)
     batch = dataset.spec.example(experiment.batch_size)
     start, frozen = initial_state(experiment, run.seed, batch, mesh), experiment.frozen
     step = jax.jit(  # traced once, wherever it is called from
         make_train_step(
-            experiment.model.losses(),
+            over_axis(experiment.model, view.axis_name).losses(),
             experiment.optimizers,
             experiment.order,
             experiment.ema_decay,
+            view.axis_name,
+            accumulate=run.accumulate,
+            # On CPU the gradients of convolutions are slow inside loops.
+            unroll=jax.default_backend() == "cpu",
         )
     )
     # What cannot work fails here, before anything is written.
-    jax.eval_shape(step, jax.eval_shape(start, frozen), batch)
+    if view.axis_name is None:
+        jax.eval_shape(step, jax.eval_shape(start, frozen), batch)
+    if run.fresh:
+        set_aside(workdir)
     experiments.save(workdir, record)
     checkpoints = Checkpoints(workdir, run.keep)
-    ts = start(frozen)
+    ts, notes = start(frozen), []
     if checkpoints.latest() is not None:
-        ts = checkpoints.restore(ts)
+        ts, notes = checkpoints.restore(ts)
     done, steps = int(ts.step), experiment.steps
     with Report(workdir, done, steps) as report:
+        for note in notes:
+            report.say(f"note: {note}")
         introduce(report, record, dataset, ts)
         if done < steps and done > 0 and out_of_time(run, report.seconds):
             report.say(
@@ -127,8 +175,9 @@ def train(run: Run, name: str, options: dict) -> Path:
                 "minutes are used up (--minutes takes it further)"
             )
         elif done < steps:
-            job = Job(run, record, experiment, feed, mesh, checkpoints, report)
-            run_steps(job, ts, step)
+            job = Job(run, record, experiment, feed, view, checkpoints, report)
+            with Stop() as stop:
+                run_steps(job, ts, step, stop)
         else:
             report.say(
                 f"nothing to do: the run is at step {done} of {steps} "
@@ -163,36 +212,78 @@ class Job:
     record: Record
     experiment: Experiment
     feed: datasets.Feed
-    mesh: jax.sharding.Mesh
+    view: Global
     checkpoints: Checkpoints
     report: Report
 
 
-def run_steps(job: Job, ts, step) -> None:
+class Stop:
+    """A request to stop, by SIGTERM (preemption) or Ctrl-C: save, then exit.
+
+    A context manager: while it is open, the first signal asks; a second Ctrl-C
+    interrupts at once. Exit status 75 ("try again") after SIGTERM, 130 after Ctrl-C.
+    """
+
+    STATUS: ClassVar = {signal.SIGTERM: 75, signal.SIGINT: 130}
+
+    def __init__(self):
+        self.asked = None
+
+    def __enter__(self):
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():  # else it cannot be
+            for number in self.STATUS:
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *exception):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number, frame):
+        if self.asked == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = signal.Signals(number)
+
+    def exit(self, job: Job, ts) -> None:
+        """Save and leave; the same command goes on."""
+        save(job, ts)
+        kept = job.checkpoints.latest()
+        where = "nothing was saved yet" if kept is None else f"saved at step {kept}"
+        job.report.say(f"{self.asked.name}: {where}; the same command goes on")
+        sys.exit(self.STATUS[self.asked])
+
+
+def run_steps(job: Job, ts, step, stop: Stop) -> None:
     """Steps from the train state's to the experiment's last."""
     run, report, steps = job.run, job.report, job.experiment.steps
     batch_size, model = job.experiment.batch_size, job.experiment.model
-    data = jax.device_put(job.feed.data, replicated(job.mesh))
+    view, data = job.view, job.view.data(job.feed.data)
+    done, skipped, ts = int(ts.step), int(ts.skipped.turns), job.view.place(ts)
     began = time.perf_counter()
-    many, length, why = compiled_steps(run, step, job.feed, ts, job.mesh)
+    with cache_hits() as hits:
+        many, length, why = compiled_steps(run, step, job.feed, ts, data, view)
+    kept = f" (kept in {jax.config.jax_compilation_cache_dir})" if hits else ""
     report.say(
-        f"compiled in {time.perf_counter() - began:.1f} s; "
+        f"compiled in {time.perf_counter() - began:.1f} s{kept}; "
         f"{length} step{'s' * (length > 1)} a call{why}"
     )
     spec = job.record.data
     held_out = HeldOut(run, model, spec, batch_size)
     grid = picture(model, spec, run.seed, batch_size, held_out.batches)
-    done = int(ts.step)
     seen, clock = [], time.perf_counter()
     while done < steps:
         num = min(length, next_event(done, run, steps) - done)
         items = read(job, ts, done, length)
         ts, metrics = many(ts, data, items, num)
-        seen.append((num, metrics))
+        seen.append((num, view.metrics(metrics)))
         done += num
+        if stop.asked:
+            stop.exit(job, view.view(ts))
         if next_event(done - 1, run, steps) == done:
+            now = view.view(ts)
             values = mean_metrics(seen)
-            refuse_non_finite(job, ts, values)
+            skipped = check_finite(job, now, skipped)
             seconds = time.perf_counter() - clock
             if out_of_time(run, report.seconds + seconds) and done < steps:
                 report.say(f"{run.minutes:g} minutes of training are over")
@@ -200,20 +291,38 @@ def run_steps(job: Job, ts, step) -> None:
         draws = done % run.sample_every == 0 or done == steps
         saves = done % run.checkpoint_every == 0 or done == steps
         if done % run.log_every == 0 or draws:
-            values |= held_out(ts) if draws else {}
+            values |= held_out(now) if draws else {}
             report.metrics(done, values, sum(num for num, _ in seen), seconds)
             seen, clock = [], time.perf_counter()
         else:
             report.advance(done)
         pause = time.perf_counter()
-        if saves:
-            refuse_non_finite(job, ts, {})
-            job.checkpoints.save(ts)
         if draws:
             path = run.workdir / "samples" / f"step_{done:08d}.png"
-            report.picture(done, grid.save(path, ts))
+            with report.surviving(path):
+                report.picture(done, grid.save(path, now))
+        if done == steps:
+            with report.surviving(run.workdir / "samples.png"):
+                grid.save(run.workdir / "samples.png", now)
+        if saves:  # at last: what comes before a saved step never comes again
+            save(job, now, last=done == steps)
         clock += time.perf_counter() - pause
-    grid.save(run.workdir / "samples.png", ts)
+
+
+def save(job: Job, ts, last: bool = False) -> None:
+    """Save a good state; a disk that cannot take it ends the run at its end only."""
+    if int(ts.skipped.in_a_row):
+        return  # it may be what made the last steps fail
+    if reason := job.checkpoints.save(ts):
+        kept = job.checkpoints.latest()
+        stays = "nothing is saved yet" if kept is None else f"step {kept} stays saved"
+        sentence = (
+            f"step {int(ts.step)} could not be saved in {job.checkpoints.folder} "
+            f"({reason}): free space there; {stays}"
+        )
+        if last:
+            raise BadInput(f"{sentence}, and the same command goes on from it")
+        job.report.say(f"note: {sentence}, training goes on")
 
 
 def out_of_time(run: Run, seconds: float) -> bool:
@@ -226,48 +335,64 @@ def read(job: Job, ts, done: int, length: int):
     try:
         items = job.feed.items(done, length)
     except BadInput:
-        refuse_non_finite(job, ts, {})
-        job.checkpoints.save(ts)
+        save(job, job.view.view(ts))
         raise
-    return jax.device_put(items, batch_split(job.mesh))
+    return job.view.items(items)
 
 
 def mean_metrics(seen: list) -> dict[str, float]:
-    """The mean over steps of metrics that are means over `num` steps each."""
+    """The mean over steps of metrics that are means over `num` steps each.
+
+    A player's own are means over its turns that were not skipped; without any, none.
+    """
     nums = np.array([num for num, _ in seen])
     rows = jax.device_get([metrics for _, metrics in seen])
-    return {
+    means = {
         name: float(np.average([row[name] for row in rows], weights=nums))
         for name in rows[0]
     }
+    values = {}
+    for name, mean in means.items():
+        player, _, metric = name.partition("/")
+        played = 1.0 - means[f"{player}/skipped"]
+        if metric == "skipped":
+            values |= {name: mean} if mean else {}
+        elif played:
+            values[name] = mean / played
+    return values
 
 
-@jax.jit
-def all_finite(tree):
-    """Whether every floating leaf is finite."""
-    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats]))
+def check_finite(job: Job, ts, before: int) -> int:
+    """Turns skipped so far, told if there are new ones; BadInput if too many in a row.
 
-
-def refuse_non_finite(job: Job, ts, values: dict[str, float]) -> None:
-    """BadInput once a metric or a parameter is not finite: it is never saved."""
-    bad = [f"{name} is {x}" for name, x in values.items() if not math.isfinite(x)]
-    if not bad and not all_finite((ts.params, ts.state)):
-        bad = ["a parameter is not finite"]
-    if bad:
-        last = job.checkpoints.latest()
-        kept = "" if last is None else f" (the checkpoint of step {last} stays)"
-        raise BadInput(
-            f"{bad[0]} at step {int(ts.step)}, so training diverged: try a smaller "
-            f"--learning-rate in another --workdir{kept}"
+    A skipped turn changed nothing, so what was saved before stays good.
+    """
+    turns, in_a_row = int(ts.skipped.turns), int(ts.skipped.in_a_row)
+    if turns == before:
+        return turns
+    name = first_bad(ts, job.record.data.example(1))
+    last = int(ts.step) == job.experiment.steps
+    if in_a_row < (1 if last else job.run.max_skipped):
+        job.report.say(
+            f"note: {turns - before} turns up to step {int(ts.step)} were skipped: "
+            f"{name} was not finite"
         )
+        return turns
+    last = job.checkpoints.latest()
+    kept = "" if last is None else f" (the checkpoint of step {last} stays)"
+    raise BadInput(
+        f"{name} was not finite in {in_a_row} steps in a row up to step "
+        f"{int(ts.step)}, so training diverged: try a smaller --learning-rate in "
+        f"another --workdir{kept}"
+    )
 
 
 def summarise(report: Report, workdir: Path, checkpoints) -> None:
     """Where everything is."""
     rows = [("samples", workdir / "samples.png")]
-    if report.file.exists() and report.file.stat().st_size:
-        rows.append(("curves", curves(report.file, workdir / "curves.png")))
+    if seen := read_rows(report.file):
+        with report.surviving(workdir / "curves.png"):
+            rows.append(("curves", curves(seen, workdir / "curves.png")))
     rows.append(("metrics", report.file))
     step = checkpoints.latest()
     rows.append(("checkpoint", checkpoints.folder / str(step)))

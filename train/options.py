@@ -3,19 +3,22 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 positive = tyro.conf.arg(metavar="N")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """Where a run reads, how long it lasts and what it writes."""
 
     workdir: Path
     """Folder for checkpoints, metrics and pictures; an old run in it is resumed."""
+    fresh: bool = False
+    """Start again from step 0: a run that is in the workdir is moved aside first, to
+    WORKDIR.old-1, .old-2, …"""
     dataset: str = "digits"
     """digits, mnist, fashion_mnist, folder:PATH, or any prepared TFDS name."""
     data_dir: Path | None = None
@@ -37,6 +40,16 @@ class Run:
     """Steps between two checkpoints; the last step is always saved."""
     keep: Annotated[int, positive] = 2
     """Checkpoints kept."""
+    max_skipped: Annotated[int, positive] = 20
+    """Steps in a row whose loss or gradient is not finite, after which the run ends;
+    each of them changes nothing and is counted."""
+    parallel: Literal["jit", "pmap"] = "jit"
+    """One program over all devices, or one a device, each with its own noise."""
+    mesh: str | None = None
+    """Devices as data=N,model=M: batches are split over N, large parameters over M; by
+    default all are along data."""
+    accumulate: Annotated[int, positive] = 1
+    """Parts into which a batch is cut, one after the other: the memory of one."""
     steps_per_call: int | None = None
     """Steps in one dispatch: 50 by default, 1 on CPU where the step convolves."""
 
@@ -46,6 +59,7 @@ IDENTITY = ("dataset", "image_size", "levels", "seed")
 
 
 AT_LEAST_ONE = (
+    "accumulate",
     "annealing_steps",
     "batch_size",
     "blocks",
@@ -57,6 +71,7 @@ AT_LEAST_ONE = (
     "keep",
     "latent",
     "log_every",
+    "max_skipped",
     "multipliers",
     "num",
     "r1_interval",
@@ -84,6 +99,8 @@ def check_numbers(options: dict) -> None:
         for value in values:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                refuse(name, value, "an integer of 64 bits")
             if not math.isfinite(value):
                 refuse(name, value, "a finite number")
             if name in AT_LEAST_ONE and value < 1:
@@ -94,8 +111,6 @@ def check_numbers(options: dict) -> None:
                 refuse(name, value, "above 0")
             if name in BELOW_ONE and not 0 <= value < 1:
                 refuse(name, value, "at least 0 and below 1")
-            if name == "seed" and not -(2**63) <= value < 2**63:
-                refuse(name, value, "an integer of 64 bits")
 
 
 def at_least(options, **least: int) -> None:

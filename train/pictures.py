@@ -1,6 +1,5 @@
 """Sample grids and loss curves as PNG."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -49,14 +48,13 @@ def to_uint8(x: np.ndarray) -> np.ndarray:
     return np.clip(np.round((np.asarray(x) + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
-def curves(metrics_file: Path, path: Path) -> Path:
-    """Every metric of a JSONL file against the step, one panel each."""
+def curves(rows: list[dict], path: Path) -> Path:
+    """Every metric of `metrics.jsonl`'s rows against the step, one panel each."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = [json.loads(line) for line in metrics_file.read_text().splitlines()]
     names = sorted({name for row in rows for name in row if "/" in name})
     columns = min(3, len(names))
     shape = (-(-len(names) // columns), columns)

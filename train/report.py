@@ -15,6 +15,70 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from train.experiment import write_atomically
+
+
+class Events:
+    """TensorBoard's file, written as it comes.
+
+    (tensorboardX's own writer puts events into a queue of ten that a thread empties; on
+    a full disk the thread dies, and the eleventh event waits for ever.)
+    """
+
+    def __init__(self, folder: Path, start: int):
+        self.folder, self._start, self._file = folder, start, None
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """One point of every curve."""
+        tags = [{"tag": k, "simple_value": v} for k, v in values.items()]
+        self._add(step, summary={"value": tags})
+
+    def png(self, step: int, tag: str, path: Path) -> None:
+        """A picture, as its file is."""
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            size = dict(zip(("width", "height"), picture.size, strict=True))
+        image = {**size, "colorspace": 3, "encoded_image_string": path.read_bytes()}
+        self._add(step, summary={"value": [{"tag": tag, "image": image}]})
+
+    def _add(self, step: int, **what) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event
+
+        if self._start is not None:  # TensorBoard voids an older start's later points
+            start, self._start = self._start, None
+            self._add(start, session_log={"status": 1})
+        try:
+            if self._file is None:
+                own = f".{time.time_ns()}"  # two files within a second are two files
+                self._file = EventsWriter(str(self.folder / "events"), own)
+            self._file.write_event(Event(step=step, wall_time=time.time(), **what))
+            self._file.flush()
+        except OSError:
+            self._file = None  # it may end in half an event: the next begins another
+            raise
+
+    def close(self) -> None:
+        """All events are on disk already."""
+        if self._file is not None:
+            self._file.close()
+
+
+def read_rows(file: Path) -> list[dict]:
+    """The lines of `metrics.jsonl`, without those that a kill or full disk cut off."""
+    rows = []
+    if not file.exists():
+        return rows
+    for line in file.read_text(errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("step"), int):
+                rows.append(row)
+        except ValueError:
+            continue
+    return rows
+
 
 class Report:
     """Use as a context manager around the training loop.
@@ -25,14 +89,12 @@ class Report:
     """
 
     def __init__(self, workdir: Path, start: int, steps: int):
-        from tensorboardX import SummaryWriter
-
         self.console = Console(soft_wrap=True, highlight=False)
         self.file = workdir / "metrics.jsonl"
         self.start, self.steps = start, steps
         self.seconds = self._keep_until(start)  # in training steps, all starts together
-        folder = str(workdir / "tensorboard")
-        self.tensorboard = SummaryWriter(folder, purge_step=start + 1)
+        (workdir / "tensorboard").mkdir(exist_ok=True)
+        self.tensorboard = Events(workdir / "tensorboard", start + 1)
         self.progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -52,21 +114,11 @@ class Report:
 
     def _keep_until(self, step: int) -> float:
         """Drop the later lines; the training seconds of the last that stays."""
-        lines, seconds = [], 0.0
         if not self.file.exists():
-            return seconds
-        for line in self.file.read_text().splitlines():
-            try:
-                row = json.loads(line)
-                if row["step"] <= step:
-                    lines.append(line + "\n")
-                    seconds = float(row.get("seconds", seconds))
-            except (ValueError, KeyError, TypeError):
-                continue  # a line cut off when the run was killed
-        part = self.file.with_suffix(".part")
-        part.write_text("".join(lines))
-        part.replace(self.file)
-        return seconds
+            return 0.0
+        rows = [row for row in read_rows(self.file) if row["step"] <= step]
+        write_atomically(self.file, "".join(json.dumps(row) + "\n" for row in rows))
+        return max((float(row.get("seconds", 0.0)) for row in rows), default=0.0)
 
     def __enter__(self):
         self.progress.start()
@@ -75,6 +127,14 @@ class Report:
     def __exit__(self, *exception):
         self.progress.stop()
         self.tensorboard.close()
+
+    @contextlib.contextmanager
+    def surviving(self, path: Path):
+        """What is only told or drawn must not end a run: a full disk is a note."""
+        try:
+            yield
+        except OSError as error:
+            self.say(f"note: {path} could not be written ({error.strerror or error})")
 
     def say(self, text: str) -> None:
         """A line for the reader, above the bar."""
@@ -91,11 +151,11 @@ class Report:
         rate = num / seconds
         times = {"time": time.time(), "seconds": self.seconds, "steps_per_second": rate}
         row = {"step": step, **times, **values}
-        with self.file.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        for name, value in values.items():
-            self.tensorboard.add_scalar(name, value, step)
-        self.tensorboard.add_scalar("steps_per_second", rate, step)
+        with self.surviving(self.file):
+            with self.file.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            points = {**values, "steps_per_second": rate}
+            self.tensorboard.scalars(step, points)
         losses = _words(values, "/loss")
         held_out = _words(values, "validation/") or _words(values, "test/")
         self.progress.update(self.task, completed=step, rate=rate, losses=losses)
@@ -111,12 +171,7 @@ class Report:
 
     def picture(self, step: int, path: Path) -> None:
         """A sample grid (PNG) in TensorBoard."""
-        import numpy as np
-        from PIL import Image
-
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture)
-        self.tensorboard.add_image("samples", pixels, step, dataformats="HWC")
+        self.tensorboard.png(step, "samples", path)
 
 
 def _words(values: dict[str, float], kind: str) -> str:

@@ -1,16 +1,15 @@
 """A finished (or unfinished) run, opened by its workdir alone."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from gengen.types import BadInput
 from train import experiment as experiments
 from train.checkpoint import Checkpoints
 from train.data import Dataset, load
-from train.devices import data_mesh
+from train.devices import make_mesh
 from train.experiment import Experiment, Record
 from train.loop import initial_state
 
@@ -59,8 +58,9 @@ def open_workdir(workdir: Path) -> Trained:
     checkpoints = Checkpoints(workdir)
     checkpoints.some_step()
     seed, batch = record.run["seed"], record.data.example(experiment.batch_size)
-    mesh = data_mesh(jax.device_count())
-    like = initial_state(experiment, seed, batch, mesh)(experiment.frozen)
-    ts = checkpoints.restore(like)
+    like = initial_state(experiment, seed, batch, make_mesh())(experiment.frozen)
+    ts, notes = checkpoints.restore(like)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     params = ts.params if ts.ema is None else ts.ema
     return Trained(record, experiment, int(ts.step), params, ts.state, ts)

@@ -1,9 +1,11 @@
 """Convolutional encoder and decoder of a VAE: strided convolutions and their mirror."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gengen.nets.layers import beside, group_norm, halvings
+from gengen.nets.layers import beside, halvings, layers
 from gengen.types import Array
 
 
@@ -19,6 +21,7 @@ class ConvEncoder(nn.Module):
     levels: int = 2
     groups: int = 8
     num_classes: int = 0
+    dtype: Any = None
 
     @nn.compact
     def __call__(
@@ -27,13 +30,14 @@ class ConvEncoder(nn.Module):
         del train
         for side in x.shape[1:3]:
             halvings(side, self.levels, "ConvEncoder")
+        _, conv, _, norm = layers(self.dtype, self.groups)
         width = self.channels
-        h = nn.Conv(width, (3, 3))(x)
+        h = conv(width, (3, 3))(x)
         for _ in range(self.levels):
             width *= 2
-            h = nn.silu(group_norm(h.shape[-1], self.groups)(h))
-            h = nn.Conv(width, (3, 3), strides=2)(h)
-        h = nn.silu(group_norm(width, self.groups)(h)).reshape(x.shape[0], -1)
+            h = nn.silu(norm(h.shape[-1])(h))
+            h = conv(width, (3, 3), strides=2)(h)
+        h = nn.silu(norm(width)(h)).reshape(x.shape[0], -1)
         h = beside(h, label, self.num_classes)
         mean, logvar = jnp.split(nn.Dense(2 * self.latent)(h), 2, axis=-1)
         return mean, logvar
@@ -47,6 +51,7 @@ class ConvDecoder(nn.Module):
     levels: int = 2
     groups: int = 8
     num_classes: int = 0
+    dtype: Any = None
 
     @nn.compact
     def __call__(
@@ -55,11 +60,12 @@ class ConvDecoder(nn.Module):
         del train
         height, width, out = self.shape
         low = [halvings(side, self.levels, "ConvDecoder") for side in (height, width)]
+        dense, _, conv_transpose, norm = layers(self.dtype, self.groups)
         top = self.channels * 2**self.levels
         h = beside(z, label, self.num_classes)
-        h = nn.Dense(low[0] * low[1] * top)(h).reshape(-1, *low, top)
+        h = dense(low[0] * low[1] * top)(h).reshape(-1, *low, top)
         for level in reversed(range(self.levels)):
-            h = nn.silu(group_norm(h.shape[-1], self.groups)(h))
-            h = nn.ConvTranspose(self.channels * 2**level, (4, 4), strides=(2, 2))(h)
-        h = nn.silu(group_norm(self.channels, self.groups)(h))
+            h = nn.silu(norm(h.shape[-1])(h))
+            h = conv_transpose(self.channels * 2**level, (4, 4), strides=(2, 2))(h)
+        h = nn.silu(norm(self.channels)(h))
         return nn.Conv(out, (3, 3))(h)

@@ -9,10 +9,12 @@ the inner product of its last features with the label's embedding (the projectio
 discriminator, Miyato and Koyama 2018, arXiv:1802.05637, equation 3).
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gengen.nets.layers import dcgan_normal, halvings
+from gengen.nets.layers import dcgan_normal, halvings, layers
 from gengen.types import Array
 
 
@@ -29,29 +31,34 @@ class DCGANGenerator(nn.Module):
     levels: int = 2
     num_classes: int = 0
     axis_name: str | None = None
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, z: Array, label: Array | None = None, train: bool = False):
         def norm():
             return nn.BatchNorm(
-                use_running_average=not train, momentum=0.9, axis_name=self.axis_name
+                use_running_average=not train,
+                momentum=0.9,
+                axis_name=self.axis_name,
+                dtype=self.dtype,
             )
 
+        dense, _, conv_transpose, _ = layers(self.dtype)
         height, width, out = self.shape
         low = [halvings(s, self.levels, "DCGANGenerator") for s in (height, width)]
         if self.num_classes:
             embed = nn.Embed(self.num_classes, z.shape[-1])(label)
             z = jnp.concatenate([z, embed], axis=-1)
         top = self.channels * 2 ** (self.levels - 1)
-        h = nn.Dense(low[0] * low[1] * top, use_bias=False, kernel_init=dcgan_normal)(z)
+        h = dense(low[0] * low[1] * top, use_bias=False, kernel_init=dcgan_normal)(z)
         h = nn.relu(norm()(h.reshape(-1, *low, top)))
         for level in reversed(range(self.levels)):
             last = level == 0
             features = out if last else self.channels * 2 ** (level - 1)
-            h = nn.ConvTranspose(
+            h = conv_transpose(
                 features, (4, 4), (2, 2), use_bias=last, kernel_init=dcgan_normal
             )(h)
-            h = jnp.tanh(h) if last else nn.relu(norm()(h))
+            h = jnp.tanh(h.astype(jnp.float32)) if last else nn.relu(norm()(h))
         return h
 
 
@@ -69,16 +76,18 @@ class DCGANDiscriminator(nn.Module):
     num_classes: int = 0
     batch_norm: bool = True
     axis_name: str | None = None
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: Array, label: Array | None = None, train: bool = False):
         for side in x.shape[1:3]:
             halvings(side, self.levels, "DCGANDiscriminator")
+        _, conv, _, _ = layers(self.dtype)
         h = x
         for level in range(self.levels):
             features = self.channels * 2**level
             normed = self.batch_norm and level > 0
-            h = nn.Conv(
+            h = conv(
                 features, (4, 4), 2, use_bias=not normed, kernel_init=dcgan_normal
             )(h)
             if normed:
@@ -86,9 +95,10 @@ class DCGANDiscriminator(nn.Module):
                     use_running_average=not train,
                     momentum=0.9,
                     axis_name=self.axis_name,
+                    dtype=self.dtype,
                 )(h)
             h = nn.leaky_relu(h, 0.2)
-        h = h.reshape(h.shape[0], -1)
+        h = h.reshape(h.shape[0], -1).astype(jnp.float32)
         self.sow("intermediates", "features", h)
         logit = nn.Dense(1, kernel_init=dcgan_normal)(h)[:, 0]
         if self.num_classes:

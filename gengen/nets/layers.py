@@ -1,5 +1,9 @@
 """What several architectures share: norms that explain themselves, embeddings."""
 
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,14 +15,34 @@ zeros = nn.initializers.zeros
 dcgan_normal = nn.initializers.normal(0.02)
 
 
-def group_norm(channels: int, groups: int, name: str | None = None) -> nn.GroupNorm:
+def group_norm(channels: int, groups: int, dtype: Any = None) -> nn.GroupNorm:
     """`nn.GroupNorm`, or a BadInput that names the channels that do not divide."""
     if channels % groups:
         raise BadInput(
             f"{channels} channels cannot be normalised in {groups} groups: choose a "
             f"number of channels that is a multiple of {groups}"
         )
-    return nn.GroupNorm(num_groups=groups, name=name)
+    return nn.GroupNorm(num_groups=groups, dtype=dtype)
+
+
+class Layers(NamedTuple):
+    """The layers of a network that computes in one dtype; parameters are float32.
+
+    None computes in float32. In bfloat16 the statistics of norms are float32 all the
+    same, and so is whatever a network keeps outside these layers: its output, time.
+    """
+
+    dense: Callable
+    conv: Callable
+    conv_transpose: Callable
+    norm: Callable  # channels -> GroupNorm
+
+
+def layers(dtype: Any, groups: int = 1) -> Layers:
+    """nn.Dense, nn.Conv, nn.ConvTranspose and `group_norm` with their dtype bound."""
+    kinds = (nn.Dense, nn.Conv, nn.ConvTranspose)
+    made = [functools.partial(kind, dtype=dtype) for kind in kinds]
+    return Layers(*made, functools.partial(group_norm, groups=groups, dtype=dtype))
 
 
 def halvings(side: int, times: int, what: str) -> int:

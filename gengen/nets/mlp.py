@@ -1,6 +1,7 @@
 """Fully connected encoder and decoder: the two halves of the first VAE."""
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ class MLPEncoder(nn.Module):
     latent: int
     hidden: tuple[int, ...] = (512, 256)
     num_classes: int = 0
+    dtype: Any = None
 
     @nn.compact
     def __call__(
@@ -26,7 +28,7 @@ class MLPEncoder(nn.Module):
         del train
         h = beside(x.reshape(x.shape[0], -1), label, self.num_classes)
         for width in self.hidden:
-            h = nn.silu(nn.Dense(width)(h))
+            h = nn.silu(nn.Dense(width, dtype=self.dtype)(h))
         mean, logvar = jnp.split(nn.Dense(2 * self.latent)(h), 2, axis=-1)
         return mean, logvar
 
@@ -40,6 +42,7 @@ class MLPDecoder(nn.Module):
     shape: tuple[int, ...]
     hidden: tuple[int, ...] = (256, 512)
     num_classes: int = 0
+    dtype: Any = None
 
     @nn.compact
     def __call__(
@@ -48,5 +51,5 @@ class MLPDecoder(nn.Module):
         del train
         h = beside(z, label, self.num_classes)
         for width in self.hidden:
-            h = nn.silu(nn.Dense(width)(h))
+            h = nn.silu(nn.Dense(width, dtype=self.dtype)(h))
         return nn.Dense(math.prod(self.shape))(h).reshape(-1, *self.shape)

@@ -7,11 +7,13 @@ arXiv:2006.11239, appendix B; the scale-and-shift modulation of Dhariwal and Nic
 2021, arXiv:2105.05233, section 3.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gengen.nets.layers import Conditioning, group_norm, halvings, zeros
+from gengen.nets.layers import Conditioning, halvings, layers, zeros
 from gengen.types import Array
 
 
@@ -21,20 +23,27 @@ class ResidualBlock(nn.Module):
     channels: int
     groups: int = 8
     dropout: float = 0.0
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, h: Array, embedding: Array, train: bool = False) -> Array:
+        dense, conv, _, norm = layers(self.dtype, self.groups)
         skip = h
-        h = nn.silu(group_norm(h.shape[-1], self.groups)(h))
-        h = nn.Conv(self.channels, (3, 3))(h)
-        film = nn.Dense(2 * self.channels)(nn.silu(embedding))[:, None, None]
+        h = nn.silu(norm(h.shape[-1])(h))
+        h = conv(self.channels, (3, 3))(h)
+        film = dense(2 * self.channels)(nn.silu(embedding))[:, None, None]
         scale, shift = jnp.split(film, 2, axis=-1)
-        h = group_norm(self.channels, self.groups)(h) * (1.0 + scale) + shift
+        h = norm(self.channels)(h) * (1.0 + scale) + shift
         h = nn.Dropout(self.dropout, deterministic=not train)(nn.silu(h))
-        h = nn.Conv(self.channels, (3, 3), kernel_init=zeros)(h)
+        h = conv(self.channels, (3, 3), kernel_init=zeros)(h)
         if skip.shape[-1] != self.channels:
-            skip = nn.Dense(self.channels)(skip)
+            skip = dense(self.channels)(skip)
         return skip + h
+
+
+# Recomputed in the backward pass instead of kept; the same parameters by name.
+RematBlock = nn.remat(ResidualBlock, static_argnums=(3,))
+RematBlock.__name__ = ResidualBlock.__name__
 
 
 class UNet(nn.Module):
@@ -44,6 +53,8 @@ class UNet(nn.Module):
     each level over `channels`; H and W must be multiples of 2^(levels - 1). blocks:
     residual blocks a level. num_classes: 0 for none, else labels 0 … num_classes-1
     and the null label num_classes. The middle block's output is sown as "features".
+    dtype: of the computation, bfloat16 or None for float32; the output is float32.
+    remat: recompute each block in the backward pass instead of keeping it.
     """
 
     channels: int = 32
@@ -52,6 +63,8 @@ class UNet(nn.Module):
     num_classes: int = 0
     groups: int = 8
     dropout: float = 0.0
+    dtype: Any = None
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -59,17 +72,19 @@ class UNet(nn.Module):
     ) -> Array:
         for side in z.shape[1:3]:
             halvings(side, len(self.multipliers) - 1, "UNet")
+        _, conv, _, norm = layers(self.dtype, self.groups)
+        kind = RematBlock if self.remat else ResidualBlock
         widths = [self.channels * m for m in self.multipliers]
         e = Conditioning(4 * self.channels, self.num_classes)(t, label)
 
         def block(h, width):
-            return ResidualBlock(width, self.groups, self.dropout)(h, e, train)
+            return kind(width, self.groups, self.dropout, self.dtype)(h, e, train)
 
-        h = nn.Conv(self.channels, (3, 3))(z)
+        h = conv(self.channels, (3, 3))(z)
         skips = [h]
         for level, width in enumerate(widths):
             if level > 0:
-                h = nn.Conv(width, (3, 3), strides=2)(h)
+                h = conv(width, (3, 3), strides=2)(h)
                 skips.append(h)
             for _ in range(self.blocks):
                 h = block(h, width)
@@ -82,6 +97,6 @@ class UNet(nn.Module):
             if level > 0:
                 b, height, breadth, c = h.shape
                 h = jax.image.resize(h, (b, 2 * height, 2 * breadth, c), "nearest")
-                h = nn.Conv(widths[level - 1], (3, 3))(h)
-        h = nn.silu(group_norm(h.shape[-1], self.groups)(h))
+                h = conv(widths[level - 1], (3, 3))(h)
+        h = nn.silu(norm(h.shape[-1])(h))
         return nn.Conv(z.shape[-1], (3, 3), kernel_init=zeros)(h)

@@ -2,6 +2,7 @@
 
 from train.data import Spec
 from train.experiment import Experiment, bad_input
+from train.experiments.shared import Precision
 
 
 def classifier(
@@ -14,6 +15,7 @@ def classifier(
     shift: int = 1,
     flip: bool = False,
     label_smoothing: float = 0.1,
+    precision: Precision = "float32",
     learning_rate: float = 2e-3,
     batch_size: int = 64,
     steps: int = 1_000,
@@ -35,6 +37,8 @@ def classifier(
         shift: Augmentation: pixels by which an image is moved at most.
         flip: Augmentation: mirror half of the images.
         label_smoothing: Share of the target spread over all classes.
+        precision: Of the networks' layers; parameters, losses and the statistics of
+            norms are float32 all the same.
         learning_rate: Of Adam, after 100 steps of warm-up.
         batch_size: Images a step.
         steps: Training steps in all.
@@ -43,7 +47,7 @@ def classifier(
     from gengen.augment import Chain, Flip, Shift
     from gengen.models.classifier import Classifier
     from gengen.nets.resnet import ResNet
-    from train.experiments.optimizers import adam
+    from train.experiments.shared import adam, dtype
 
     if not data.num_classes:
         raise bad_input(
@@ -52,7 +56,14 @@ def classifier(
         )
     changes = ((Shift(shift),) if shift else ()) + ((Flip(),) if flip else ())
     model = Classifier(
-        ResNet(data.num_classes, channels, multipliers, blocks, dropout),
+        ResNet(
+            data.num_classes,
+            channels,
+            multipliers,
+            blocks,
+            dropout,
+            dtype=dtype(precision),
+        ),
         data.levels,
         Chain(changes) if changes else None,
         label_smoothing,

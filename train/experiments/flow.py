@@ -4,6 +4,7 @@ from typing import Literal
 
 from train.data import Spec
 from train.experiment import Experiment
+from train.experiments.shared import Precision
 
 Prediction = Literal["noise", "data", "v", "velocity", "score"]
 SolverName = Literal["euler", "heun", "ddim", "ddpm"]
@@ -41,6 +42,8 @@ def flow(
     multipliers: tuple[int, ...] = (1, 2),
     blocks: int = 1,
     dropout: float = 0.0,
+    precision: Precision = "float32",
+    remat: bool = False,
     learning_rate: float = 2e-3,
     batch_size: int = 64,
     steps: int = 1_200,
@@ -70,6 +73,9 @@ def flow(
             first halves the image.
         blocks: Residual blocks a level.
         dropout: Dropout in the residual blocks.
+        precision: Of the networks' layers; parameters, losses and the statistics of
+            norms are float32 all the same.
+        remat: Recompute each block in the backward pass: less memory, more time.
         learning_rate: Of Adam, after 100 steps of warm-up.
         batch_size: Images a step.
         steps: Training steps in all.
@@ -80,7 +86,7 @@ def flow(
     from gengen.diffusion.times import LogitNormal, Uniform
     from gengen.models.diffusion import Diffusion
     from gengen.nets.unet import UNet
-    from train.experiments.optimizers import adam
+    from train.experiments.shared import adam, dtype
 
     curve = Linear() if path == "linear" else VariancePreserving()
     process = Process(curve, predictions()[prediction])
@@ -90,7 +96,15 @@ def flow(
     if guidance_scale is None:
         guidance_scale = 1.5 if classes and label_dropout > 0 else 1.0
     model = Diffusion(
-        UNet(channels, multipliers, blocks, classes, dropout=dropout),
+        UNet(
+            channels,
+            multipliers,
+            blocks,
+            classes,
+            dropout=dropout,
+            dtype=dtype(precision),
+            remat=remat,
+        ),
         process,
         data.shape,
         data.levels,

@@ -4,6 +4,7 @@ from typing import Literal
 
 from train.data import Spec
 from train.experiment import Experiment
+from train.experiments.shared import Precision
 
 
 def gan(
@@ -16,6 +17,7 @@ def gan(
     conv_levels: int = 2,
     r1_weight: float = 1.0,
     r1_interval: int = 4,
+    precision: Precision = "float32",
     learning_rate: float = 2e-4,
     batch_size: int = 64,
     steps: int = 3_000,
@@ -36,6 +38,8 @@ def gan(
         r1_weight: Gamma of the R1 penalty on real images, for which the critic goes
             without BatchNorm; 0 for no penalty, and BatchNorm.
         r1_interval: Steps between two penalties, that many times as strong.
+        precision: Of the networks' layers; parameters, losses and the statistics of
+            norms are float32 all the same.
         learning_rate: Of both players' Adam (beta1 = 0.5).
         batch_size: Images a step.
         steps: Training steps in all.
@@ -49,15 +53,19 @@ def gan(
     )
     from gengen.models.gan import GAN
     from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+    from train.experiments.shared import dtype
 
     losses = {
         "nonsaturating": nonsaturating_generator_loss,
         "minimax": minimax_generator_loss,
     }
     classes = data.num_classes if conditional else 0
+    kind = dtype(precision)
     model = GAN(
-        DCGANGenerator(data.shape, channels, conv_levels, classes),
-        DCGANDiscriminator(channels, conv_levels, classes, batch_norm=r1_weight == 0),
+        DCGANGenerator(data.shape, channels, conv_levels, classes, dtype=kind),
+        DCGANDiscriminator(
+            channels, conv_levels, classes, batch_norm=r1_weight == 0, dtype=kind
+        ),
         latent,
         data.levels,
         classes,

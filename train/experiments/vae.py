@@ -4,6 +4,7 @@ from typing import Literal
 
 from train.data import Spec
 from train.experiment import Experiment
+from train.experiments.shared import Precision
 
 
 def vae(
@@ -19,6 +20,7 @@ def vae(
     beta: float = 1.0,
     annealing_steps: int | None = None,
     importance_samples: int = 1,
+    precision: Precision = "float32",
     learning_rate: float = 1e-3,
     batch_size: int = 128,
     steps: int = 1_500,
@@ -45,6 +47,8 @@ def vae(
         annealing_steps: Steps over which the weight of the KL term rises from 0.
         importance_samples: K of the bound that evaluation reports (IWAE); 1 is the
             ELBO.
+        precision: Of the networks' layers; parameters, losses and the statistics of
+            norms are float32 all the same.
         learning_rate: Of Adam, after 100 steps of warm-up.
         batch_size: Images a step.
         steps: Training steps in all.
@@ -54,7 +58,7 @@ def vae(
     from gengen.nets.conv import ConvDecoder, ConvEncoder
     from gengen.nets.mlp import MLPDecoder, MLPEncoder
     from gengen.objective import Ramp
-    from train.experiments.optimizers import adam
+    from train.experiments.shared import adam, dtype
 
     likelihoods = {
         "bernoulli": Bernoulli(),
@@ -66,11 +70,12 @@ def vae(
     height, width, depth = data.shape
     out = (height, width, depth * p_x.features)
     if architecture == "mlp":
-        encoder = MLPEncoder(latent, hidden, classes)
-        decoder = MLPDecoder(out, hidden[::-1], classes)
+        encoder = MLPEncoder(latent, hidden, classes, dtype(precision))
+        decoder = MLPDecoder(out, hidden[::-1], classes, dtype(precision))
     else:
-        encoder = ConvEncoder(latent, channels, conv_levels, num_classes=classes)
-        decoder = ConvDecoder(out, channels, conv_levels, num_classes=classes)
+        more = {"num_classes": classes, "dtype": dtype(precision)}
+        encoder = ConvEncoder(latent, channels, conv_levels, **more)
+        decoder = ConvDecoder(out, channels, conv_levels, **more)
     model = VAE(
         encoder,
         decoder,

@@ -1,4 +1,15 @@
-"""Optimisers that several experiments share."""
+"""What several experiments share: the optimiser, the precision."""
+
+from typing import Literal
+
+Precision = Literal["float32", "bf16"]
+
+
+def dtype(precision: Precision):
+    """The `dtype` of a network: None computes in float32."""
+    import jax.numpy as jnp
+
+    return jnp.bfloat16 if precision == "bf16" else None
 
 
 def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, warmup: int = 100):

@@ -1,0 +1,413 @@
+"""Faults, injected, and what must hold after each: docs/reliability.md is the table.
+
+"Equal" means that the run which met the fault ends with every bit of every array that
+the undisturbed run has.
+"""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from program import EVENTS, TINY, call, refused
+
+from train.checkpoint import Checkpoints, Damaged, digest, leaf_names
+
+ROOT = Path(__file__).parents[1]
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def line(workdir, family="vae", steps=4):
+    return f"train {family} --workdir {workdir} {TINY[family]} {EVENTS} --steps {steps}"
+
+
+def listing(cli, workdir):
+    status, out, err = cli(f"train.inspect --workdir {workdir}")
+    assert status == 0, err
+    return out
+
+
+def leaves(workdir):
+    step, tree = Checkpoints(workdir).raw()
+    return step, {name: digest(leaf) for name, leaf in leaf_names(tree).items()}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The VAE's run that nothing disturbed: four steps, checkpoints of 2 and 4."""
+    workdir = tmp_path_factory.mktemp("straight") / "vae"
+    assert call(line(workdir)) == 0
+    return workdir
+
+
+@pytest.fixture
+def workdir(straight, tmp_path):
+    """A copy of it, to be disturbed."""
+    return shutil.copytree(straight, tmp_path / "w")
+
+
+# ------------------------------------------------------------------ kill -9
+
+
+def test_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_been():
+    """Every family; moments at random, at work, and in the midst of a write."""
+    options = ["--kills", "4", "--steps", "6", "--families", *TINY]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.kill", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = [json.loads(row) for row in done.stdout.splitlines()]
+    assert [row["family"] for row in told] == list(TINY)
+    assert all(row["same"] == row["runs"] > 0 for row in told)
+    assert sum(row["writing"] for row in told) > 0
+
+
+def test_half_a_checkpoint_is_no_checkpoint_and_is_cleared_away(cli, straight, workdir):
+    folder = workdir / "checkpoints"
+    files = folder / "4/default"
+    shutil.copytree(files, folder / "6.part/default")
+    (folder / "6.part/default/_METADATA").unlink()
+    (folder / "4").rename(folder / "4.part")  # killed while it was removed
+    assert Checkpoints(workdir).steps() == [2]
+    status, out, err = cli(line(workdir))
+    assert status == 0 and "resumed from the checkpoint at step 2" in out, err
+    assert sorted(p.name for p in folder.iterdir()) == ["2", "4"]
+    assert listing(cli, workdir) == listing(cli, straight)
+
+
+# ------------------------------------------------------------------ asked to stop
+
+
+def ask_at(monkeypatch, step, *signals):
+    """Send this process signals while it reads the batch of a step."""
+    from train.data import Feed
+
+    items = Feed.items
+
+    def asked(self, done, length):
+        if done == step:
+            for number in signals:
+                os.kill(os.getpid(), number)
+        return items(self, done, length)
+
+    monkeypatch.setattr(Feed, "items", asked)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
+)
+def test_asked_to_stop_it_saves_and_the_same_command_goes_on(
+    cli, straight, tmp_path, monkeypatch, number, status
+):
+    workdir = tmp_path / "w"
+    command = line(workdir).replace("--checkpoint-every 2", "--checkpoint-every 100")
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        ask_at(patch, 2, number)
+        code, out, err = cli(
+            command.replace("--steps-per-call 2", "--steps-per-call 1")
+        )
+    name = signal.Signals(number).name
+    assert code == status, err
+    assert f"{name}: saved at step 3; the same command goes on" in out
+    assert signal.getsignal(number) is before
+    assert Checkpoints(workdir).steps() == [3]
+    code, out, _ = cli(command)
+    assert code == 0 and "resumed from the checkpoint at step 3" in out
+    assert Checkpoints(workdir).latest() == 4
+
+
+def test_a_stop_between_calls_of_the_same_length_is_the_straight_run(
+    cli, straight, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        ask_at(patch, 0, signal.SIGTERM)
+        code, out, _ = cli(line(tmp_path / "w"))
+    assert code == 75 and "saved at step 2" in out
+    assert cli(line(tmp_path / "w"))[0] == 0
+    assert listing(cli, tmp_path / "w") == listing(cli, straight)
+
+
+def test_a_second_ctrl_c_stops_at_once(cli, workdir, monkeypatch):
+    ask_at(monkeypatch, 4, signal.SIGINT, signal.SIGINT)
+    code, out, err = cli(line(workdir, steps=8))
+    assert (code, err) == (130, "interrupted\n") and "SIGINT: saved" not in out
+    assert Checkpoints(workdir).latest() == 4
+
+
+# ------------------------------------------------------------------ a full disk
+
+
+def fail(monkeypatch, where, times):
+    """`where` raises "no space left" so many times, then works again."""
+    owner, name = where
+    working, left = getattr(owner, name), [times]
+
+    def failing(*arguments, **keywords):
+        if left[0] > 0:
+            left[0] -= 1
+            raise FULL
+        return working(*arguments, **keywords)
+
+    monkeypatch.setattr(owner, name, failing)
+
+
+def half_written(monkeypatch, times):
+    """Saving leaves half of the files behind before the disk is full."""
+    write, left = Checkpoints._write, [times]
+
+    def failing(self, path, tree):
+        write(self, path, tree)
+        if left[0] > 0:
+            left[0] -= 1
+            (path / "_METADATA").unlink()
+            raise FULL
+
+    monkeypatch.setattr(Checkpoints, "_write", failing)
+
+
+def test_a_disk_full_for_a_while_costs_a_checkpoint_not_the_run(
+    cli, straight, tmp_path, monkeypatch
+):
+    half_written(monkeypatch, 1)
+    status, out, err = cli(line(tmp_path / "w"))
+    assert status == 0, err
+    assert "note: step 2 could not be saved" in out and "No space left" in out
+    assert "nothing is saved yet, training goes on" in out
+    assert [p.name for p in (tmp_path / "w/checkpoints").iterdir()] == ["4"]
+    assert listing(cli, tmp_path / "w") == listing(cli, straight)
+
+
+def test_a_disk_full_at_the_end_is_an_error_and_the_older_checkpoint_stays(
+    cli, tmp_path, workdir, monkeypatch
+):
+    before = leaves(workdir)
+    with monkeypatch.context() as patch:
+        half_written(patch, 99)
+        result = cli(line(workdir, steps=8))
+        refused(result, "step 8 could not be saved", "free space", "step 4 stays saved")
+        assert "note: step 6 could not be saved" in result[1]
+    assert leaves(workdir) == before
+    assert cli(line(workdir, steps=8))[0] == 0
+    assert cli(line(tmp_path / "straight", steps=8))[0] == 0
+    assert listing(cli, workdir) == listing(cli, tmp_path / "straight")
+
+
+def test_pictures_metrics_and_curves_that_cannot_be_written_are_notes(
+    cli, straight, tmp_path, monkeypatch
+):
+    from tensorboardX.event_file_writer import EventsWriter
+
+    from train import loop, pictures
+
+    fail(monkeypatch, (pictures, "sample_grid"), 1)
+    fail(monkeypatch, (EventsWriter, "flush"), 1)
+    fail(monkeypatch, (loop, "curves"), 1)
+    status, out, err = cli(line(tmp_path / "w"))
+    assert (status, err) == (0, "")
+    for name in ("metrics.jsonl", "step_00000004.png", "curves.png"):
+        assert f"{name} could not be written (No space left" in out.replace("\n", "")
+    assert listing(cli, tmp_path / "w") == listing(cli, straight)
+
+
+def test_a_disk_full_at_the_start_is_one_sentence(cli, workdir, monkeypatch):
+    fail(monkeypatch, (Path, "write_text"), 1)
+    refused(cli(line(workdir, steps=8)), "No space left", "free space")
+    assert Checkpoints(workdir).latest() == 4
+
+
+def test_no_number_of_events_fills_a_queue(tmp_path, monkeypatch):
+    """tensorboardX's own writer hangs at the eleventh event after a failed write."""
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event
+
+    from train.report import Events
+
+    events = Events(tmp_path, 1)
+    fail(monkeypatch, (EventsWriter, "flush"), 30)
+    for step in range(30):
+        with pytest.raises(OSError, match="No space"):
+            events.scalars(step, {"loss": 1.0})
+    events.scalars(30, {"loss": 0.5})
+    events.close()
+    newest = max(tmp_path.iterdir(), key=lambda path: path.name)
+    rest, seen = newest.read_bytes(), []
+    while rest:  # length, its checksum, the event, its checksum
+        length = int.from_bytes(rest[:8], "little")
+        seen.append(Event.FromString(rest[12 : 12 + length]))
+        rest = rest[16 + length :]
+    assert seen[-1].step == 30 and seen[-1].summary.value[0].simple_value == 0.5
+
+
+def test_a_cut_line_of_metrics_costs_that_line(cli, workdir):
+    with (workdir / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 5, "vae/lo\xff{"step": 6}\n[1]\n{"step": "7"}\n')
+    status, _, err = cli(line(workdir, steps=6))
+    assert status == 0, err
+    rows = [json.loads(x) for x in (workdir / "metrics.jsonl").open()]
+    assert [row["step"] for row in rows] == [2, 4, 6]
+
+
+# ------------------------------------------------------------------ damaged on the disk
+
+
+def largest(folder):
+    return max(files_of(folder), key=lambda p: (p.stat().st_size, p.name))
+
+
+def files_of(folder):
+    return sorted(p for p in folder.rglob("*") if p.is_file())
+
+
+def truncated(folder):
+    os.truncate(largest(folder), largest(folder).stat().st_size // 2)
+
+
+def zeroed(folder):
+    for path in files_of(folder):
+        path.write_bytes(bytes(path.stat().st_size))
+
+
+def one_file_missing(folder):
+    largest(folder).unlink()
+
+
+def one_bit_flipped(folder):
+    data = bytearray(largest(folder).read_bytes())
+    data[len(data) // 2] ^= 1
+    largest(folder).write_bytes(data)
+
+
+def emptied(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage", [truncated, zeroed, one_file_missing, one_bit_flipped, emptied]
+)
+def test_a_damaged_newest_checkpoint_costs_its_steps_which_come_again(
+    cli, straight, workdir, damage
+):
+    damage(workdir / "checkpoints/4")
+    refused(cli(f"train.inspect --workdir {workdir}"), "checkpoints/4 is damaged")
+    status, out, err = cli(line(workdir))
+    assert (status, err) == (0, "")
+    assert "checkpoints/4 is damaged" in out and f"moved to {workdir}/damaged/4" in out
+    assert "resumed from the checkpoint at step 2" in out
+    assert listing(cli, workdir) == listing(cli, straight)
+
+
+def test_the_sums_are_those_of_sha256sum(straight):
+    tool = shutil.which("sha256sum")
+    if tool is None:
+        pytest.skip("sha256sum is not installed")
+    check = [tool, "--check", "--quiet", "SHA256SUMS"]
+    subprocess.run(check, cwd=straight / "checkpoints/4", check=True)
+
+
+def test_a_checkpoint_without_sums_is_read_unchecked(workdir):
+    """As versions wrote them that had none."""
+    before = leaves(workdir)
+    (workdir / "checkpoints/4/SHA256SUMS").unlink()
+    assert leaves(workdir) == before
+
+
+def test_a_truncated_record_is_refused_and_nothing_is_touched(cli, workdir):
+    record = workdir / "experiment.json"
+    whole = record.read_bytes()
+    record.write_bytes(whole[: len(whole) // 2])
+    before = {p: p.stat().st_mtime_ns for p in files_of(workdir)}
+    refused(cli(line(workdir, steps=6)), "experiment.json", "restore the file")
+    assert before == {p: p.stat().st_mtime_ns for p in files_of(workdir)}
+    record.write_bytes(whole)
+    assert cli(line(workdir, steps=6))[0] == 0
+
+
+# ------------------------------------------------------------------ not finite
+
+
+def test_a_bad_step_is_as_if_its_update_had_never_been(cli, tmp_path, monkeypatch):
+    """A NaN at step 5 of 6: parameters, moments and state are those of step 5."""
+    import jax.numpy as jnp
+
+    from gengen.models.vae import VAE
+
+    loss = VAE.loss
+
+    def bad(self, params, state, batch, key):
+        value, rest = loss(self, params, state, batch, key)
+        return jnp.where(state["step"] == 5, jnp.nan, value), rest
+
+    def arrays(workdir):
+        step, all_of_it = leaves(workdir)
+        groups = ("params/", "opt_state/", "state/")
+        return step, {k: v for k, v in all_of_it.items() if k.startswith(groups)}
+
+    monkeypatch.setattr(VAE, "loss", bad)
+    single = EVENTS.replace("--steps-per-call 2", "--steps-per-call 1")
+    base = f"train vae --workdir {tmp_path}/w {TINY['vae']} {single}"
+    assert cli(f"{base} --steps 5")[0] == 0
+    before = arrays(tmp_path / "w")
+    refused(cli(f"{base} --steps 6"), "vae/loss was not finite", "step 5 stays")
+    status, out, err = cli(f"{base} --steps 7".replace("w ", "long ", 1))
+    assert status == 0, err
+    assert "note: 1 turns up to step 6 were skipped: vae/loss was not finite" in out
+    assert before[0] == 5 and Checkpoints(tmp_path / "long").steps()[0] == 7
+    rows = [json.loads(x) for x in (tmp_path / "long/metrics.jsonl").open()]
+    assert [row.get("vae/skipped", 0) for row in rows] == [0, 0, 0.5, 0]
+    assert all(np.isfinite(v) for row in rows for v in row.values())
+
+
+# ------------------------------------------------------------------ mutated checkpoints
+
+
+def mutate(path, draw):
+    """Change a file: flip bits, write noise, cut, extend, empty or remove it."""
+    data = bytearray(path.read_bytes())
+    how = draw.integers(6)
+    if how == 0 or not data:
+        return path.unlink()
+    if how == 1:
+        data = data[: draw.integers(len(data))]
+    elif how == 2:
+        data += draw.bytes(9)
+    elif how == 3:
+        start = draw.integers(len(data))
+        data[start : start + 16] = draw.bytes(len(data[start : start + 16]))
+    else:
+        for place in draw.integers(len(data), size=how - 3):
+            data[place] ^= 1 << draw.integers(8)
+    return path.write_bytes(data)
+
+
+def test_no_mutation_of_a_checkpoint_passes_for_it(straight, tmp_path, capfd):
+    draw, whole = np.random.default_rng(0), leaves(straight)
+    names = [
+        p.relative_to(straight / "checkpoints/4")
+        for p in files_of(straight / "checkpoints/4")
+    ]
+    workdir = shutil.copytree(straight, tmp_path / "w")
+    folder, spare = workdir / "checkpoints/4", straight / "checkpoints/4"
+    outcomes = {"same": 0, "damaged": 0}
+    for _ in range(400):
+        name = names[draw.integers(len(names))]
+        mutate(folder / name, draw)
+        try:
+            assert leaves(workdir) == whole
+            outcomes["same"] += 1
+        except Damaged as error:
+            assert "checkpoints/4 is damaged" in str(error)
+            outcomes["damaged"] += 1
+        shutil.copy(spare / name, folder / name)
+    assert outcomes["damaged"] > 350, outcomes  # the same: only the sums were removed
+    assert "Traceback" not in "".join(capfd.readouterr())

@@ -1,0 +1,217 @@
+"""Files that somebody or something changed: a good load, or a sentence. Never else.
+
+Every input is drawn from a fixed seed; checkpoints are in `test_faults.py`.
+"""
+
+import contextlib
+import copy
+import io
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from program import TINY
+
+from gengen.types import BadInput
+from train import experiment
+from train.data import load
+from train.experiments import EXPERIMENTS
+from train.sources import Spec
+
+DIGITS = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
+FOREIGN = [None, True, -1, 0, 1.5, 10**400, 10**9, float("nan"), "", "\x00", [], {}]
+FOREIGN += [[[[1]]], ["a"], {"a": {}}, "linear", [1, None], -0.0, 1e308, "9" * 5000]
+
+
+def mutated(data: bytes, draw) -> bytes:
+    """Flip bits, write noise, cut, repeat a piece, or nothing but noise."""
+    data, how = bytearray(data), draw.integers(6)
+    start = int(draw.integers(max(1, len(data))))
+    if how == 0:
+        data = data[:start]
+    elif how == 1:
+        data[start : start + 8] = draw.bytes(8)
+    elif how == 2:
+        data[start:start] = data[start : start + 30]
+    elif how == 3:
+        del data[start : start + int(draw.integers(1, 20))]
+    else:
+        for place in draw.integers(max(1, len(data)), size=how):
+            data[place] ^= 1 << int(draw.integers(8))
+    return bytes(data)
+
+
+# ------------------------------------------------------------------ experiment.json
+
+
+def places(tree, path=()):
+    """Every (container, key) of a JSON document."""
+    pairs = enumerate(tree) if isinstance(tree, list) else tree.items()
+    for key, value in pairs:
+        yield tree, key
+        if isinstance(value, list | dict):
+            yield from places(value)
+
+
+def restructured(document: dict, draw) -> str:
+    """One to three values replaced, removed, added, or moved elsewhere."""
+    document = copy.deepcopy(document)
+    for _ in range(draw.integers(1, 4)):
+        spots = list(places(document))
+        if not spots:
+            break
+        tree, key = spots[draw.integers(len(spots))]
+        how = draw.integers(5)
+        foreign = copy.deepcopy(FOREIGN[draw.integers(len(FOREIGN))])
+        if how == 0:
+            del tree[key]
+        elif how == 1 and isinstance(tree, dict):
+            tree["unknown"] = foreign
+        elif how == 2:
+            other, there = spots[draw.integers(len(spots))]
+            tree[key] = copy.deepcopy(other[there])
+        else:
+            tree[key] = foreign
+    return json.dumps(document)
+
+
+def opened(workdir, data: bytes) -> bool:
+    """Whether the record is read and its experiment built; else BadInput."""
+    path = workdir / experiment.FILE
+    path.write_bytes(data)
+    try:
+        experiment.load(workdir).build()
+    except BadInput as error:
+        assert "\n" not in str(error)[:200]
+        return False
+    finally:
+        assert [p.name for p in workdir.iterdir()] == [experiment.FILE]
+        assert path.read_bytes() == data
+    return True
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_no_record_surprises(tmp_path, family):
+    import inspect
+
+    parameters = list(inspect.signature(EXPERIMENTS[family]).parameters.values())[1:]
+    options = {p.name: p.default for p in parameters}
+    run = {"dataset": "digits", "image_size": None, "levels": None, "seed": 0}
+    run["examples"] = 1000
+    document = experiment.Record(family, options, run, DIGITS).as_json()
+    whole = json.dumps(document, indent=2).encode()
+    assert opened(tmp_path, whole)
+    draw = np.random.default_rng(len(family))
+    good = [opened(tmp_path, mutated(whole, draw)) for _ in range(150)]
+    good += [
+        opened(tmp_path, restructured(document, draw).encode()) for _ in range(200)
+    ]
+    assert 0 < sum(good) < len(good)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 50_000, "1" * 10_000, "\ufeff{}", "null", "NaN"]
+)
+def test_no_text_surprises(tmp_path, text):
+    assert not opened(tmp_path, text.encode())
+
+
+# ------------------------------------------------------------------ images
+
+
+def encoded(kind: str, draw) -> bytes:
+    pixels = draw.integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def read(folder) -> bool:
+    """Whether every image is read; else BadInput, which names a file or folder."""
+    try:
+        dataset = load(f"folder:{folder}", image_size=8)
+        image = dataset.fetch(np.arange(dataset.size))["image"]
+    except BadInput as error:
+        assert str(folder) in str(error)
+        return False
+    assert image.shape[1:3] == (8, 8) and image.dtype == np.uint8
+    return True
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp", "bmp"])
+@pytest.mark.filterwarnings("ignore")
+def test_no_image_surprises(tmp_path, kind):
+    draw = np.random.default_rng(0)
+    (tmp_path / "a.png").write_bytes(encoded("png", draw))
+    good = []
+    for i in range(100):
+        # The name's ending need not tell the truth.
+        suffix = ("png", "jpg", kind)[i % 3]
+        path = tmp_path / f"b.{suffix}"
+        path.write_bytes(mutated(encoded(kind, draw), draw))
+        good.append(read(tmp_path))
+        path.unlink()
+    assert 0 < sum(good) < len(good)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims to be large."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [(2**31 - 1, 2**31 - 1), (20_000, 20_000), (0, 5)])
+@pytest.mark.filterwarnings("error")
+def test_a_picture_that_claims_to_be_huge_is_refused_by_its_name(tmp_path, size):
+    (tmp_path / "bomb.png").write_bytes(bomb(*size))
+    with pytest.raises(BadInput, match="bomb.png cannot be read"):
+        load(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff", b"BM", bytes(99)]
+)
+def test_an_empty_picture_is_refused_by_its_name(tmp_path, data):
+    (tmp_path / "empty.png").write_bytes(data)
+    with pytest.raises(BadInput, match="empty.png cannot be read"):
+        load(f"folder:{tmp_path}")
+
+
+def test_names_are_only_names(tmp_path):
+    draw, names = (
+        np.random.default_rng(0),
+        ["a b.png", "-rf.png", "ü\n★.PNG", "%s{0}.gif"],
+    )
+    names += ["x" * 200 + ".png", "'\"$(x).png"]
+    for name in names:
+        (tmp_path / "klass\n;").mkdir(exist_ok=True)
+        (tmp_path / "klass\n;" / name).write_bytes(encoded("png", draw))
+    # A name that is not UTF-8 is one that no console and no JSON takes.
+    with contextlib.suppress(OSError):
+        (
+            tmp_path / "klass\n;" / b"\xff\xfe.png".decode(errors="surrogateescape")
+        ).write_bytes(encoded("png", draw))
+    assert read(tmp_path)
+    assert json.dumps(load(f"folder:{tmp_path}", image_size=8).spec.as_json())
+
+
+def test_links_that_lead_nowhere_or_in_circles(tmp_path):
+    draw = np.random.default_rng(0)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.png").write_bytes(encoded("png", draw))
+    (tmp_path / "a" / "loop.png").symlink_to(tmp_path / "a" / "loop.png")
+    (tmp_path / "a" / "none.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    assert read(tmp_path)
+    (tmp_path / "b").symlink_to(tmp_path / "b")
+    assert read(tmp_path)
+    assert not read(tmp_path / "b")

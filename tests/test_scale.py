@@ -1,0 +1,265 @@
+"""More devices, less memory, fewer bits: the same run, to a stated tolerance."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec
+from program import EVENTS, TINY, refused
+
+from gengen.nets.conv import ConvDecoder, ConvEncoder
+from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from gengen.nets.mlp import MLPDecoder, MLPEncoder
+from gengen.nets.resnet import ResNet
+from gengen.nets.unet import UNet
+from gengen.step import make_train_step, train_state
+from gengen.types import BadInput, static
+from train.devices import by_rules, make_mesh, over_axis
+
+ROOT = Path(__file__).parents[1]
+KEY = jax.random.key(0)
+
+# ---------------------------------------------------------------- accumulation
+
+
+@static
+class Quadratic:
+    """mean |w x - y|² over the batch; state counts what it saw, metric is mean x."""
+
+    def __call__(self, params, state, batch, key):
+        error = params["net"]["w"] * batch["x"] - batch["y"]
+        seen = state["seen"] + batch["x"].shape[0]
+        loss = jnp.mean(jnp.square(error))
+        return loss, ({**state, "seen": seen}, {"x": jnp.mean(batch["x"])})
+
+
+def quadratic(accumulate, unroll=False):
+    optimizers = {"net": optax.sgd(0.1)}
+    params = {"net": {"w": jnp.float32(0.5)}}
+    ts = train_state(KEY, params, {"seen": jnp.int32(0)}, optimizers)
+    step = make_train_step(
+        {"net": Quadratic()}, optimizers, accumulate=accumulate, unroll=unroll
+    )
+    x = jax.random.normal(jax.random.key(1), (12, 3))
+    return jax.jit(step)(ts, {"x": x, "y": 2 * x + 1})
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("parts", [2, 3, 12])
+def test_accumulated_parts_are_the_whole_batch(parts, unroll):
+    (whole, seen), (got, metrics) = quadratic(1), quadratic(parts, unroll)
+    # Means of equal parts: float32 sums in another order.
+    chex.assert_trees_all_close(got.params, whole.params, rtol=1e-6)
+    for name, value in seen.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5, atol=1e-7)
+    assert got.state["seen"] == whole.state["seen"] == 12
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(BadInput, match="12 cannot .* 5 equal parts.* multiple of 5"):
+        quadratic(5)
+
+
+def peak(step, ts, batch):
+    """Bytes of temporaries of the compiled step."""
+    return jax.jit(step).lower(ts, batch).compile().memory_analysis()
+
+
+def test_accumulation_takes_the_memory_of_one_part():
+    from train.data import load
+    from train.experiments import EXPERIMENTS
+
+    data = load("digits")
+    experiment = EXPERIMENTS["vae"](data.spec, hidden=(256,))
+    batch, optimizers = data.fetch(np.arange(512)), experiment.optimizers
+    params, state = experiment.model.init(KEY, batch)
+    ts = train_state(KEY, params, state, optimizers)
+    sizes = {}
+    for parts in (1, 8):
+        step = make_train_step(experiment.model.losses(), optimizers, accumulate=parts)
+        sizes[parts] = peak(step, ts, batch).temp_size_in_bytes
+    # All that grows with the batch shrinks eightfold; gradients and sums do not.
+    parameters = 4 * sum(x.size for x in jax.tree.leaves(params))
+    assert sizes[8] - 3 * parameters < (sizes[1] - parameters) / 4
+
+
+# ---------------------------------------------------------------- precision, remat
+
+X = jax.random.normal(jax.random.key(2), (4, 8, 8, 1))
+Z, T, LABEL = X.reshape(4, -1)[:, :6], jnp.linspace(0.1, 0.9, 4), jnp.arange(4)
+NETS = {
+    "unet": (UNet, {"channels": 8, "num_classes": 5}, (X, T, LABEL)),
+    "resnet": (ResNet, {"num_classes": 5, "channels": 8}, (X,)),
+    "conv encoder": (ConvEncoder, {"latent": 3, "channels": 8}, (X,)),
+    "conv decoder": (ConvDecoder, {"shape": (8, 8, 1), "channels": 8}, (Z,)),
+    "mlp encoder": (MLPEncoder, {"latent": 3, "hidden": (32,)}, (X,)),
+    "mlp decoder": (MLPDecoder, {"shape": (8, 8, 1), "hidden": (32,)}, (Z,)),
+    "generator": (DCGANGenerator, {"shape": (8, 8, 1), "channels": 8}, (Z,)),
+    "discriminator": (DCGANDiscriminator, {"channels": 8}, (X,)),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_bfloat16_keeps_float32_parameters_and_outputs(name):
+    kind, options, inputs = NETS[name]
+    full, half = kind(**options), kind(**options, dtype=jnp.bfloat16)
+    variables = jax.tree.map(  # initial zeros would hide what is computed
+        lambda x: x + 0.1 * jax.random.normal(KEY, x.shape), full.init(KEY, *inputs)
+    )
+    chex.assert_trees_all_equal_shapes_and_dtypes(
+        half.init(KEY, *inputs), full.init(KEY, *inputs)
+    )
+    wide, narrow = full.apply(variables, *inputs), half.apply(variables, *inputs)
+    for a, b in zip(jax.tree.leaves(wide), jax.tree.leaves(narrow), strict=True):
+        assert b.dtype == jnp.float32
+        # bfloat16 has 8 bits: 2^-8 a layer, of the largest number there is.
+        assert 0 < jnp.max(jnp.abs(a - b)) < 0.05 * jnp.max(jnp.abs(a))
+
+
+def test_rematerialisation_changes_memory_and_nothing_else():
+    plain, remat = (UNet(16, (1,), blocks=2, remat=r) for r in (False, True))
+    x = jnp.tile(X, (8, 1, 1, 1))
+    t = jnp.tile(T, 8)
+    params = plain.init(KEY, x, t)
+    chex.assert_trees_all_equal(params, remat.init(KEY, x, t))
+
+    def gradient(net):
+        return jax.jit(jax.grad(lambda p: jnp.mean(net.apply(p, x, t) ** 2)))
+
+    params = jax.tree.map(lambda p: p + 0.1, params)
+    one, other = (gradient(net)(params) for net in (plain, remat))
+    chex.assert_trees_all_close(one, other, rtol=1e-4, atol=1e-6)
+    calls = [str(jax.make_jaxpr(gradient(net))(params)) for net in (plain, remat)]
+    convolutions = [text.count("conv_general_dilated[") for text in calls]
+    assert convolutions[1] > convolutions[0]  # each block's forward pass once more
+
+
+# ---------------------------------------------------------------- devices
+
+
+def test_rules_say_which_dimension_is_cut():
+    mesh = jax.sharding.AbstractMesh((1, 2), ("data", "model"))
+    float32 = jnp.float32
+    shapes = {
+        "Dense_0": {
+            "kernel": jax.ShapeDtypeStruct((6, 4), float32),
+            "bias": jax.ShapeDtypeStruct((4,), float32),
+        },
+        "odd": {"kernel": jax.ShapeDtypeStruct((4, 3), float32)},
+        "Conv_0": {"kernel": jax.ShapeDtypeStruct((3, 3, 1, 8), float32)},
+        "count": jax.ShapeDtypeStruct((), jnp.int32),
+    }
+    specs = jax.tree.map(lambda s: s.spec, by_rules(mesh, shapes))
+    assert specs["Dense_0"]["kernel"] == PartitionSpec(None, "model")
+    assert specs["Conv_0"]["kernel"] == PartitionSpec(None, None, None, "model")
+    for whole in (specs["Dense_0"]["bias"], specs["odd"]["kernel"], specs["count"]):
+        assert whole == PartitionSpec()
+
+
+@pytest.mark.parametrize("axes", ["data=3", "model", "data=x", "rows=1", "data=0", ""])
+def test_a_mesh_that_does_not_fit_is_refused(axes):
+    with pytest.raises(BadInput, match="write data=N,model=M with N · M = 1"):
+        make_mesh(axes)
+
+
+LINE = f"train vae --steps 6 {TINY['vae']} {EVENTS}"
+
+
+def with_devices(num, line):
+    flags = f"--xla_force_host_platform_device_count={num}"
+    done = subprocess.run(
+        [sys.executable, "-m", *line.split()],
+        env={**os.environ, "XLA_FLAGS": flags},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("num", "mesh"), [(2, "data=2"), (8, "data=8"), (8, "data=4,model=2")]
+)
+def test_a_run_has_one_curve_on_any_mesh(cli, tmp_path, num, mesh):
+    for name in ("one", "many"):
+        line = f"{LINE} --workdir {tmp_path / name}"
+        if name == "one":
+            assert cli(line)[0] == 0
+        else:
+            with_devices(num, f"{line} --mesh {mesh}")
+    curves = [
+        [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").open()]
+        for name in ("one", "many")
+    ]
+    for a, b in zip(*curves, strict=True):
+        for metric in a:
+            if "/" in metric:  # sums over the batch in another order, by Adam
+                np.testing.assert_allclose(b[metric], a[metric], rtol=1e-4)
+    # What eight devices saved, one goes on with.
+    status, out, err = cli(f"{LINE} --workdir {tmp_path / 'many'} --steps 8")
+    assert status == 0 and "resumed from the checkpoint at step 6" in out, err
+
+
+def test_pmap_is_the_same_run_where_nothing_is_random(cli, tmp_path):
+    noiseless = "--dropout 0 --shift 0"
+    line = f"train classifier --steps 4 {TINY['classifier']} {noiseless} {EVENTS}"
+    assert cli(f"{line} --workdir {tmp_path / 'one'}")[0] == 0
+    with_devices(2, f"{line} --workdir {tmp_path / 'two'} --parallel pmap")
+    one, two = (
+        [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").open()]
+        for name in ("one", "two")
+    )
+    for a, b in zip(one, two, strict=True):
+        for metric in ("classifier/loss", "classifier/grad_norm"):
+            np.testing.assert_allclose(b[metric], a[metric], rtol=1e-4)
+    # Read on one device; as the same run it must be asked for.
+    assert cli(f"train.inspect --workdir {tmp_path / 'two'}")[0] == 0
+    refused(cli(f"{line} --workdir {tmp_path / 'two'}"), "--parallel pmap, not None")
+
+
+def test_batch_statistics_are_those_of_all_devices():
+    from train.data import Spec
+    from train.experiments import EXPERIMENTS
+
+    spec = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
+    model = EXPERIMENTS["gan"](spec, channels=8).model
+    mapped = over_axis(model, "data")
+    assert mapped.generator.axis_name == mapped.discriminator.axis_name == "data"
+    assert over_axis(mapped, None) is mapped
+    assert (
+        dataclasses.replace(
+            mapped,
+            generator=mapped.generator.clone(axis_name=None),
+            discriminator=mapped.discriminator.clone(axis_name=None),
+        )
+        == model
+    )
+    vae = EXPERIMENTS["vae"](spec).model
+    assert over_axis(vae, "data") is vae  # it has none
+
+
+def test_the_program_accumulates_and_says_so_in_its_record(cli, tmp_path):
+    line = f"{LINE} --workdir {tmp_path / 'w'}"
+    assert cli(f"{line} --accumulate 4")[0] == 0
+    refused(cli(line), "--accumulate 4, not None")
+    refused(cli(f"{LINE} --workdir {tmp_path / 'x'} --accumulate 3"), "16", "multiple")
+    assert not (tmp_path / "x").exists()
+
+
+def test_every_family_trains_in_bfloat16(cli, tmp_path):
+    for name, options in TINY.items():
+        line = f"train {name} --steps 2 {options} {EVENTS} --precision bf16"
+        status, _, err = cli(f"{line} --workdir {tmp_path / name}")
+        assert status == 0, err
+        row = json.loads((tmp_path / name / "metrics.jsonl").read_text().split("\n")[0])
+        assert all(np.isfinite(v) for k, v in row.items() if k.endswith("/loss"))
