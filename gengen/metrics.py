@@ -127,6 +127,11 @@ def merge(a: Moments, b: Moments) -> Moments:
 def _factor(cov: np.ndarray) -> np.ndarray:
     """A [D, r] with A Aᵀ = cov of rank r: eigenvalues of pure rounding are dropped."""
     eigenvalues, vectors = np.linalg.eigh(cov)
+    _check(
+        eigenvalues[0] >= -1e-6 * abs(eigenvalues).max(),
+        f"A covariance has the eigenvalue {eigenvalues[0]:.3g}, and so is none: give "
+        "that of features.",
+    )
     floor = len(cov) * np.finfo(float).eps * max(eigenvalues[-1], 0.0)
     keep = eigenvalues > floor
     return vectors[:, keep] * np.sqrt(eigenvalues[keep])
@@ -144,6 +149,13 @@ def frechet_distance(mean_1, cov_1, mean_2, cov_2) -> float:
     """
     m1, m2 = _features(np.atleast_2d(mean_1), np.atleast_2d(mean_2))
     _, c1, c2 = _features(m1, cov_1, cov_2)
+    for c in (c1, c2):
+        symmetric = len(c) == c.shape[1] and np.allclose(c, c.T)
+        _check(
+            symmetric,
+            f"A covariance of shape {c.shape} is not symmetric: give that of the "
+            "features, [D, D].",
+        )
     return _procrustes(m1, _factor(c1), m2, _factor(c2))
 
 
@@ -331,7 +343,7 @@ def density_coverage(real, fake, k: int = 5) -> tuple[float, float]:
 
     Both use balls around real samples only (see `precision_recall`), so an outlying
     fake costs no more than itself. For equal distributions E density = 1, and
-    E coverage = 1 - Π_{i=1…k} (N - i)/(N + M - i), whatever the distribution is.
+    E coverage = 1 - Π_{i=1…k} (N - i)/(N + M - i), whatever continuous one it is.
     The balls are closed; the authors' program leaves their edge out, which counts
     copies of repeated samples as misses.
 
@@ -373,6 +385,18 @@ def auroc(scores, labels) -> float:
     return float(wins / (ones * zeros))
 
 
+def auroc_standard_error(area: float, ones: int, zeros: int) -> float:
+    """The standard error of an AUROC from so many 1s and 0s.
+
+    √[(A(1 - A) + (n₁ - 1)(Q₁ - A²) + (n₀ - 1)(Q₂ - A²))/(n₁ n₀)], Q₁ = A/(2 - A) and
+    Q₂ = 2A²/(1 + A): exact for exponential scores, close for others. Hanley and McNeil
+    1982, "The meaning and use of the area under a ROC curve", equation 1.
+    """
+    one, two = area / (2 - area), 2 * area**2 / (1 + area)
+    spread = area * (1 - area) + (ones - 1) * (one - area**2)
+    return math.sqrt((spread + (zeros - 1) * (two - area**2)) / (ones * zeros))
+
+
 def average_precision(scores, labels) -> float:
     """Σ (Rₙ - Rₙ₋₁) Pₙ over the distinct scores as thresholds, the highest first.
 
@@ -401,7 +425,9 @@ def nearest_mode(samples, centers, radius: float) -> np.ndarray:
 
 
 def _histogram(assignment, num_modes: int) -> np.ndarray:
-    assignment = np.asarray(assignment)
+    given = np.asarray(assignment)
+    assignment = given.astype(int)
+    _check(np.array_equal(given, assignment), "Modes are integers: give -1 for none.")
     outside = set(assignment.tolist()) - set(range(-1, num_modes))
     _check(
         not outside,
@@ -461,7 +487,9 @@ def sample_quality(
     a = real_moments or moments(real)
     b = fake_moments or moments(fake)
     _features(real, a.mean[None], b.mean[None])
-    used = 10 * _subset_size(min(len(real), len(fake)), subsets=10)
+    fewer = min(len(real), len(fake))
+    subsets = min(10, fewer // 2) if fewer >= 4 else 1
+    used = subsets * _subset_size(fewer, subsets)
     dim, first = fake.shape[1], int(_sizes(*fake.shape)[0])
     note = _singular(min(a.n, b.n), dim, dim)
     line_note = _singular(min(a.n, first), dim, 2 * dim + 1)
@@ -480,7 +508,7 @@ def sample_quality(
         score = inception_score(probs, seed=seed)
     distance = frechet_distance(a.mean, a.cov, b.mean, b.cov)
     infinity = frechet_at_infinity(a, fake, seed)
-    kernel = kernel_distance(real, fake, seed=seed)
+    kernel = kernel_distance(real, fake, subsets, seed=seed)
     precision, recall = precision_recall(real, fake)
     density, coverage = density_coverage(real, fake)
     results = {

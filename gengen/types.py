@@ -8,7 +8,7 @@ cell hits the compilation cache. Arrays live only in params, state, batch and ke
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import jax
 
@@ -36,6 +36,14 @@ class BadInput(ValueError):
     """The caller's own mistake, told in one sentence: the value and the remedy."""
 
 
+def no_density(what: str) -> NoReturn:
+    """Refuse a likelihood of a model that has none."""
+    raise BadInput(
+        f"{what} has no density, so no likelihood: compare its samples with data "
+        '(gengen.metrics), or take a model whose `density` is not "none"'
+    )
+
+
 class LossFn(Protocol):
     """The one shape of every family's loss.
 
@@ -53,9 +61,9 @@ class Model(Protocol):
 
     `density` is the taxonomy of generative models as a fact of the type: "exact"
     (tractable p(x)), "bound" (a lower bound on log p(x)) or "none" (samples only).
-    `log_likelihood` exists exactly when `density` is not "none", and beside it
-    `likelihood_kind`, what it is: "exact", "ELBO", "IWAE-64", …; of a conditional model
-    (`num_classes` > 0) it is log p(x | y = batch["label"]).
+    `log_likelihood` raises BadInput where `density` is "none"; elsewhere there is,
+    beside it, `likelihood_kind`, what it is: "exact", "ELBO", "IWAE-64", …; of a
+    conditional model (`num_classes` > 0) it is log p(x | y = batch["label"]).
 
     Where it makes sense a model also has what tasks ask for:
 
@@ -65,7 +73,7 @@ class Model(Protocol):
         evaluations() -> network calls a sample
         log_prob_labels(params, state, batch, key) -> [B, classes] nats, log p(y|x)
 
-    A model with `log_prob_labels` is discriminative: its `sample` raises BadInput.
+    Of a discriminative model, which has `log_prob_labels`, `sample` raises BadInput.
     """
 
     density: str

@@ -12,9 +12,10 @@ from program import EVENTS, GENERATIVE, TINY, refused
 
 import train.quality
 from gengen import metrics
-from train.compare import markdown, place
+from train.compare import cells, place, row_of
 from train.extractors import open_extractor
 from train.features import of_dataset
+from train.heldout import batches
 from train.workdir import open_workdir
 
 
@@ -40,9 +41,11 @@ def copy(runs, tmp_path):
 def test_an_evaluation_states_what_its_figures_depend_on(cli, copy, family):
     result, out = evaluated(cli, copy(family))
     assert "averaged (EMA) parameters" in out and "classifier of digits" in out
-    assert "cost: 40 samples" in out.split("┏")[0]
+    means = "means E(x|z)" if family == "vae" else "samples"
+    assert f"cost: 40 {means}" in out.split("features:")[0]
+    assert result["samples"] == means
     assert result["parameters"] == "averaged (EMA)" and result["step"] == 4
-    for columns, num in ((result["sample_quality"], 40), (result["noise_floor"], 447)):
+    for columns, num in ((result["sample_quality"], 40), (result["test_images"], 447)):
         for name, figure in columns.items():
             assert figure["extractor"] == result["extractor"]
             assert math.isfinite(figure["value"]), name
@@ -60,18 +63,22 @@ def test_an_evaluation_states_what_its_figures_depend_on(cli, copy, family):
         assert 0 <= result["class_accuracy"] <= 1
 
 
-def test_the_noise_floor_is_that_of_the_test_images(cli, copy):
+def test_test_images_and_halves_of_training_images_are_measured_too(cli, copy):
     workdir = copy("vae")
     result, _ = evaluated(cli, workdir)
     trained = open_workdir(workdir)
     extractor = open_extractor(None, workdir, trained.record)
     sets = [of_dataset(extractor, trained.dataset(s), 9999) for s in ("train", "test")]
     moments = [x for s in sets for x in (s.moments.mean, s.moments.cov)]
-    floor = result["noise_floor"]
-    got = floor["frechet_distance"]["value"]
+    test = result["test_images"]
+    got = test["frechet_distance"]["value"]
     assert got == pytest.approx(metrics.frechet_distance(*moments), rel=1e-6)
     precision, _ = metrics.precision_recall(sets[0].kept, sets[1].kept)
-    assert floor["precision"]["value"] == precision
+    assert test["precision"]["value"] == precision
+    floor, halves = result["noise_floor"], (sets[0].kept[0::2], sets[0].kept[1::2])
+    assert floor["precision"]["value"] == metrics.precision_recall(*halves)[0]
+    assert {floor[name]["n_fake"] for name in ("precision", "recall")} == {500}
+    assert result["against_test"]["precision"]["n_real"] == 447
 
 
 def test_the_bound_tightens_with_importance_samples(cli, runs, copy):
@@ -161,6 +168,59 @@ def test_wrong_input_is_refused_before_work(cli, runs, tmp_path):
     out = f"--out {tmp_path}/x.png"
     refused(cli(f"train.sample {classifier} {out}"), "draws no samples", "conditional")
     refused(cli(f"train.benchmark {classifier}"), "draws no samples")
+    refused(cli(f"train.evaluate {classifier} --steps 7"), "--steps 7", "leave it out")
+    refused(cli(f"train.evaluate --workdir {runs / 'flow'} --steps 0"), "--steps 0")
+    refused(cli(f"{line} --draw"), "--draw", "leave it out")
+
+
+def images(folder, labelled, num=40, side=8):
+    """A folder of random grey images, in classes or not."""
+    rng = np.random.default_rng(0)
+    for i in range(num):
+        inside = folder / f"class{i % 2}" if labelled else folder
+        inside.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (side, side)).astype(np.uint8)
+        Image.fromarray(pixels).save(inside / f"{i:03d}.png")
+    return f"folder:{folder}"
+
+
+def test_unlabelled_images_are_measured_without_a_classifier(cli, tmp_path):
+    name = images(tmp_path / "images", labelled=False)
+    options = f"--dataset {name} --hidden 8 --latent 2 --batch-size 8 --steps 2"
+    assert cli(f"train vae --workdir {tmp_path / 'w'} {options}")[0] == 0
+    result, out = evaluated(cli, tmp_path / "w")
+    assert "no sample quality" in out and "sample_quality" not in result
+    assert result["bits_per_dim"]["test"]["num"] == 4
+    assert result["seconds_per_sample"] > 0
+    row = row_of(result)
+    assert row["quality"] is None and cells(row["quality"]) == ["–"] * 3
+
+
+def test_few_images_are_measured_as_far_as_they_go(cli, copy):
+    workdir = copy("gan")
+    status, _, err = cli(f"train.evaluate --workdir {workdir} --num 10")
+    assert status == 0, err
+
+
+def test_a_data_set_that_is_gone_is_told(cli, tmp_path):
+    name = images(tmp_path / "images", labelled=True)
+    options = f"--dataset {name} --hidden 8 --latent 2 --batch-size 8 --steps 2"
+    assert cli(f"train vae --workdir {tmp_path / 'w'} {options}")[0] == 0
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    refused(cli(f"train.evaluate --workdir {tmp_path / 'w'}"), str(tmp_path / "images"))
+
+
+def test_images_that_count_are_not_the_first_in_file_order():
+    class Sorted:
+        size = 1000
+
+        def fetch(self, indices):
+            return indices
+
+    seen = np.concatenate([*batches(Sorted(), 64, 100)])[:100]
+    assert len(set(seen)) == 100 and seen.max() > 900
+    whole = np.concatenate([*batches(Sorted(), 300, 1000)])[:1000]
+    assert set(whole) == set(range(1000))
 
 
 # ---------------------------------------------------------------- compare
@@ -194,11 +254,26 @@ def test_compare_writes_one_table_and_one_picture(cli, runs, tmp_path, monkeypat
     text = (tmp_path / "c/comparison.md").read_text()
     assert text in out and "lower bound" in text and "*test images*" in text
     table = [x for x in text.splitlines() if x.startswith("|")]
-    assert len({len(x) for x in table}) == 1 and len(table) == 5
+    assert len({len(x) for x in table}) == 1 and len(table) == 6
     with Image.open(tmp_path / "c/comparison.png") as picture:
         assert picture.size[0] > 10 * 64 and 3 * 64 < picture.size[1] < 4 * 70
     status, again, _ = cli(line)
     assert again.count("already evaluated") == 2 and text in again
+    # Nothing is trained, and no table lost, for what can be refused at once.
+    refused(cli(f"{line} --seed 1"), "holds another run", "another --workdir")
+    refused(cli(f"{line.replace('--num 30', '--num 5')}"), "--num 5", "at least 10")
+    refused(cli(f"{line} --steps 2"), "beyond this budget", "another --workdir")
+    refused(cli(line.replace(extractor, f"--extractor {tmp_path}/none")), "none")
+    assert (tmp_path / "c/comparison.md").read_text() == text
+    # Another extractor is another table: nothing of the old one is used.
+    shutil.copytree(runs / "classifier", tmp_path / "other")
+    more = f"train classifier --workdir {tmp_path / 'other'} {TINY['classifier']}"
+    assert cli(f"{more} {EVENTS} --steps 6")[0] == 0
+    status, other, err = cli(
+        f"{line.replace(extractor, '')} --extractor {tmp_path / 'other'}"
+    )
+    assert status == 0 and "already evaluated" not in other, err
+    assert "step 6" in (tmp_path / "c/comparison.md").read_text()
     refused(cli(f"{line} --families classifier"), "discriminative")
     refused(cli(f"{line} --families vea"), "vea", "did you mean vae?")
     refused(cli(f"{line} --minutes 0"), "--minutes 0", "above 0")
@@ -206,11 +281,8 @@ def test_compare_writes_one_table_and_one_picture(cli, runs, tmp_path, monkeypat
 
 def test_rows_are_ordered_by_the_taxonomy():
     def row(density, bits, distance):
-        return {
-            "density": density,
-            "test_bits_per_dim": bits,
-            "frechet_distance": distance,
-        }
+        quality = {"frechet_distance": distance}
+        return {"density": density, "test_bits_per_dim": bits, "quality": quality}
 
     ordered = [
         row("exact", 2.0, 9.0),
@@ -225,9 +297,18 @@ def test_rows_are_ordered_by_the_taxonomy():
         assert sorted((ordered[i] for i in shuffled), key=place) == ordered
 
 
-def test_an_empty_table_says_what_failed():
-    result = {"dataset": "d", "budget": "1", "rows": [], "failed": {"vae": "why"}}
-    assert "vae failed: why" in markdown(result)
+def test_no_table_is_written_where_every_family_fails(cli, runs, tmp_path, monkeypatch):
+    import train.experiments as experiments
+    from train.experiments.vae import vae
+
+    def diverging(data, *, steps: int = 50):
+        return vae(data, hidden=(8,), latent=2, steps=steps, learning_rate=1e30)
+
+    made = {"diverging": diverging, "classifier": experiments.EXPERIMENTS["classifier"]}
+    monkeypatch.setattr(experiments, "EXPERIMENTS", made)
+    line = f"train.compare --workdir {tmp_path / 'c'} --extractor {runs / 'classifier'}"
+    refused(cli(line), "every family failed", "diverged")
+    assert not (tmp_path / "c/comparison.md").exists()
 
 
 # ---------------------------------------------------------------- the budget

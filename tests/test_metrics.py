@@ -631,3 +631,35 @@ def test_bad_input_is_told_in_one_sentence(call, says):
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert len(sentence) < 200
+
+
+def test_the_standard_error_of_an_area_is_that_of_exponential_scores():
+    # Scores of the 1s exponential with another rate: P(1 > 0) = a known area.
+    rng, ones, zeros, ratio = np.random.default_rng(0), 40, 60, 2.0
+    area = ratio / (1 + ratio)
+    labels = np.repeat([1, 0], [ones, zeros])
+    areas = [
+        metrics.auroc(
+            np.r_[ratio * rng.exponential(size=ones), rng.exponential(size=zeros)],
+            labels,
+        )
+        for _ in range(4000)
+    ]
+    assert abs(np.mean(areas) - area) < 4 * np.std(areas) / 4000**0.5
+    error = metrics.auroc_standard_error(area, ones, zeros)
+    assert abs(np.std(areas) / error - 1) < 4 / (2 * 4000) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "cov", [[[1, 5], [0, 1]], [[1, 0, 0], [0, 1, 0]], [[-1, 0], [0, -1]]]
+)
+def test_what_is_no_covariance_is_refused(cov):
+    with pytest.raises(BadInput):
+        metrics.frechet_distance(np.zeros(2), cov, np.zeros(2), np.eye(2))
+
+
+def test_modes_may_be_none_and_whole_floats():
+    assert math.isnan(metrics.mode_kl([], 3)) and metrics.modes_found([], 3) == 0
+    assert metrics.modes_found([0.0, 1.0, 1.0], 3) == 2
+    with pytest.raises(BadInput, match="integers"):
+        metrics.modes_found([0.5], 3)

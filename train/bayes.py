@@ -95,6 +95,11 @@ def bayes(options: Bayes) -> dict[str, Any]:
     if model.num_classes:
         model = tightened(model, options.importance_samples)
         result = classified(trained, model, options)
+    elif options.importance_samples is not None:
+        raise BadInput(
+            f"--importance-samples {options.importance_samples}: an unconditional run "
+            "is not classified with; leave it out"
+        )
     else:
         result = conditioned(trained, out, options)
     result = about(trained, options) | result

@@ -88,6 +88,7 @@ def compare(options: Compare) -> None:
 
     from gengen.types import BadInput
     from train.data import load
+    from train.evaluate import check
     from train.experiment import file_name, write_atomically
     from train.options import Run, check_numbers
 
@@ -106,21 +107,32 @@ def compare(options: Compare) -> None:
         f"cost: {len(chosen)} families ({', '.join(chosen)}), each trained for at most "
         f"{budget}, then {options.num:,} samples and likelihoods of each; into {folder}"
     )
-    rows, failed = [], {}
-    for name, keywords in chosen.items():
-        run = Run(
+    runs = {
+        name: Run(
             workdir=folder / name,
             dataset=options.dataset,
             **data,
             seed=options.seed,
             minutes=options.minutes,
         )
+        for name in chosen
+    }
+    for name, run in runs.items():
+        check(evaluation(run, options))
+        check_run(run, name, chosen[name], dataset, options)
+    extractor = opened_extractor(next(iter(runs.items())), chosen, dataset, options)
+    rows, failed = [], {}
+    for name, run in runs.items():
         print(f"\n{name}")
         try:
-            rows.append(row_of(measured(run, name, keywords, options)))
+            result = measured(run, name, chosen[name], options, extractor)
         except BadInput as error:
             print(f"failed: {error}")
             failed[name] = str(error)
+        else:
+            rows.append(row_of(result))
+    if not rows:
+        raise BadInput(f"every family failed; of {name}: {failed[name]}")
     rows.sort(key=place)
     result = {"dataset": options.dataset, "budget": budget, "rows": rows}
     result |= {"failed": failed}
@@ -136,26 +148,68 @@ def compare(options: Compare) -> None:
         print(path.with_suffix(suffix))
 
 
-def measured(run, name: str, keywords: dict, options: Compare) -> dict[str, Any]:
+def evaluation(run, options: Compare):
+    """How a run of the table is evaluated."""
+    from train.evaluate import Evaluate
+
+    return Evaluate(
+        workdir=run.workdir,
+        num=options.num,
+        seed=options.seed,
+        extractor=options.extractor,
+        data_dir=options.data_dir,
+    )
+
+
+def check_run(run, name: str, keywords: dict, dataset, options: Compare) -> None:
+    """BadInput where the workdir holds another run, or one beyond the budget."""
+    from gengen.types import BadInput
+    from train.checkpoint import Checkpoints
+    from train.evaluate import training_seconds
+    from train.loop import record_of, refuse_other_run
+
+    refuse_other_run(run.workdir, record_of(run, name, keywords, dataset))
+    step = Checkpoints(run.workdir).latest() or 0
+    # A run ends at the first line of metrics after its minutes.
+    seconds, most = training_seconds(run.workdir) or 0, 60 * options.minutes
+    if step > keywords["steps"] or seconds > 1.5 * most + 10:
+        raise BadInput(
+            f"{run.workdir} was trained for {step} steps and {seconds:.0f} s, beyond "
+            "this budget: take another --workdir"
+        )
+
+
+def opened_extractor(first: tuple, chosen: dict, dataset, options: Compare):
+    """The one extractor of the table, trained if need be; None if there can be none."""
+    from train.extractors import open_extractor
+    from train.loop import record_of
+
+    if options.extractor is None and not dataset.spec.num_classes:
+        return None
+    name, run = first
+    record = record_of(run, name, chosen[name], dataset)
+    return open_extractor(options.extractor, run.workdir, record, options.data_dir)
+
+
+def measured(run, name: str, keywords: dict, options: Compare, extractor) -> dict:
     """Train within the budget, evaluate; what is there already is not done again."""
     import json
 
     from train.checkpoint import Checkpoints
-    from train.evaluate import Evaluate, asked, evaluate
+    from train.evaluate import asked, evaluate
     from train.loop import train
 
     train(run, name, keywords)
-    wanted = Evaluate(
-        run.workdir,
-        options.num,
-        options.seed,
-        options.extractor,
-        data_dir=options.data_dir,
-    )
+    wanted = evaluation(run, options)
     path, step = run.workdir / "evaluation.json", Checkpoints(run.workdir).latest()
     if path.exists():
         there = json.loads(path.read_text())
-        if there["options"] == asked(wanted) and there["step"] == step:
+        same = [
+            (there["options"], asked(wanted)),
+            (there["step"], step),
+            (there.get("extractor"), extractor and extractor.name),
+        ]
+        if all(one == other for one, other in same):
             print(f"already evaluated: {path}")
             return there
     return evaluate(wanted)
@@ -163,79 +217,94 @@ def measured(run, name: str, keywords: dict, options: Compare) -> dict[str, Any]
 
 def row_of(result: dict[str, Any]) -> dict[str, Any]:
     """A family's row of the table, from its evaluation."""
-    quality, floor = result["sample_quality"], result.get("noise_floor")
     bits = result.get("bits_per_dim", {}).get("test")
     return {
         "family": result["experiment"],
+        "samples": result["samples"],
         "density": result["density"],
         "test_bits_per_dim": bits and bits["value"],
         "kind": bits and bits["kind"],
-        "frechet_distance": quality["frechet_distance"]["value"],
-        "precision": quality["precision"]["value"],
-        "recall": quality["recall"]["value"],
+        "quality": brief(result.get("sample_quality")),
         "parameters": result["parameter_count"],
         "steps": result["step"],
         "training_seconds": result["training_seconds"],
         "milliseconds_per_sample": 1e3 * result["seconds_per_sample"],
         "network_evaluations": result["network_evaluations"],
         "class_accuracy": result.get("class_accuracy"),
-        "n_fake": quality["frechet_distance"]["n_fake"],
-        "n_real": quality["frechet_distance"]["n_real"],
-        "extractor": result["extractor"],
+        "extractor": result.get("extractor"),
         "device": result["device"],
-        "noise_floor": floor and {
-            name: floor[name]["value"]
-            for name in ("frechet_distance", "precision", "recall")
-        } | {"n_fake": floor["frechet_distance"]["n_fake"]},
-    }  # fmt: skip
+        "test_images": brief(result.get("test_images")),
+        "noise_floor": brief(result.get("noise_floor")),
+    }
+
+
+def brief(quality: dict | None) -> dict | None:
+    """The figures of samples that the table has, and of how many they are."""
+    if quality is None:
+        return None
+    names = ("frechet_distance", "precision", "recall")
+    numbers = {n: quality["frechet_distance"][n] for n in ("n_fake", "n_real")}
+    return {name: quality[name]["value"] for name in names} | numbers
 
 
 def place(row: dict[str, Any]) -> tuple:
     """Where a row stands: by kind of density, then bits, then Fréchet distance."""
-    bits = row["test_bits_per_dim"]
-    first = list(TAXONOMY).index(row["density"])
-    return first, float("inf") if bits is None else bits, row["frechet_distance"]
+    bits, quality = row["test_bits_per_dim"], row["quality"]
+    return (
+        list(TAXONOMY).index(row["density"]),
+        float("inf") if bits is None else bits,
+        float("inf") if quality is None else quality["frechet_distance"],
+    )
+
+
+def cells(quality: dict | None) -> list[str]:
+    """Fréchet distance, precision and recall in words."""
+    if quality is None:
+        return ["–"] * 3
+    figures = (f"{quality[name]:.2f}" for name in ("precision", "recall"))
+    return [f"{quality['frechet_distance']:.3f}", *figures]
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The table, and under it what its figures depend on."""
-    columns = ["family", "density", "test bits/dim", "Fréchet", "precision", "recall"]
-    columns += ["parameters", "steps", "training s", "ms/sample", "evaluations"]
-    lines = [columns]
-    for row in result["rows"]:
+    lines = [["family", "density", "test bits/dim", "Fréchet", "precision", "recall"]]
+    lines[0] += ["parameters", "steps", "training s", "ms/sample", "evaluations"]
+    rows, width = result["rows"], len(lines[0])
+    for row in rows:
         bits, seconds = row["test_bits_per_dim"], row["training_seconds"]
-        cells = [
-            row["family"],
-            TAXONOMY[row["density"]],
-            "–" if bits is None else f"{bits:.3f} ({row['kind']})",
-            f"{row['frechet_distance']:.3f}",
-            f"{row['precision']:.2f}",
-            f"{row['recall']:.2f}",
-            f"{row['parameters']:,}",
-            f"{row['steps']:,}",
-            "–" if seconds is None else f"{seconds:.1f}",
-            f"{row['milliseconds_per_sample']:.3g}",
-            f"{row['network_evaluations']}",
-        ]
-        lines.append(cells)
-    notes = [f"{name} failed: {why}" for name, why in result["failed"].items()]
-    if result["rows"]:
-        row = result["rows"][0]
-        if floor := row["noise_floor"]:
-            cells = ["*test images*", "", "", f"{floor['frechet_distance']:.3f}"]
-            cells += [f"{floor['precision']:.2f}", f"{floor['recall']:.2f}"]
-            lines.append(cells + [""] * (len(columns) - len(cells)))
-        notes.append(
-            f"{result['dataset']}; each family's default experiment, at most "
-            f"{result['budget']} of training. {row['n_fake']:,} samples against "
-            f"{row['n_real']:,} training images in the features of: "
-            f"{row['extractor']}. {row['device']}."
+        lines.append(
+            [
+                row["family"] + ("" if row["samples"] == "samples" else " †"),
+                TAXONOMY[row["density"]],
+                "–" if bits is None else f"{bits:.3f} ({row['kind']})",
+                *cells(row["quality"]),
+                f"{row['parameters']:,}",
+                f"{row['steps']:,}",
+                "–" if seconds is None else f"{seconds:.1f}",
+                f"{row['milliseconds_per_sample']:.3g}",
+                f"{row['network_evaluations']}",
+            ]
         )
-        if floor:
+    notes = [f"{name} failed: {why}" for name, why in result["failed"].items()]
+    notes.append(
+        f"{result['dataset']}; each family's default experiment, at most "
+        f"{result['budget']} of training. {rows[0]['device']}."
+    )
+    if quality := rows[0]["quality"]:
+        notes.append(
+            f"{quality['n_fake']:,} samples against {quality['n_real']:,} training "
+            f"images in the features of: {rows[0]['extractor']}."
+        )
+    for name in ("test_images", "noise_floor"):
+        if other := rows[0][name]:
+            what = "test images" if name == "test_images" else "training images"
+            lines.append([f"*{what}*", "", "", *cells(other)])
+            lines[-1] += [""] * (width - len(lines[-1]))
             notes.append(
-                f"The last line is the noise floor: {floor['n_fake']:,} test images in "
-                "the place of samples."
+                f"*{what}*: {other['n_fake']:,} in the place of samples, against "
+                f"{other['n_real']:,} other training images."
             )
+    notes += {f"†: {row['samples']}." for row in rows if row["samples"] != "samples"}
     return "\n".join([*aligned(lines, 3), "", *notes]) + "\n"
 
 
@@ -263,7 +332,7 @@ def picture(workdirs: list[Path], dataset, path: Path) -> None:
     from train.workdir import open_workdir
 
     some = dataset.fetch(np.arange(min(dataset.size, 1_000)))
-    first = np.arange(COLUMNS)
+    first = np.arange(COLUMNS) % len(some["image"])
     if "label" in some:
         of_class = [np.flatnonzero(some["label"] == i)[:1] for i in range(COLUMNS)]
         first = np.concatenate([*of_class, first])[:COLUMNS]

@@ -38,6 +38,8 @@ class Evaluate:
     """The sampler's steps; by default the run's own."""
     solver: SolverName | None = None
     """The sampler's solver; by default the run's own."""
+    draw: bool = False
+    """Draw x ~ p(x|z) where the run's samples are means E[x|z]."""
     importance_samples: int | None = None
     """K of the likelihood's bound (IWAE-K), for models with latents; by default the
     run's own."""
@@ -60,7 +62,7 @@ def check(options: Evaluate) -> None:
                 f"--{name.replace('_', '-')} {getattr(options, name)}: figures of so "
                 "few images mean nothing, take at least 10 (better 10,000)"
             )
-    names = ("seed", "guidance_scale", "importance_samples", "batch_size")
+    names = ("seed", "guidance_scale", "steps", "importance_samples", "batch_size")
     check_numbers({name: getattr(options, name) for name in names})
 
 
@@ -83,20 +85,36 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     names = ("train", "validation", "test")
     splits = {n: trained.dataset_if_any(n, options.data_dir) for n in names}
     splits = {name: dataset for name, dataset in splits.items() if dataset}
+    if "train" not in splits:
+        trained.dataset("train", options.data_dir)  # says what there is
     figures = per_image(trained, options)
+    num = sum(min(x.size, options.likelihood_num) for x in splits.values())
+    told = [f"cost: {' and '.join(figures)} of {num:,} images"] if figures else []
     if hasattr(trained.model, "log_prob_labels"):
-        result |= over_splits(trained, splits, figures, options)
+        refuse_sampling(options)
+        print(*told)
     else:
         quality = Quality(trained, splits, options)
-        for line in quality.cost():
-            print(line)
+        print(*quality.cost(), *told, sep="\n")
         result |= quality.measure()
-        result |= over_splits(trained, splits, figures, options)
+    result |= over_splits(trained, splits, figures, options)
     path = options.workdir / "evaluation.json"
     write_atomically(path, json.dumps(result, indent=2) + "\n")
     empty(options.workdir / PART)
     show(result, path)
     return result
+
+
+def refuse_sampling(options: Evaluate) -> None:
+    """BadInput for an option of the sampler, where there is none."""
+    from gengen.types import BadInput
+
+    for name in ("guidance_scale", "steps", "solver", "draw"):
+        if (value := getattr(options, name)) not in (None, False):
+            raise BadInput(
+                f"--{name.replace('_', '-')} {value}: a classifier draws no samples; "
+                "leave it out"
+            )
 
 
 def about(trained, options: Evaluate) -> dict[str, Any]:
@@ -221,6 +239,7 @@ def show(result: dict[str, Any], path: Path) -> None:
         share = f"{result['class_accuracy']:.1%}"
         table.add_row("samples of the class asked for", share)
     if (seconds := result.get("seconds_per_sample")) is not None:
+        table.add_row("what was drawn", result["samples"])
         table.add_row("milliseconds a sample", f"{1e3 * seconds:.3g}")
         table.add_row(
             "network evaluations a sample", str(result["network_evaluations"])
@@ -232,7 +251,8 @@ def show(result: dict[str, Any], path: Path) -> None:
         columns = {
             "samples against training": quality,
             "samples against test": result.get("against_test"),
-            "test against training": result.get("noise_floor"),
+            "test against training": result.get("test_images"),
+            "training, half against half": result.get("noise_floor"),
         }
         columns = {name: column for name, column in columns.items() if column}
         console.print(quality_table(columns, result["extractor"]))

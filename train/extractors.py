@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gengen.images import to_levels
+from gengen.images import to_levels, to_unit
 from gengen.types import BadInput
 from train.data import Spec
 from train.experiment import Record, file_name
@@ -72,7 +72,9 @@ def open_extractor(
         return of_classifier(path, record, same_name=True)
     if path.suffix in (".pth", ".pt", ".safetensors") and not path.exists():
         raise BadInput(f"--extractor {path}: there is no such file; check its name")
-    return inception(path) if path.is_file() else of_classifier(path, record)
+    if path.is_file():
+        return inception(path, record.data.levels)
+    return of_classifier(path, record)
 
 
 def default_name(record: Record) -> str:
@@ -152,8 +154,11 @@ def of_classifier(
     return Extractor(name, f"from {path}", same, batch_size, weights, apply)
 
 
-def inception(path: Path, batch_size: int = 32) -> Extractor:
-    """Inception-v3 of the FID convention, 2048 pooled features; images as uint8."""
+def inception(path: Path, levels: int, batch_size: int = 32) -> Extractor:
+    """Inception-v3 of the FID convention, 2048 pooled features; images as uint8.
+
+    Samples are rounded to the data's levels first.
+    """
     from gengen.nets.inception import InceptionV3, from_torch
     from train.weights import read_tensors
 
@@ -167,7 +172,7 @@ def inception(path: Path, batch_size: int = 32) -> Extractor:
         return features, jax.nn.log_softmax(logits - weights["params"]["fc"]["bias"])
 
     def apply(weights, x):
-        return on_uint8(weights, to_uint8(x))
+        return on_uint8(weights, to_uint8(to_unit(to_levels(x, levels), levels)))
 
     name = (
         f"Inception-v3 (FID), pool 2048, {net.preprocess.__name__} resizing, "

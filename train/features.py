@@ -13,6 +13,7 @@ import numpy as np
 
 from gengen.images import to_unit
 from gengen.metrics import Moments, merge, moments
+from gengen.types import BadInput
 from train.data import order
 from train.extractors import Extractor
 
@@ -32,10 +33,23 @@ class Features:
     labels: np.ndarray | None
 
 
+def check_finite(features: np.ndarray, first: int) -> None:
+    """BadInput that names the first image, numbered from `first`, which is not."""
+    bad = ~np.isfinite(features).all(axis=1)
+    if bad.any():
+        raise BadInput(
+            f"the features of image {first + int(np.argmax(bad))} are not finite: look "
+            "at that image, and at the extractor"
+        )
+
+
 def collect(stream: Iterable[tuple], kept: int) -> Features:
     """Of batches (features, probs, labels or None)."""
     total, features, probs, labels, num = None, [], [], [], 0
+    seen = 0
     for f, p, label in stream:
+        check_finite(f, seen)
+        seen += len(f)
         here = moments(f)
         total = here if total is None else merge(total, here)
         if num < kept:

@@ -50,13 +50,14 @@ def figure(model, shape) -> tuple[str, Callable] | None:
 
 
 def batches(dataset, batch_size: int, num: int) -> Iterator[dict]:
-    """The first `num` examples, all batches of one size.
+    """`num` examples in a shuffled order, all batches of one size.
 
-    The last batch is filled up with examples from the start, which do not count.
+    Shuffled, for files are often sorted by class. The last batch is filled up with
+    examples from the start, which do not count.
     """
-    size = min(num, batch_size)
+    size, places = min(num, batch_size), datasets.order(0, 0, num, dataset.size)
     for first in range(0, num, size):
-        yield dataset.fetch(np.arange(first, first + size) % num)
+        yield dataset.fetch(places[np.arange(first, first + size) % num])
 
 
 def measure(function, params, state, batches, num: int, key) -> np.ndarray:
@@ -71,7 +72,7 @@ def measure(function, params, state, batches, num: int, key) -> np.ndarray:
 class HeldOut:
     """{"validation/bits_per_dim_ELBO": …} of a train state, or {} without a figure.
 
-    The first 512 examples of the validation split (test, where there is none), a
+    512 examples of the validation split (test, where there is none), a
     batch at a time; always the same noise, so that the curve shows the model and not
     the draw.
     """

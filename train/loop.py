@@ -118,6 +118,16 @@ def next_event(step: int, run: Run, steps: int) -> int:
     return min([steps, *((step // n + 1) * n for n in every)])
 
 
+def record_of(run: Run, name: str, options: dict, dataset) -> Record:
+    """What a run of experiment `name` is, as it will stand in its workdir."""
+    identity = {key: getattr(run, key) for key in IDENTITY}
+    identity["examples"] = dataset.size
+    # Where each part or device has its own noise, the run is another one.
+    identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
+    identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
+    return Record(name, options, identity, dataset.spec)
+
+
 def train(run: Run, name: str, options: dict) -> Path:
     """Train experiment `name` until its last step; the workdir, complete."""
     workdir = run.workdir
@@ -127,12 +137,7 @@ def train(run: Run, name: str, options: dict) -> Path:
         image_size=run.image_size,
         levels=run.levels,
     )
-    identity = {key: getattr(run, key) for key in IDENTITY}
-    identity["examples"] = dataset.size
-    # Where each part or device has its own noise, the run is another one.
-    identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
-    identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
-    record = Record(name, options, identity, dataset.spec)
+    record = record_of(run, name, options, dataset)
     refuse_other_run(workdir, record, run.fresh)
     experiment = record.build()
     keep_compiled(workdir.parent / ".compiled")

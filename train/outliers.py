@@ -259,7 +259,7 @@ def features_of(extractor, image: np.ndarray, spec) -> np.ndarray:
 
 def judged(values: dict[str, np.ndarray]) -> dict[str, dict]:
     """{outlier set: AUROC and average precision against "test", and the numbers}."""
-    from gengen.metrics import auroc, average_precision
+    from gengen.metrics import auroc, auroc_standard_error, average_precision
 
     judgement, inside = {}, values["test"]
     for name, outside in values.items():
@@ -268,7 +268,8 @@ def judged(values: dict[str, np.ndarray]) -> dict[str, dict]:
         score = np.concatenate([inside, outside])
         label = np.repeat([0, 1], [len(inside), len(outside)])
         judgement[name] = {
-            "auroc": auroc(score, label),
+            "auroc": (area := auroc(score, label)),
+            "standard_error": auroc_standard_error(area, len(outside), len(inside)),
             "average_precision": average_precision(score, label),
             "n_inliers": len(inside),
             "n_outliers": len(outside),
@@ -295,7 +296,7 @@ def show(result: dict[str, Any], path: Path) -> None:
                 f"the likelihood of {figure['n_overflow']:,} {name} images is too "
                 "small for float32: 0"
             )
-        if figure["auroc"] < 0.5:
+        if figure["auroc"] < 0.5 - 2 * figure["standard_error"]:
             console.print(
                 f"raw likelihood ranks {name} as MORE likely than the data (AUROC "
                 f"{figure['auroc']:.3f}): a known failure of densities, "

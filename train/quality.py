@@ -1,6 +1,7 @@
 """The samples of a run against its training images, in an extractor's features."""
 
 import dataclasses
+import inspect
 import statistics
 import time
 import warnings
@@ -9,11 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from gengen.metrics import sample_quality
+from gengen.metrics import moments, sample_quality
 from train.data import Dataset, order
 from train.experiments.flow import solvers
 from train.extractors import digest_of, open_extractor
-from train.features import Features, Parts, of_dataset
+from train.features import Features, Parts, check_finite, of_dataset
 from train.report import progress
 from train.sampling import Sampler
 from train.workdir import Trained
@@ -33,43 +34,66 @@ class Quality:
         }
         given = {name: value for name, value in given.items() if value is not None}
         self.trained, self.splits, self.options = trained, splits, options
+        drawn = {"draw": True} if options.draw else {}
         self.sampler = Sampler(
-            trained.model, min(options.num, options.batch_size), **given
+            trained.model, min(options.num, options.batch_size), **given, **drawn
         )
         self.calls = trained.model.evaluations(**given)
-        self.extractor = open_extractor(
-            options.extractor, options.workdir, trained.record, options.data_dir
-        )
+        means = "draw" in inspect.signature(trained.model.sample).parameters
+        self.kind = "means E(x|z)" if means and not options.draw else "samples"
 
     def cost(self) -> list[str]:
         """What will be done, in words."""
         sizes = [f"{dataset.size:,} {name}" for name, dataset in self.splits.items()]
-        lines = [f"features: {self.extractor.name} ({self.extractor.note})"]
-        if self.options.extractor is None:
-            lines.append(
+        hint = " (--draw for x ~ p(x|z))" if self.kind != "samples" else ""
+        return [
+            f"cost: {self.options.num:,} {self.kind}{hint} of {self.calls} network "
+            f"evaluations, {self.sampler.batch_size} at a time; images: "
+            f"{', '.join(sizes)}",
+        ]
+
+    def open_extractor(self):
+        """What turns images into features, told; None if the data offer none."""
+        path, record = self.options.extractor, self.trained.record
+        if path is None and not record.data.num_classes:
+            print(
+                f"no sample quality: {record.data.name} has no labels to train a "
+                "classifier on, so give --extractor the weight file of Inception-v3"
+            )
+            return None
+        extractor = open_extractor(
+            path, self.options.workdir, record, self.options.data_dir
+        )
+        print(f"features: {extractor.name} ({extractor.note})")
+        if path is None:
+            print(
                 "  --extractor FILE takes the FID convention's Inception-v3 instead; "
                 "figures of different extractors cannot be compared"
             )
-        return [
-            *lines,
-            f"cost: {self.options.num:,} samples of {self.calls} network evaluations, "
-            f"{self.sampler.batch_size} at a time; images: {', '.join(sizes)}",
-        ]
+        return extractor
 
     def measure(self) -> dict[str, Any]:
-        """Figures of samples, and of test images in their place: the noise floor."""
+        """Figures of samples; of test images in their place; and the noise floor.
+
+        The noise floor is one half of the training images against the other: what
+        remains of the figures where nothing differs.
+        """
+        self.extractor, seed = self.open_extractor(), self.options.seed
+        result = {"samples": self.kind, "network_evaluations": self.calls}
+        if self.extractor is None:
+            self.timed(0, None)  # compiles
+            return {**result, "seconds_per_sample": self.timed(0, None)[1]}
         extractor, train = self.extractor, self.splits["train"]
         with progress("training images", train.size) as advance:
             real = of_dataset(extractor, train, KEPT, advance)
         labels = None
         if getattr(self.trained.model, "num_classes", 0):
             # As frequent as in the data: epoch after epoch of shuffled labels.
-            places = order(self.options.seed, 0, self.options.num, len(real.labels))
+            places = order(seed, 0, self.options.num, len(real.labels))
             labels = real.labels[places]
         seconds, fake = self.draw(labels)
-        result = {
+        result |= {
             "extractor": extractor.name,
-            "network_evaluations": self.calls,
             "seconds_per_sample": seconds,
             "sample_quality": self.compared(real, fake, tell=True),
         }
@@ -80,7 +104,9 @@ class Quality:
             test = of_dataset(extractor, self.splits["test"], KEPT)
             # Samples nearer to training than to test images may be memories of them.
             result["against_test"] = self.compared(test, fake, tell=False)
-            result["noise_floor"] = self.compared(real, test, tell=False)
+            result["test_images"] = self.compared(real, test, tell=False)
+        halves = [kept_part(real, half) for half in (0, 1)]
+        result["noise_floor"] = self.compared(*halves, tell=False)
         return result
 
     def compared(self, real: Features, fake: Features, tell: bool) -> dict[str, Any]:
@@ -104,11 +130,19 @@ class Quality:
         """(median seconds a sample, their features); what is there is not redone."""
         trained, sampler, options = self.trained, self.sampler, self.options
         extractor = self.extractor
-        names = ("num", "seed", "guidance_scale", "steps", "solver", "batch_size")
+        names = (
+            "num",
+            "seed",
+            "guidance_scale",
+            "steps",
+            "solver",
+            "batch_size",
+            "draw",
+        )
         identity = {name: getattr(options, name) for name in names}
         identity |= {"step": trained.step, "weights": digest_of(trained.params)}
         parts = Parts(options.workdir / PART, {**identity, "extractor": extractor.name})
-        size, key = sampler.batch_size, jax.random.key(options.seed)
+        size = sampler.batch_size
         firsts = range(0, options.num, size)
         missing = [first for first in firsts if not parts.has(first)]
         if len(missing) < len(firsts):
@@ -116,18 +150,28 @@ class Quality:
             done -= sum(min(size, options.num - first) for first in missing)
             print(f"going on: {done:,} samples of an interrupted evaluation are there")
 
-        def batch(first):
-            began = time.perf_counter()
-            x = sampler.batch(trained.params, trained.state, key, first, labels)
-            return x, (time.perf_counter() - began) / size
-
         with progress("samples", options.num) as advance:
             for i, first in enumerate(missing):
-                x, seconds = batch(first)
+                x, seconds = self.timed(first, labels)
                 if i == 0:  # that compiled: time it again
-                    _, seconds = batch(first)
+                    _, seconds = self.timed(first, labels)
                     left = seconds * size * len(missing)
                     print(f"about {left:,.0f} s for the samples")
-                parts.save(first, *extractor(x[: options.num - first]), seconds)
+                features, probs = extractor(x[: options.num - first])
+                check_finite(features, first)
+                parts.save(first, features, probs, seconds)
                 advance(min(first + size, options.num))
         return statistics.median(parts.seconds()), parts.features(KEPT)
+
+    def timed(self, first: int, labels) -> tuple[np.ndarray, float]:
+        """(a batch of samples, seconds a sample)."""
+        trained, key = self.trained, jax.random.key(self.options.seed)
+        began = time.perf_counter()
+        x = self.sampler.batch(trained.params, trained.state, key, first, labels)
+        return x, (time.perf_counter() - began) / self.sampler.batch_size
+
+
+def kept_part(whole: Features, half: int) -> Features:
+    """Every second of the features that were kept, from number 0 or 1 on."""
+    kept, probs = whole.kept[half::2], whole.probs[half::2]
+    return Features(moments(kept), kept, probs, None)

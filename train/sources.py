@@ -80,7 +80,9 @@ def check_split(name: str, split: str, splits: Iterable[str]) -> None:
     """Refuse a split that is not one of `splits`."""
     if split not in splits:
         there_are = ", ".join(splits)
-        raise bad_input(f"{name} has no split {split!r}: choose one of {there_are}")
+        error = bad_input(f"{name} has no split {split!r}: choose one of {there_are}")
+        error.no_such_split = True
+        raise error
 
 
 def take(arrays: dict[str, np.ndarray], indices: np.ndarray) -> dict:

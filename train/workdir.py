@@ -42,8 +42,10 @@ class Trained:
         """A split of the run's data set, or None where it has no such split."""
         try:
             return self.dataset(split, data_dir)
-        except BadInput:
-            return None
+        except BadInput as error:
+            if getattr(error, "no_such_split", False):
+                return None
+            raise
 
     @property
     def averaged(self) -> bool:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from gengen.images import to_unit
 from gengen.objective import Bind, map_batch
-from gengen.types import Array, BadInput, static
+from gengen.types import Array, BadInput, no_density, static
 
 
 @static
@@ -67,6 +67,10 @@ class Classifier:
     def log_prob_labels(self, params, state, batch, key) -> Array:
         """log p(y|x) [B, num_classes] nats; the key is not used."""
         return jax.nn.log_softmax(self._apply(params, batch["image"])[0])
+
+    def log_likelihood(self, params, state, batch, key):
+        """Raises BadInput: there is no density of x."""
+        no_density("a classifier")
 
     def features(self, params, state, batch, key) -> Array:
         """What the last layer sees, [B, F]; the key is not used."""

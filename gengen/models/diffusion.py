@@ -27,7 +27,7 @@ from gengen.images import to_unit
 from gengen.labels import given_labels, sample_labels
 from gengen.objective import Bind
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.types import Array, BadInput, static
+from gengen.types import Array, BadInput, no_density, static
 
 
 @static
@@ -141,6 +141,10 @@ class Diffusion:
         label = sample_labels(keys, label, self.num_classes)
         z, keys = normal(keys, self.latent_shape), fold_in(keys, 1)
         return self.from_latent(params, state, z, label=label, keys=keys, **sampler)
+
+    def log_likelihood(self, params, state, batch, key):
+        """Raises BadInput: there is no density of x."""
+        no_density("this diffusion model")
 
     def features(self, params, state, batch, key, t: float = 0.1) -> Array:
         """The network's middle activations [B, F] at time t, without a label.

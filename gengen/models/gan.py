@@ -31,7 +31,7 @@ from gengen.losses.adversarial import discriminator_loss, nonsaturating_generato
 from gengen.losses.penalty import r1
 from gengen.objective import Bind, add, every, scale
 from gengen.scan import normal, sample_keys
-from gengen.types import Array, static
+from gengen.types import Array, no_density, static
 
 
 @static
@@ -150,6 +150,10 @@ class GAN:
     def evaluations(self) -> int:
         """Network calls a sample."""
         return 1
+
+    def log_likelihood(self, params, state, batch, key):
+        """Raises BadInput: there is no density of x."""
+        no_density("a GAN")
 
     def features(self, params, state, batch, key) -> Array:
         """The critic's last features [B, F] (Radford et al. 2016, section 5.1).
