@@ -295,14 +295,16 @@ def markdown(result: dict[str, Any]) -> str:
             f"{quality['n_fake']:,} samples against {quality['n_real']:,} training "
             f"images in the features of: {rows[0]['extractor']}."
         )
-    for name in ("test_images", "noise_floor"):
+    for name, what, others in (
+        ("test_images", "test images", "training images"),
+        ("noise_floor", "training images", "others"),
+    ):
         if other := rows[0][name]:
-            what = "test images" if name == "test_images" else "training images"
             lines.append([f"*{what}*", "", "", *cells(other)])
             lines[-1] += [""] * (width - len(lines[-1]))
             notes.append(
                 f"*{what}*: {other['n_fake']:,} in the place of samples, against "
-                f"{other['n_real']:,} other training images."
+                f"{other['n_real']:,} {others}."
             )
     notes += {f"†: {row['samples']}." for row in rows if row["samples"] != "samples"}
     return "\n".join([*aligned(lines, 3), "", *notes]) + "\n"
