@@ -222,7 +222,9 @@ def test_sampling_is_refused_with_the_remedy(params):
     with pytest.raises(BadInput, match=r"draws no samples.*tasks\.bayes") as said:
         MODEL.sample(params, {}, KEY, 3, label=1)
     assert "\n" not in str(said.value)
-    assert MODEL.density == "none" and not hasattr(MODEL, "log_likelihood")
+    assert MODEL.density == "none"
+    with pytest.raises(BadInput, match="has no density"):
+        MODEL.log_likelihood(params, {}, {}, KEY)
 
 
 def test_data_without_labels_are_refused():

@@ -166,7 +166,8 @@ def check_run(run, name: str, keywords: dict, dataset, options: Compare) -> None
     from gengen.types import BadInput
     from train.checkpoint import Checkpoints
     from train.evaluate import training_seconds
-    from train.loop import record_of, refuse_other_run
+    from train.experiment import refuse_other_run
+    from train.loop import record_of
 
     refuse_other_run(run.workdir, record_of(run, name, keywords, dataset))
     step = Checkpoints(run.workdir).latest() or 0

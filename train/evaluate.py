@@ -199,14 +199,14 @@ def over_splits(trained, splits, figures, options: Evaluate) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from train.heldout import batches, measure
+    from train.heldout import batches, measure, some
 
     result, key = {}, jax.random.key(options.seed)
     for name, (kind, function) in figures.items():
         result[name], function = {}, jax.jit(function)
         for split, dataset in splits.items():
             num = min(dataset.size, options.likelihood_num)
-            here = batches(dataset, options.batch_size, num)
+            here = batches(dataset, some(dataset, num), options.batch_size)
             values = measure(function, trained.params, trained.state, here, num, key)
             result[name][split] = {
                 "value": float(np.mean(values)),

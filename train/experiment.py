@@ -7,6 +7,7 @@ sampling, evaluation. It needs no data set and executes nothing.
 
 import dataclasses
 import inspect
+import itertools
 import json
 import os
 from pathlib import Path
@@ -175,3 +176,33 @@ def difference(old: Record, new: Record) -> str | None:
         changed = [k for k in b["data"] if a["data"].get(k) != b["data"][k]]
         return f"a data set with {changed[0]} {a['data'].get(changed[0])}"
     return None
+
+
+def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None:
+    """BadInput if the workdir holds another run, or files that are not a run.
+
+    fresh: another run in it is going to be moved aside.
+    """
+    if (workdir / FILE).exists():
+        if fresh:
+            return
+        if changed := difference(load(workdir), record):
+            raise bad_input(
+                f"{workdir} holds another run, with {changed}: take another "
+                "--workdir, or the same options to resume"
+            )
+    elif workdir.exists() and not (workdir.is_dir() and not any(workdir.iterdir())):
+        raise bad_input(
+            f"{workdir} is no run of gengen's and not an empty folder: "
+            "take another --workdir"
+        )
+
+
+def set_aside(workdir: Path) -> None:
+    """Move the run in a workdir to the first free WORKDIR.old-N; nothing is lost."""
+    if not (workdir / FILE).exists():
+        return  # `refuse_other_run` answers for what else may be there
+    aside = (workdir.with_name(f"{workdir.name}.old-{n}") for n in itertools.count(1))
+    where = next(path for path in aside if not path.exists())
+    workdir.rename(where)
+    print(f"the run in {workdir} was moved to {where}")

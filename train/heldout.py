@@ -49,13 +49,18 @@ def figure(model, shape) -> tuple[str, Callable] | None:
     return None
 
 
-def batches(dataset, batch_size: int, num: int) -> Iterator[dict]:
-    """`num` examples in a shuffled order, all batches of one size.
+def some(dataset, num: int) -> np.ndarray:
+    """The places of `num` examples, shuffled: files are often sorted by class."""
+    return datasets.order(0, 0, num, dataset.size)
 
-    Shuffled, for files are often sorted by class. The last batch is filled up with
-    examples from the start, which do not count.
+
+def batches(dataset, places: np.ndarray, batch_size: int) -> Iterator[dict]:
+    """The examples at `places`, in that order, all batches of one size.
+
+    The last batch is filled up with examples from the start, which do not count.
     """
-    size, places = min(num, batch_size), datasets.order(0, 0, num, dataset.size)
+    num = len(places)
+    size = min(num, batch_size)
     for first in range(0, num, size):
         yield dataset.fetch(places[np.arange(first, first + size) % num])
 
@@ -94,7 +99,7 @@ class HeldOut:
             except BadInput:
                 continue  # this data set has no such split
             self.num = min(dataset.size, EXAMPLES)
-            self.batches = list(batches(dataset, batch_size, self.num))
+            self.batches = list(batches(dataset, some(dataset, self.num), batch_size))
             self.name = f"{split}/{self.figure[0]}"
             self._function = jax.jit(self.figure[1])
             self.key = jax.random.key(run.seed)

@@ -6,13 +6,9 @@
 """
 
 import dataclasses
-import itertools
-import signal
 import sys
-import threading
 import time
 from pathlib import Path
-from typing import ClassVar
 
 import jax
 import numpy as np
@@ -39,6 +35,7 @@ from train.options import IDENTITY, Run
 from train.pictures import curves
 from train.report import Report, read_rows
 from train.sampling import picture
+from train.stop import Stop
 
 
 def initial_state(experiment: Experiment, seed: int, batch, mesh):
@@ -57,37 +54,6 @@ def initial_state(experiment: Experiment, seed: int, batch, mesh):
 
     shapes = jax.eval_shape(start, experiment.frozen)
     return jax.jit(start, out_shardings=by_rules(mesh, shapes))
-
-
-def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None:
-    """BadInput if the workdir holds another run, or files that are not a run.
-
-    fresh: another run in it is going to be moved aside.
-    """
-    if (workdir / experiments.FILE).exists():
-        if fresh:
-            return
-        if changed := experiments.difference(experiments.load(workdir), record):
-            raise BadInput(
-                f"{workdir} holds another run, with {changed}: take another "
-                "--workdir, or the same options to resume"
-            )
-    elif workdir.exists() and not (workdir.is_dir() and not any(workdir.iterdir())):
-        raise BadInput(
-            f"{workdir} is no run of gengen's and not an empty folder: "
-            "take another --workdir"
-        )
-
-
-def set_aside(workdir: Path) -> None:
-    """Move the run in a workdir to the first free WORKDIR.old-N; nothing is lost."""
-    if not (workdir / experiments.FILE).exists():
-        return  # `refuse_other_run` answers for what else may be there
-    numbers = (n for n in itertools.count(1))
-    aside = (workdir.with_name(f"{workdir.name}.old-{n}") for n in numbers)
-    where = next(path for path in aside if not path.exists())
-    workdir.rename(where)
-    print(f"the run in {workdir} was moved to {where}")
 
 
 def compiled_steps(run: Run, step, feed, ts, data, view):
@@ -138,7 +104,7 @@ def train(run: Run, name: str, options: dict) -> Path:
         levels=run.levels,
     )
     record = record_of(run, name, options, dataset)
-    refuse_other_run(workdir, record, run.fresh)
+    experiments.refuse_other_run(workdir, record, run.fresh)
     experiment = record.build()
     keep_compiled(workdir.parent / ".compiled")
     mesh = make_mesh(run.mesh)
@@ -163,7 +129,7 @@ def train(run: Run, name: str, options: dict) -> Path:
     if view.axis_name is None:
         jax.eval_shape(step, jax.eval_shape(start, frozen), batch)
     if run.fresh:
-        set_aside(workdir)
+        experiments.set_aside(workdir)
     experiments.save(workdir, record)
     checkpoints = Checkpoints(workdir, run.keep)
     ts, notes = start(frozen), []
@@ -222,43 +188,6 @@ class Job:
     report: Report
 
 
-class Stop:
-    """A request to stop, by SIGTERM (preemption) or Ctrl-C: save, then exit.
-
-    A context manager: while it is open, the first signal asks; a second Ctrl-C
-    interrupts at once. Exit status 75 ("try again") after SIGTERM, 130 after Ctrl-C.
-    """
-
-    STATUS: ClassVar = {signal.SIGTERM: 75, signal.SIGINT: 130}
-
-    def __init__(self):
-        self.asked = None
-
-    def __enter__(self):
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():  # else it cannot be
-            for number in self.STATUS:
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *exception):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number, frame):
-        if self.asked == number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = signal.Signals(number)
-
-    def exit(self, job: Job, ts) -> None:
-        """Save and leave; the same command goes on."""
-        save(job, ts)
-        kept = job.checkpoints.latest()
-        where = "nothing was saved yet" if kept is None else f"saved at step {kept}"
-        job.report.say(f"{self.asked.name}: {where}; the same command goes on")
-        sys.exit(self.STATUS[self.asked])
-
-
 def run_steps(job: Job, ts, step, stop: Stop) -> None:
     """Steps from the train state's to the experiment's last."""
     run, report, steps = job.run, job.report, job.experiment.steps
@@ -284,7 +213,7 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
         seen.append((num, view.metrics(metrics)))
         done += num
         if stop.asked:
-            stop.exit(job, view.view(ts))
+            leave(job, view.view(ts), stop)
         if next_event(done - 1, run, steps) == done:
             now = view.view(ts)
             values = mean_metrics(seen)
@@ -312,6 +241,15 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
         if saves:  # at last: what comes before a saved step never comes again
             save(job, now, last=done == steps)
         clock += time.perf_counter() - pause
+
+
+def leave(job: Job, ts, stop: Stop) -> None:
+    """Save and exit as asked; the same command goes on."""
+    save(job, ts)
+    kept = job.checkpoints.latest()
+    where = "nothing was saved yet" if kept is None else f"saved at step {kept}"
+    job.report.say(f"{stop.asked.name}: {where}; the same command goes on")
+    sys.exit(stop.STATUS[stop.asked])
 
 
 def save(job: Job, ts, last: bool = False) -> None:

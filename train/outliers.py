@@ -71,7 +71,7 @@ def measured(function, params, state, arrays: dict, options) -> np.ndarray:
 
     num = len(next(iter(arrays.values())))
     dataset = Dataset(None, num, partial(take, arrays), "")
-    stream = batches(dataset, options.batch_size, num)
+    stream = batches(dataset, np.arange(num), options.batch_size)
     return measure(function, params, state, stream, num, jax.random.key(options.seed))
 
 
