@@ -104,7 +104,7 @@ def first_bad(ts: TrainState, batch) -> str:
     return names[int(ts.skipped.tensor)]
 
 
-def in_parts(gradient: Callable, num: int, unroll: bool = False) -> Callable:
+def in_parts(gradient: Callable, num: int) -> Callable:
     """`gradient(own, state, batch, key)` as the mean over `num` parts of the batch.
 
     gradient returns ((loss, (state, metrics)), grads); state passes from part to part.
@@ -129,7 +129,7 @@ def in_parts(gradient: Callable, num: int, unroll: bool = False) -> Callable:
         first = jax.tree.map(lambda x: x[0], parts)
         (loss, (_, seen)), grads = jax.eval_shape(gradient, own, state, *first)
         zeros = jax.tree.map(jnp.zeros_like, (loss, seen, grads))
-        (state, total), _ = jax.lax.scan(add, (state, zeros), parts, unroll=unroll)
+        (state, total), _ = jax.lax.scan(add, (state, zeros), parts)
         loss, seen, grads = jax.tree.map(lambda x: x / num, total)
         return (loss, (state, seen)), grads
 
@@ -143,7 +143,6 @@ def make_train_step(
     ema_decay: float | None = None,
     axis_name: str | None = None,
     accumulate: int = 1,
-    unroll: bool = False,
 ) -> Callable:
     """`step(train_state, batch) -> (train_state, metrics)`, pure, not yet compiled.
 
@@ -154,8 +153,7 @@ def make_train_step(
     are averaged and by which keys differ.
     accumulate: the batch is gone through in so many equal parts, one after the other,
     whose mean gradient is taken: the memory of one part, the step of all. State passes
-    from part to part, each has its own key. unroll: the parts are written out in the
-    program instead of a loop.
+    from part to part, each has its own key.
 
     Metrics are the losses' own, prefixed by player, with "player/loss",
     "player/grad_norm" and "player/skipped"; of several turns of one player the last is
@@ -184,7 +182,7 @@ def make_train_step(
         own = ts.params[player]
         gradient = jax.value_and_grad(own_loss, has_aux=True)
         if accumulate > 1:
-            gradient = in_parts(gradient, accumulate, unroll)
+            gradient = in_parts(gradient, accumulate)
         (loss, (new, seen)), grads = gradient(own, ts.state, batch, key)
         loss, new, grads = mean((loss, new, grads))
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}

@@ -98,6 +98,14 @@ def test_those_kept_are_of_all_classes_though_the_files_are_sorted():
     assert len(set(of_dataset(linear(4), data, kept=10).labels[:10])) == 2
 
 
+def test_the_first_image_whose_features_are_not_finite_is_named_by_its_number():
+    features = np.zeros((10, 3))
+    features[7, 1] = np.nan
+    stream = [(part, part, None) for part in (features[:5], features[5:])]
+    with pytest.raises(BadInput, match="image 7 are not finite"):
+        collect(iter(stream), kept=100)
+
+
 def test_collect_keeps_what_there_is_and_labels_where_there_are_some():
     x = np.random.default_rng(3).normal(size=(7, WIDTH))
     for labels in (np.arange(7), None):

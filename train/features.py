@@ -46,10 +46,8 @@ def check_finite(features: np.ndarray, first: int) -> None:
 def collect(stream: Iterable[tuple], kept: int) -> Features:
     """Of batches (features, probs, labels or None)."""
     total, features, probs, labels, num = None, [], [], [], 0
-    seen = 0
     for f, p, label in stream:
-        check_finite(f, seen)
-        seen += len(f)
+        check_finite(f, num)
         here = moments(f)
         total = here if total is None else merge(total, here)
         if num < kept:

@@ -121,8 +121,6 @@ def train(run: Run, name: str, options: dict) -> Path:
             experiment.ema_decay,
             view.axis_name,
             accumulate=run.accumulate,
-            # On CPU the gradients of convolutions are slow inside loops.
-            unroll=jax.default_backend() == "cpu",
         )
     )
     # What cannot work fails here, before anything is written.

@@ -49,7 +49,8 @@ class Run:
     """Devices as data=N,model=M: batches are split over N, large parameters over M; by
     default all are along data."""
     accumulate: Annotated[int, positive] = 1
-    """Parts into which a batch is cut, one after the other: the memory of one."""
+    """Parts into which a batch is cut, one after the other: the memory of one. A loop,
+    in which convolutions are slow on CPU."""
     steps_per_call: int | None = None
     """Steps in one dispatch: 50 by default, 1 on CPU where the step convolves."""
 

@@ -100,6 +100,7 @@ def halving_pool(h: Array) -> Array:
 
 
 def halving(features: int) -> Conv:
+    """A 3×3 convolution in steps of two, without padding."""
     return Conv(features, (3, 3), 2, "VALID")
 
 
