@@ -37,13 +37,13 @@ def randint(keys: Array, bound: int) -> Array:
 
 
 def sample_scan(
-    step: Callable, keys: Array, state: Tree, xs: Tree
+    step: Callable, keys: Array, state: Tree, xs: Tree, first: Array | int = 0
 ) -> tuple[Tree, Tree]:
-    """`state, emits[i] = step(fold_in(keys, i), state, xs[i])` for i = 0 … n-1.
+    """`state, emits[i] = step(fold_in(keys, first + i), state, xs[i])`, i = 0 … n-1.
 
     xs is a pytree with leading axis n. Returns the last state and the emits stacked.
     """
-    steps = jnp.arange(jax.tree.leaves(xs)[0].shape[0])
+    steps = first + jnp.arange(jax.tree.leaves(xs)[0].shape[0])
 
     def body(state, i_x):
         i, x = i_x

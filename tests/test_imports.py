@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # Room of gengen -> the other rooms it may import. A new room is one line.
 LEAVES = {"types", "images", "scan", "labels"}
-MATHEMATICS = {"losses", "objective", "nets", "diffusion"}
+MATHEMATICS = {"losses", "objective", "nets", "diffusion", "heads"}
 ROOMS = {
     "__init__": set(),
     "types": set(),
@@ -23,6 +23,7 @@ ROOMS = {
     "labels": {"types", "scan"},
     "losses": {"types", "images"},
     "objective": {"types", "losses"},
+    "heads": {"types", "images", "scan", "losses"},
     "augment": {"types"},
     "nets": {"types"},
     "diffusion": {"types", "scan"},
@@ -36,6 +37,7 @@ PACKAGES = {"jax", "flax", "optax", "chex"}
 MORE_PACKAGES = {
     "gengen/labels.py": {"numpy"},
     "gengen/metrics.py": {"numpy", "scipy"},
+    "gengen/models/autoregressive.py": {"numpy"},
     "gengen/diffusion/likelihood.py": {"diffrax"},
 }
 EFFECTS = {"os", "sys", "time", "pathlib", "io", "datetime", "logging", "random"}

@@ -59,23 +59,38 @@ def beside(h: Array, label: Array | None, num_classes: int) -> Array:
     """h [B, D] and the label's one-hot vector [B, D + classes]; h if no classes."""
     if num_classes == 0:
         return h
-    if label is None:
+    return jnp.concatenate([h, context_vector(label, num_classes)], axis=-1)
+
+
+def waves(position: Array, dim: int, max_period: float = 10_000.0) -> Array:
+    """Positions [...] -> [..., dim]: cos and sin at geometric frequencies.
+
+    Vaswani et al. 2017, arXiv:1706.03762, section 3.5. Raises BadInput for an odd dim.
+    """
+    if dim % 2:
+        raise BadInput(
+            f"{dim} features cannot be pairs of cos and sin: take an even number"
+        )
+    frequency = max_period ** (-jnp.arange(dim // 2) / (dim // 2))
+    angle = jnp.asarray(position)[..., None] * frequency
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+def sinusoidal(t: Array, dim: int) -> Array:
+    """Times [B] in [0, 1] -> [B, dim]: `waves` of the step number 1000 t.
+
+    Ho et al. 2020, arXiv:2006.11239, appendix B.
+    """
+    return waves(1000.0 * t, dim)
+
+
+def context_vector(context: Array | None, num_classes: int) -> Array | None:
+    """Labels int32 [B] as one-hot [B, classes]; any other context as it is."""
+    if num_classes and context is None:
         raise BadInput(
             f"this network is conditional: give labels, 0 to {num_classes - 1}"
         )
-    return jnp.concatenate([h, jax.nn.one_hot(label, num_classes)], axis=-1)
-
-
-def sinusoidal(t: Array, dim: int, max_period: float = 10_000.0) -> Array:
-    """Times [B] in [0, 1] -> [B, dim]: cos and sin of 1000 t at geometric frequencies.
-
-    Vaswani et al. 2017, arXiv:1706.03762, section 3.5; Ho et al. 2020,
-    arXiv:2006.11239, feeds it the step number 1000 t.
-    """
-    half = dim // 2
-    frequency = max_period ** (-jnp.arange(half) / half)
-    angle = 1000.0 * t[:, None] * frequency
-    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+    return jax.nn.one_hot(context, num_classes) if num_classes else context
 
 
 class Conditioning(nn.Module):

@@ -1,0 +1,386 @@
+"""Autoregressive models: p(x) = Π_t p(x_t | x_<t), an exact density.
+
+Any distribution is a product of conditionals, in any order. One network predicts them
+all: its features at position t are a function of x_<t alone, because its masks, shifts
+or recurrences let nothing else through, and a head (`gengen.heads`) reads them as the
+distribution of x_t. In training all x_t are known, so one pass scores a whole
+sequence (teacher forcing):
+
+    log p(x) = Σ_t log p(x_t | features_t(x_<t)).
+
+Sampling must go one symbol after the other, but need not start again at every symbol.
+A network therefore has two views of one set of weights:
+
+    net(x, context) -> features                     all positions, x [B, T, …] known
+    net.start(num, context) -> cache
+    net.turn(line, cache, context) -> cache         before each line of symbols
+    net.decode(symbol, t, cache, context) -> (features_t, cache)   after symbol x_{t-1}
+
+The law: the views agree. The cache is what it takes to extend by one symbol (keys and
+values, the rows that a kernel looks back on, a recurrent state), so that all T steps
+together cost about one pass. `line` is how many symbols a network calls a line (a
+row of an image), None if it has none; what can be computed for a whole line at
+once, it computes in `turn`.
+
+Two more ways to the same sample: by passing over everything at every symbol (`cached=
+False`: T passes, the oldest complaint of this field), or as the fixed point of
+
+    x ← draw(features(x), noise),   the noise of every position fixed,        (Jacobi)
+
+in which after k sweeps at least the first k symbols are those of the sequential
+sample; where little depends on little, many more. Song, Meng, Liao and Ermon 2021,
+arXiv:2002.03629, section 4.
+
+Larochelle and Murray 2011 (NADE); van den Oord et al. 2016, arXiv:1601.06759; caches:
+Ramachandran et al. 2017, arXiv:1704.06001.
+"""
+
+from functools import partial
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gengen.heads import PLAIN, Head, Tempering, symbols_of
+from gengen.images import to_unit
+from gengen.labels import given_labels, sample_labels
+from gengen.losses.likelihood import per_example
+from gengen.objective import Bind
+from gengen.scan import fold_in, sample_keys, sample_scan
+from gengen.types import Array, BadInput, static
+
+
+class Completion(NamedTuple):
+    """x: samples [B, …] that agree with what was observed.
+
+    effective: the effective number of particles behind each, 1/Σ w² [B].
+    """
+
+    x: Array
+    effective: Array
+
+
+@static
+class Autoregressive:
+    """net (x, context) -> features of every position, and how to read them.
+
+    shape: of an example, (H, W, C) levels or (L,) tokens, cut into T symbols of the
+    head's shape, in raster order (row, column, channel). order: a permutation of
+    0 … T-1, the position of the symbol that comes t-th; None for raster. num_classes:
+    0 for unconditional, else the context is the label; without classes it is
+    `batch["context"]`, if there is one.
+
+    Raises BadInput for an order that is no permutation, a head that does not fit.
+    """
+
+    net: nn.Module
+    head: Head
+    shape: tuple[int, ...]
+    num_classes: int = 0
+    order: tuple[int, ...] | None = None
+    density: ClassVar[str] = "exact"
+    likelihood_kind: ClassVar[str] = "exact"
+
+    def __post_init__(self):
+        num = symbols_of(self.shape, self.head)
+        if self.order is not None and sorted(self.order) != list(range(num)):
+            raise BadInput(
+                f"an order of {len(self.order)} places, {self.order[:8]} …: give a "
+                f"permutation of 0 … {num - 1}, the symbols there are"
+            )
+
+    @property
+    def levels(self) -> int:
+        """Levels of an image, or the vocabulary."""
+        return self.head.levels
+
+    @property
+    def length(self) -> int:
+        """T, the symbols of an example."""
+        return symbols_of(self.shape, self.head)
+
+    def to_symbols(self, data: Array) -> Array:
+        """[B, *shape] -> int32 [B, T, *symbol], in the order of play.
+
+        Raises BadInput, where values are known, for one that is not a symbol.
+        """
+        if not isinstance(data, jax.core.Tracer):
+            least, most = int(np.min(data)), int(np.max(data))
+            if least < 0 or most >= self.levels:
+                raise BadInput(
+                    f"symbol {least if least < 0 else most} is out of range: the "
+                    f"model knows 0 to {self.levels - 1}, so give it levels="
+                    f"{most + 1} or more, or other data"
+                )
+        x = jnp.asarray(data, jnp.int32).reshape(
+            data.shape[0], self.length, *self.head.symbol
+        )
+        return x if self.order is None else x[:, np.array(self.order)]
+
+    def from_symbols(self, x: Array) -> Array:
+        """int32 [B, T, *symbol] -> [B, *shape]."""
+        if self.order is not None:
+            x = x[:, np.argsort(self.order)]
+        return x.reshape(x.shape[0], *self.shape)
+
+    def to_data(self, x: Array) -> Array:
+        """Symbols -> data space: images in [-1, 1], int32 tokens."""
+        levels = self.from_symbols(x)
+        return to_unit(levels, self.levels) if len(self.shape) == 3 else levels
+
+    def context(self, batch) -> Array | None:
+        """What the network is told beside x."""
+        return batch["label"] if self.num_classes else batch.get("context")
+
+    def init(self, key, batch):
+        one = jax.tree.map(lambda a: a[:1], dict(batch))
+        x = self.to_symbols(_data(one))
+        params = self.net.init(key, x, self.context(one))["params"]
+        return {"autoregressive": params}, {}
+
+    def losses(self):
+        return {"autoregressive": Bind(Autoregressive.loss, self)}
+
+    def features_of(self, params, x, context=None, **kwargs) -> Array:
+        """The parallel view: symbols [B, T, *symbol] -> [B, T, F]."""
+        weights = {"params": params["autoregressive"]}
+        return self.net.apply(weights, x, context, **kwargs)
+
+    def loss(self, params, state, batch, key):
+        """-log p(x) in nats a dimension, mean over the batch; dropout from the key."""
+        x, rngs = self.to_symbols(_data(batch)), {"dropout": key}
+        features = self.features_of(
+            params, x, self.context(batch), train=True, rngs=rngs
+        )
+        nats = -jnp.mean(self.head.log_prob(features, x))
+        return nats, (state, {"bits_per_dim": nats / jnp.log(2.0)})
+
+    def log_likelihood(self, params, state, batch, key):
+        """log p(x | context): [B] nats, exact."""
+        x = self.to_symbols(_data(batch))
+        features = self.features_of(params, x, self.context(batch))
+        return per_example(self.head.log_prob(features, x))
+
+    def features(self, params, state, batch, key) -> Array:
+        """The network's last hidden activations, their mean over positions [B, F].
+
+        Needs a net that sows "features". Without a label in a conditional network,
+        that of class 0 speaks. Chen et al. 2020 (image GPT), section 2.3.
+        """
+        x, context = self.to_symbols(_data(batch)), batch.get("context")
+        if self.num_classes:
+            context = jnp.zeros(x.shape[0], jnp.int32)
+        weights = {"params": params["autoregressive"]}
+        _, sown = self.net.apply(weights, x, context, mutable="intermediates")
+        h = sown["intermediates"]["features"][0]
+        return jnp.mean(h.reshape(h.shape[0], -1, h.shape[-1]), axis=1)
+
+    def generate(
+        self,
+        params,
+        keys: Array,
+        context: Array | None = None,
+        given: Array | None = None,
+        observed: Array | None = None,
+        tempering: Tempering = PLAIN,
+        cached: bool = True,
+    ) -> tuple[Array, Array]:
+        """(symbols, their log-probabilities) [B, T, *symbol], one after the other.
+
+        given, observed (bool): [B, T, *symbol], what is clamped; nothing if None.
+        """
+        shape = (keys.shape[0], self.length, *self.head.symbol)
+        if given is None:
+            given, observed = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool)
+        view = self._cached if cached else self._naive
+        start, turn, decode, line = view(params, context, shape)
+        line = line or self.length
+
+        def step(keys, carry, x):
+            t, given, observed = x
+            features, cache = decode(carry[0], t, carry[1])
+            symbol, log_p = self.head.draw(keys, features, given, observed, tempering)
+            return (symbol, cache), (symbol, log_p)
+
+        def one_line(carry, i_xs):
+            i, xs = i_xs
+            symbol, cache = carry
+            carry = symbol, turn(symbol, i, cache)
+            return sample_scan(step, keys, carry, xs, first=i * line)
+
+        def lines(x):  # [T, …] -> [lines, line, …]
+            return x.reshape(-1, line, *x.shape[1:])
+
+        xs = jnp.arange(self.length), jnp.moveaxis(given, 1, 0)
+        xs = jax.tree.map(lines, (*xs, jnp.moveaxis(observed, 1, 0)))
+        carry = jnp.zeros_like(given[:, 0]), start()
+        _, emits = jax.lax.scan(one_line, carry, (jnp.arange(len(xs[0])), xs))
+        x, log_p = (
+            jnp.moveaxis(e.reshape(self.length, *e.shape[2:]), 0, 1) for e in emits
+        )
+        return x, log_p
+
+    def _cached(self, params, context, shape):
+        """(start, turn, decode, line) of the network's own cache."""
+        net = partial(self.net.apply, {"params": params["autoregressive"]})
+        line = self.net.line
+
+        def start():
+            return net(shape[0], context, method="start")
+
+        def turn(symbol, i, cache):
+            if line is None:
+                return cache
+            return net(symbol, i, cache, context, method="turn")
+
+        def decode(symbol, t, cache):
+            return net(symbol, t, cache, context, method="decode")
+
+        return start, turn, decode, line
+
+    def _naive(self, params, context, shape):
+        """The same, where the cache is x and every symbol costs a whole pass."""
+
+        def decode(symbol, t, x):
+            # At t = 0 this writes to the last position, which no features see.
+            x = x.at[:, t - 1].set(symbol)
+            return self.features_of(params, x, context)[:, t], x
+
+        def turn(symbol, i, x):
+            return x
+
+        return lambda: jnp.zeros(shape, jnp.int32), turn, decode, None
+
+    def _context(self, keys, label, context):
+        """The context of samples: labels as in `sample_labels`, or what was given."""
+        label = sample_labels(keys, label, self.num_classes)
+        if label is not None:
+            return label
+        if context is None:
+            return None
+        return jnp.broadcast_to(context, (len(keys), *jnp.shape(context)[1:]))
+
+    def sample(
+        self,
+        params,
+        state,
+        key,
+        num,
+        *,
+        first=0,
+        label=None,
+        context=None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        cached: bool = True,
+    ):
+        """[num, *shape] in data space, at about the cost of one pass over all symbols.
+
+        label: int or [num], uniform if None. context: [num, …] or [1, …], of a network
+        that has one. temperature, top_k, top_p: `Tempering`'s. cached=False: T passes.
+        """
+        keys = sample_keys(key, num, first)
+        context = self._context(keys, label, context)
+        tempering = Tempering(temperature, top_k, top_p)
+        x, _ = self.generate(params, keys, context, tempering=tempering, cached=cached)
+        return self.to_data(x)
+
+    def sample_jacobi(
+        self, params, state, key, num, *, first=0, label=None, context=None, **tempering
+    ) -> tuple[Array, Array]:
+        """(`sample`'s own samples, sweeps): sweeps over all positions until none moves.
+
+        At most T + 1 sweeps of one pass each, of which the last only confirms.
+        """
+        keys = sample_keys(key, num, first)
+        context = self._context(keys, label, context)
+        tempering = Tempering(**tempering)
+        shape = (num, self.length, *self.head.symbol)
+        free = (
+            jnp.zeros(shape[:1] + shape[2:], int),
+            jnp.zeros(shape[:1] + shape[2:], bool),
+        )
+
+        def draw(t, features):
+            return self.head.draw(fold_in(keys, t), features, *free, tempering)[0]
+
+        def sweep(carry):
+            x, _, sweeps = carry
+            features = self.features_of(params, x, context)
+            new = jax.vmap(draw, (0, 1), 1)(jnp.arange(self.length), features)
+            return new, jnp.any(new != x), sweeps + 1
+
+        start = jnp.zeros(shape, jnp.int32), jnp.bool_(True), jnp.int32(0)
+        x, _, sweeps = jax.lax.while_loop(lambda carry: carry[1], sweep, start)
+        return self.to_data(x), sweeps
+
+    def complete(
+        self,
+        params,
+        state,
+        key,
+        batch,
+        observed,
+        *,
+        particles: int = 1,
+        **tempering,
+    ) -> Completion:
+        """Samples of p(x | x_observed): what is observed stays, exactly.
+
+        observed: bool, an array whose shape broadcasts to [B, *shape]; its values must
+        be known. Where it is a beginning of the order, clamping it is exact. Elsewhere
+        clamped samples come from Π p(x_t | x_<t) over the *unobserved* t, which knows
+        nothing of what is observed later, so each of `particles` samples has the
+        weight w = Π p(x_t | x_<t) over the observed t, and one is chosen by its weight:
+        importance resampling, right as the particles become many. Raises BadInput for
+        one particle there.
+        """
+        if isinstance(observed, jax.core.Tracer):
+            raise BadInput("which pixels are observed must be known before compiling")
+        if particles < 1:
+            raise BadInput(f"particles={particles}: it must be at least 1")
+        data = _data(batch)
+        num = data.shape[0]
+        mask = np.broadcast_to(np.asarray(observed, bool), (num, *self.shape))
+        mask = mask.reshape(num, self.length, *self.head.symbol)
+        mask = mask if self.order is None else mask[:, np.array(self.order)]
+        flat = mask.reshape(num, -1)
+        if particles == 1 and np.any(flat[:, 1:] & ~flat[:, :-1]):
+            raise BadInput(
+                "some observed pixels come after unobserved ones in the order, which "
+                "one particle cannot know of: give particles=64 or more (importance "
+                "resampling), or observe a beginning of the order"
+            )
+
+        def many(x):  # [B, …] -> [B · particles, …]
+            return None if x is None else jnp.repeat(x, particles, axis=0)
+
+        keys = sample_keys(key, num)
+        each = jax.vmap(lambda k: sample_keys(k, particles))(keys).reshape(-1)
+        context = self.context(batch)
+        if self.num_classes:
+            context = given_labels(context, num, self.num_classes)
+        x, log_p = self.generate(
+            params,
+            each,
+            many(context),
+            many(self.to_symbols(data)),
+            many(jnp.asarray(mask)),
+            Tempering(**tempering),
+        )
+        log_w = per_example(jnp.where(many(jnp.asarray(mask)), log_p, 0.0))
+        log_w = jax.nn.log_softmax(log_w.reshape(num, particles))
+        chosen = jax.vmap(jax.random.categorical)(fold_in(keys, particles), log_w)
+        x = x.reshape(num, particles, *x.shape[1:])[jnp.arange(num), chosen]
+        return Completion(self.to_data(x), jnp.exp(-jax.nn.logsumexp(2 * log_w, -1)))
+
+    def evaluations(self, **options) -> int:
+        """Passes over all symbols a sample: about one by the cache, T without."""
+        return 1 if options.get("cached", True) else self.length
+
+
+def _data(batch) -> Array:
+    return batch["image"] if "image" in batch else batch["tokens"]

@@ -1,0 +1,207 @@
+"""The transformer decoder: masked self-attention over symbols in order.
+
+    h ← h + Attention(norm(h)),  h ← h + W₂ gelu(W₁ norm(h)),
+    Attention(h) = softmax(Q Kᵀ/√d + mask) V,  mask = -∞ above the diagonal,
+
+one head each d = width/heads wide. The sequence is shifted by a start symbol, so that
+position t sees x_<t; sinusoidal positions say where. Given a context sequence, a
+cross-attention to it stands between the two. Vaswani et al. 2017, arXiv:1706.03762;
+norms before the blocks: Xiong et al. 2020, arXiv:2002.04745.
+
+In decoding the cache of a layer holds the keys and values so far. Attention reads only
+the segment of it that is filled: one branch of a switch over a few static lengths.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gengen.nets.layers import context_vector, waves
+from gengen.types import Array, BadInput
+
+
+def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+    """softmax(q kᵀ/√d) v: q [B, T, N, d], k and v [B, S, N, d] -> [B, T, N, d].
+
+    mask bool, broadcast to [B, N, T, S]; the softmax is float32.
+    """
+    scores = jnp.einsum("btnd,bsnd->bnts", q, k) * q.shape[-1] ** -0.5
+    scores = scores.astype(jnp.float32)
+    if mask is not None:
+        scores = jnp.where(mask, scores, -jnp.inf)
+    return jnp.einsum("bnts,bsnd->btnd", jax.nn.softmax(scores).astype(v.dtype), v)
+
+
+def attend_cached(q: Array, k: Array, v: Array, t: Array, segments: int) -> Array:
+    """`attend` of position t to positions 0 … t of a cache.
+
+    q [B, N, d], k and v [B, N, L, d] -> [B, N, d]. Reads the first ⌈L (i+1)/segments⌉
+    positions, i the segment of t.
+    """
+    length = k.shape[2]
+    each = -(-length // segments)
+
+    def over(n):
+        def attention(q, k, v, t):
+            scores = jnp.einsum("bnd,bnsd->bns", q, k[:, :, :n]) * q.shape[-1] ** -0.5
+            seen = jnp.arange(n) <= t
+            weight = jax.nn.softmax(
+                jnp.where(seen, scores.astype(jnp.float32), -jnp.inf)
+            )
+            return jnp.einsum("bns,bnsd->bnd", weight.astype(v.dtype), v[:, :, :n])
+
+        return attention
+
+    lengths = [min(n + each, length) for n in range(0, length, each)]
+    return jax.lax.switch(t // each, [over(n) for n in lengths], q, k, v, t)
+
+
+class Block(nn.Module):
+    """h [B, T, D] -> [B, T, D]: self-attention, cross-attention if `cross`, MLP."""
+
+    width: int
+    heads: int
+    dropout: float = 0.0
+    cross: bool = False
+    segments: int = 8
+    dtype: Any = None
+
+    def setup(self):
+        def dense(features):
+            return nn.Dense(features, dtype=self.dtype)
+
+        def norm():
+            return nn.LayerNorm(dtype=self.dtype)
+
+        self.norm, self.qkv, self.out = norm(), dense(3 * self.width), dense(self.width)
+        if self.cross:
+            self.norm_cross, self.q = norm(), dense(self.width)
+            self.kv, self.out_cross = dense(2 * self.width), dense(self.width)
+        self.norm_mlp = norm()
+        self.expand, self.contract = dense(4 * self.width), dense(self.width)
+        self.drop = nn.Dropout(self.dropout)
+
+    def __call__(self, h, context=None, train: bool = False):
+        length, still = h.shape[1], not train
+        causal = jnp.tril(jnp.ones((length, length), bool))
+        q, k, v = map(self._heads, jnp.split(self.qkv(self.norm(h)), 3, axis=-1))
+        mixed = self.out(attend(q, k, v, causal).reshape(h.shape))
+        h = h + self.drop(mixed, deterministic=still)
+        if self.cross:
+            h = h + self.drop(self._to(h, *self.keys(context)), deterministic=still)
+        return h + self.drop(self._mlp(h), deterministic=still)
+
+    def keys(self, context):
+        """Keys and values [B, S, N, d] of a context [B, S, D']."""
+        return tuple(map(self._heads, jnp.split(self.kv(context), 2, axis=-1)))
+
+    def start(self, num: int, length: int, context):
+        """An empty cache: keys and values [B, N, L, d], and those of the context."""
+        shape = num, self.heads, length, self.width // self.heads
+        empty = jnp.zeros(shape, self.dtype or jnp.float32)
+        return empty, empty, self.keys(context) if self.cross else None
+
+    def decode(self, h, t, cache):
+        """`__call__` at position t alone: h [B, D]."""
+        k, v, keys = cache
+        q, *new = map(self._heads, jnp.split(self.qkv(self.norm(h)), 3, axis=-1))
+        k, v = (
+            jax.lax.dynamic_update_slice(old, x[:, :, None], (0, 0, t, 0))
+            for old, x in zip((k, v), new, strict=True)
+        )
+        h = h + self.out(attend_cached(q, k, v, t, self.segments).reshape(h.shape))
+        if self.cross:
+            h = h + self._to(h[:, None], *keys)[:, 0]
+        return h + self._mlp(h), (k, v, keys)
+
+    def _heads(self, x):
+        return x.reshape(*x.shape[:-1], self.heads, self.width // self.heads)
+
+    def _to(self, h, k, v):
+        q = self._heads(self.q(self.norm_cross(h)))
+        return self.out_cross(attend(q, k, v).reshape(h.shape))
+
+    def _mlp(self, h):
+        return self.contract(nn.gelu(self.expand(self.norm_mlp(h))))
+
+
+class Transformer(nn.Module):
+    """x int32 [B, T <= length] -> features [B, T, features] of x_t from x_<t.
+
+    vocabulary: symbols 0 … vocabulary-1; `vocabulary` itself is the start. width: a
+    multiple of `heads`. num_classes: the context is labels [B], embedded and added at
+    every position. cross: it is a sequence [B, S, D'], attended to. dtype: of the
+    layers, bfloat16 or None for float32; the output is float32. segments: lengths of
+    cache that decoding distinguishes. The last layer's output is sown as "features".
+    """
+
+    features: int
+    length: int
+    vocabulary: int = 256
+    width: int = 256
+    blocks: int = 6
+    heads: int = 8
+    dropout: float = 0.0
+    num_classes: int = 0
+    cross: bool = False
+    segments: int = 8
+    dtype: Any = None
+    line = None  # nothing can be computed for several symbols at once
+
+    def setup(self):
+        if self.width % self.heads:
+            raise BadInput(
+                f"a width of {self.width} cannot be cut into {self.heads} heads: take "
+                f"a multiple of {self.heads}"
+            )
+        self.embed = nn.Embed(self.vocabulary + 1, self.width)
+        if self.num_classes:
+            self.label = nn.Dense(self.width, use_bias=False)
+        each = self.width, self.heads, self.dropout, self.cross, self.segments
+        self.layers = [Block(*each, self.dtype) for _ in range(self.blocks)]
+        self.norm, self.out = nn.LayerNorm(), nn.Dense(self.features)
+
+    def _embed(self, x, t, label):
+        """Symbols [B, …], their places [...] -> [B, …, D]."""
+        h = self.embed(x) + waves(t, self.width)
+        return h if label is None else h + label
+
+    def _label(self, context):
+        if not self.num_classes:
+            return None
+        return self.label(context_vector(context, self.num_classes))
+
+    def __call__(self, x, context=None, train: bool = False):
+        length = x.shape[1]
+        if length > self.length:
+            raise BadInput(
+                f"a sequence of {length} symbols is longer than the {self.length} "
+                f"positions of the network: give it length={length}"
+            )
+        label = self._label(context)
+        x = jnp.pad(x[:, :-1], ((0, 0), (1, 0)), constant_values=self.vocabulary)
+        h = self._embed(
+            x, jnp.arange(length), None if label is None else label[:, None]
+        )
+        for block in self.layers:
+            h = block(h, context, train)
+        h = self.norm(h.astype(jnp.float32))
+        self.sow("intermediates", "features", h)
+        return self.out(h)
+
+    def start(self, num: int, context=None):
+        """The cache before the first symbol: one a block, and the label's vector."""
+        caches = [block.start(num, self.length, context) for block in self.layers]
+        return caches, self._label(context)
+
+    def decode(self, symbol, t, cache, context=None):
+        """Features [B, F] at position t, after symbol x_{t-1} [B] (t = 0: any)."""
+        caches, label = cache
+        h = self._embed(jnp.where(t == 0, self.vocabulary, symbol), t, label)
+        new = []
+        for block, old in zip(self.layers, caches, strict=True):
+            h, kept = block.decode(h, t, old)
+            new.append(kept)
+        return self.out(self.norm(h.astype(jnp.float32))), (new, label)

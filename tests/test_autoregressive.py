@@ -1,0 +1,281 @@
+"""Every autoregressive network: two views of one set of weights, one exact density.
+
+One table of networks on images so small that all of them can be enumerated. Weights are
+drawn at random, biases too: what starts at zero hides what it depends on.
+"""
+
+import itertools
+from functools import cache, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gengen.heads import Categorical, Tempering
+from gengen.models.autoregressive import Autoregressive
+from gengen.nets.transformer import Transformer
+from gengen.types import BadInput
+
+KEY = jax.random.key(3)
+CLASSES = 3
+
+
+class Row(NamedTuple):
+    """A network: (shape, levels, num_classes) -> model.
+
+    dense: it promises that every symbol sees all before it. colours: it takes images of
+    three channels.
+    """
+
+    model: callable
+    dense: bool = True
+    colours: bool = True
+
+
+def transformer(shape, levels, num_classes=0, **kwargs):
+    length = int(np.prod(shape))
+    net = Transformer(
+        levels, length, levels, 8, 2, 2, num_classes=num_classes, segments=2
+    )
+    return Autoregressive(net, Categorical(levels), shape, num_classes, **kwargs)
+
+
+ROWS = {"transformer": Row(transformer)}
+
+EVERY = pytest.mark.parametrize("name", ROWS)
+COLOURED = pytest.mark.parametrize(
+    "name", [n for n, row in ROWS.items() if row.colours]
+)
+
+
+def random_batch(shape, levels, num=3):
+    image = np.random.default_rng(0).integers(0, levels, (num, *shape))
+    return {
+        "image": image.astype(np.uint8),
+        "label": np.arange(num, dtype=np.int32) % CLASSES,
+    }
+
+
+def random_params(model, batch):
+    """Parameters with nothing left at zero."""
+    params, _ = jax.jit(model.init)(KEY, batch)
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(KEY, len(leaves))
+    moved = [
+        leaf + 0.3 * jax.random.normal(key, leaf.shape)
+        for key, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(tree, moved)
+
+
+@cache
+def binary(name, num_classes=0):
+    """(model, parameters) of a 3×3 image with two levels."""
+    model = ROWS[name].model((3, 3, 1), 2, num_classes)
+    return model, random_params(model, random_batch((3, 3, 1), 2))
+
+
+@cache
+def coloured(name):
+    """(model, parameters) of a 2×3 image with three channels of five levels."""
+    model = ROWS[name].model((2, 3, 3), 5)
+    return model, random_params(model, random_batch((2, 3, 3), 5))
+
+
+@partial(jax.jit, static_argnums=(0, 3, 4))
+def generate(model, params, keys, cached=True, tempering=Tempering(), context=None):
+    return model.generate(params, keys, context, tempering=tempering, cached=cached)
+
+
+def check_views(model, params, context=None):
+    keys = jax.random.split(KEY, 3)
+    x, log_p = generate(model, params, keys, True, Tempering(), context)
+    naive, naive_log_p = generate(model, params, keys, False, Tempering(), context)
+    np.testing.assert_array_equal(x, naive)
+    np.testing.assert_allclose(log_p, naive_log_p, atol=2e-5)
+    forced = model.head.log_prob(model.features_of(params, x, context), x)
+    np.testing.assert_allclose(log_p, forced, atol=2e-5)
+
+
+@EVERY
+def test_step_by_step_is_the_parallel_pass(name):
+    check_views(*binary(name))
+
+
+@EVERY
+def test_step_by_step_is_the_parallel_pass_given_a_class(name):
+    check_views(*binary(name, CLASSES), jnp.arange(3))
+
+
+@COLOURED
+def test_step_by_step_is_the_parallel_pass_in_colour(name):
+    check_views(*coloured(name))
+
+
+@EVERY
+def test_all_images_together_have_probability_one(name):
+    model, params = binary(name)
+    images = np.array(list(itertools.product((0, 1), repeat=9)), np.uint8)
+    batch = {"image": images.reshape(-1, 3, 3, 1)}
+    log_p = jax.jit(model.log_likelihood)(params, {}, batch, KEY)
+    assert abs(jax.nn.logsumexp(log_p)) < 1e-5
+    assert np.std(log_p) > 0.1
+
+
+def sees(model, params, levels):
+    """bool [T, T]: whether the distribution of t (row) changes with symbol s (column).
+
+    The discrete Jacobian: every subpixel in turn goes to every other level.
+    """
+    shape = (1, *model.shape)
+    x = np.array(random_batch(model.shape, levels, 1)["image"], np.int32)
+    size = x.size
+    moved = np.repeat(x.reshape(1, size), size * (levels - 1), axis=0)
+    for s, step in itertools.product(range(size), range(1, levels)):
+        row = s * (levels - 1) + step - 1
+        moved[row, s] = (moved[row, s] + step) % levels
+
+    @jax.jit
+    def log_table(x):  # log p of every level of every subpixel, the rest as in x
+        def at(level):
+            def one(t):
+                y = x.reshape(len(x), -1).at[:, t].set(level)
+                z = model.to_symbols(y.reshape(len(x), *model.shape))
+                log_p = model.head.log_prob(model.features_of(params, z), z)
+                return log_p.reshape(len(x), -1)[:, t]
+
+            return jax.vmap(one)(jnp.arange(size))
+
+        return jax.vmap(at)(jnp.arange(levels))  # [levels, T, B]
+
+    change = np.abs(log_table(moved.reshape(-1, *shape[1:])) - log_table(x)).max(0)
+    # Rows of one product may be summed in other orders: that much is no dependence.
+    return change.reshape(size, size, levels - 1).max(-1) > 1e-5
+
+
+def check_triangular(model, params, levels, dense):
+    seen = sees(model, params, levels)
+    before = np.tril(np.ones_like(seen), -1)
+    assert not np.any(seen & ~before), np.argwhere(seen & ~before)
+    if dense:
+        assert np.all(seen[before]), np.argwhere(before & ~seen)
+
+
+@EVERY
+def test_a_symbol_depends_on_those_before_it_alone(name):
+    check_triangular(*binary(name), 2, ROWS[name].dense)
+
+
+@COLOURED
+def test_a_channel_depends_on_those_before_it_alone(name):
+    check_triangular(*coloured(name), 5, ROWS[name].dense)
+
+
+@EVERY
+def test_jacobi_sweeps_end_at_the_sequential_sample(name):
+    model, params = binary(name)
+    x = jax.jit(model.sample, static_argnums=3)(params, {}, KEY, 4)
+    swept, sweeps = jax.jit(model.sample_jacobi, static_argnums=3)(params, {}, KEY, 4)
+    np.testing.assert_array_equal(x, swept)
+    assert 2 <= sweeps <= 10
+
+
+@EVERY
+def test_what_is_observed_stays_and_the_rest_is_the_posterior(name):
+    """Two pixels seen, one of them late: importance resampling against enumeration."""
+    model, params = binary(name)
+    images = np.array(list(itertools.product((0, 1), repeat=9)), np.uint8)
+    images = images.reshape(-1, 3, 3, 1)
+    log_p = jax.jit(model.log_likelihood)(params, {}, {"image": images}, KEY)
+    observed = np.zeros((3, 3, 1), bool)
+    observed[0, 1] = observed[2, 0] = True
+    agrees = (images[:, 0, 1, 0] == 1) & (images[:, 2, 0, 0] == 0)
+    posterior = np.where(agrees, np.exp(log_p), 0.0)
+    posterior /= posterior.sum()
+    num, seen = 1500, np.zeros((1, 3, 3, 1), np.uint8)
+    seen[0, 0, 1] = 1
+
+    @jax.jit
+    def complete(params, key, image):
+        return model.complete(params, {}, key, {"image": image}, observed, particles=32)
+
+    x, effective = complete(params, KEY, jnp.repeat(jnp.asarray(seen), num, axis=0))
+    assert np.all(x[:, 0, 1] == 1) and np.all(x[:, 2, 0] == -1)
+    assert np.all((effective >= 1) & (effective <= 32 + 1e-3))
+    mean = np.tensordot(posterior, 2.0 * images - 1.0, axes=1)
+    error = np.sqrt(np.maximum(1 - mean**2, 0.0) / num)
+    assert np.all(np.abs(x.mean(0) - mean) <= 4 * error + 0.01)
+
+
+def test_a_beginning_is_clamped_without_particles():
+    model, params = binary("transformer")
+    batch = random_batch((3, 3, 1), 2)
+    observed = np.arange(9).reshape(3, 3, 1) < 4
+    x, effective = model.complete(params, {}, KEY, batch, observed)
+    np.testing.assert_array_equal(x[:, observed], 2.0 * batch["image"][:, observed] - 1)
+    np.testing.assert_allclose(effective, 1.0)
+    with pytest.raises(BadInput, match="give particles=64 or more"):
+        model.complete(params, {}, KEY, batch, ~observed)
+
+
+def test_any_order_is_the_chain_rule():
+    """Probabilities sum to one in a permuted order, and its beginning can be seen."""
+    order = tuple(int(i) for i in np.random.default_rng(1).permutation(9))
+    model = transformer((3, 3, 1), 2, order=order)
+    params = random_params(model, random_batch((3, 3, 1), 2))
+    images = np.array(list(itertools.product((0, 1), repeat=9)), np.uint8)
+    batch = {"image": images.reshape(-1, 3, 3, 1)}
+    log_p = model.log_likelihood(params, {}, batch, KEY)
+    assert abs(jax.nn.logsumexp(log_p)) < 1e-5
+    raster = transformer((3, 3, 1), 2)
+    reordered = {"image": batch["image"].reshape(-1, 9)[:, list(order)]}
+    reordered["image"] = reordered["image"].reshape(-1, 3, 3, 1)
+    same = raster.log_likelihood(params, {}, reordered, KEY)
+    np.testing.assert_allclose(log_p, same, atol=1e-5)
+    observed = np.zeros(9, bool)
+    observed[list(order[:3])] = True
+    one = {"image": batch["image"][300:301]}
+    x, _ = model.complete(params, {}, KEY, one, observed.reshape(3, 3, 1))
+    seen = observed.reshape(1, 3, 3, 1)
+    np.testing.assert_array_equal(x[seen], 2.0 * one["image"][seen] - 1)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_samples_are_numbered(cached):
+    model, params = binary("transformer", CLASSES)
+    x = model.sample(params, {}, KEY, 6, cached=cached)
+    more = model.sample(params, {}, KEY, 2, first=4, cached=cached)
+    np.testing.assert_array_equal(x[4:], more)
+
+
+def test_tempering_makes_another_model():
+    """At temperature ½ squares of probabilities; top_k = 1 leaves one sequence."""
+    model, params = binary("transformer")
+    keys = jax.random.split(KEY, 8)
+    x, log_p = generate(model, params, keys, True, Tempering(0.5))
+    features = model.features_of(params, x)
+    squared = jax.nn.log_softmax(2.0 * jax.nn.log_softmax(features))
+    expected = jnp.take_along_axis(squared, x[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(log_p, expected, atol=2e-5)
+    greedy, log_p = generate(model, params, keys, True, Tempering(top_k=1))
+    np.testing.assert_array_equal(greedy, jnp.broadcast_to(greedy[0], greedy.shape))
+    np.testing.assert_allclose(log_p, 0.0)
+
+
+def test_mistakes_are_sentences():
+    model, params = binary("transformer")
+    batch = random_batch((3, 3, 1), 4)
+    with pytest.raises(BadInput, match="symbol 3 is out of range: the model knows 0"):
+        model.log_likelihood(params, {}, batch, KEY)
+    with pytest.raises(BadInput, match="give a permutation of 0 … 8"):
+        transformer((3, 3, 1), 2, order=(0, 1, 2, 3, 4, 5, 6, 7, 7))
+    longer = transformer((4, 4, 1), 2)
+    with pytest.raises(BadInput, match="16 symbols is longer than the 9 positions"):
+        Autoregressive(model.net, model.head, (4, 4, 1)).log_likelihood(
+            params, {}, random_batch((4, 4, 1), 2), KEY
+        )
+    assert longer.length == 16
+    with pytest.raises(BadInput, match="which one particle cannot know of"):
+        model.complete(params, {}, KEY, batch, np.arange(9).reshape(3, 3, 1) == 8)
