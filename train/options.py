@@ -67,6 +67,7 @@ AT_LEAST_ONE = (
     "channels",
     "checkpoint_every",
     "conv_levels",
+    "heads",
     "hidden",
     "importance_samples",
     "keep",
@@ -80,6 +81,7 @@ AT_LEAST_ONE = (
     "sampling_steps",
     "steps",
     "steps_per_call",
+    "width",
 )
 AT_LEAST_ZERO = ("beta", "guidance_scale", "r1_weight", "shift")
 ABOVE_ZERO = ("learning_rate", "minutes")

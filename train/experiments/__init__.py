@@ -7,6 +7,8 @@ imports stay inside the functions, so that `--help` is quick.
 from train.experiments.classifier import classifier
 from train.experiments.flow import flow
 from train.experiments.gan import gan
+from train.experiments.transformer import transformer
 from train.experiments.vae import vae
 
-EXPERIMENTS = {function.__name__: function for function in (vae, gan, flow, classifier)}
+FAMILIES = (vae, gan, flow, transformer, classifier)
+EXPERIMENTS = {function.__name__: function for function in FAMILIES}

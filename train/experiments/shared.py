@@ -1,8 +1,25 @@
-"""What several experiments share: the optimiser, the precision."""
+"""What several experiments share: the optimiser, the precision, the order of pixels."""
 
 from typing import Literal
 
+import numpy as np
+
 Precision = Literal["float32", "bf16"]
+Order = Literal["raster", "columns", "random"]
+
+
+def permutation(
+    order: Order, shape: tuple[int, ...], whole_pixels: bool = False
+) -> tuple[int, ...] | None:
+    """Of the subpixels of images [H, W, C], or of their pixels; None for raster."""
+    places = np.arange(np.prod(shape[:2] if whole_pixels else shape))
+    if order == "columns":
+        return tuple(places.reshape(*shape[:2], -1).swapaxes(0, 1).ravel().tolist())
+    if order == "random":
+        # Philox' raw stream is the same in every version of NumPy.
+        bits = np.random.Philox(0).random_raw(len(places))
+        return tuple(np.argsort(bits, kind="stable").tolist())
+    return None
 
 
 def dtype(precision: Precision):
