@@ -7,6 +7,7 @@ TINY = {
     "vae": "--hidden 8 --latent 2 --batch-size 16",
     "gan": "--channels 4 --latent 2 --batch-size 16",
     "flow": "--channels 8 --multipliers 1 --batch-size 16 --sampling-steps 2",
+    "transformer": "--width 8 --blocks 1 --heads 2 --batch-size 16",
     "classifier": "--channels 8 --multipliers 1 --batch-size 16",
 }
 GENERATIVE = [name for name in TINY if name != "classifier"]

@@ -37,7 +37,7 @@ class Row(NamedTuple):
 def transformer(shape, levels, num_classes=0, **kwargs):
     length = int(np.prod(shape))
     net = Transformer(
-        levels, length, levels, 8, 2, 2, num_classes=num_classes, segments=2
+        levels, length, levels, 8, 2, 2, num_classes=num_classes, segment=4
     )
     return Autoregressive(net, Categorical(levels), shape, num_classes, **kwargs)
 
@@ -216,7 +216,7 @@ def test_a_beginning_is_clamped_without_particles():
     x, effective = model.complete(params, {}, KEY, batch, observed)
     np.testing.assert_array_equal(x[:, observed], 2.0 * batch["image"][:, observed] - 1)
     np.testing.assert_allclose(effective, 1.0)
-    with pytest.raises(BadInput, match="give particles=64 or more"):
+    with pytest.raises(BadInput, match="take 64 particles or more"):
         model.complete(params, {}, KEY, batch, ~observed)
 
 

@@ -142,14 +142,57 @@ def of_diffusion(model, num: int, steps=None) -> Reference:
     return Reference(call, None, reason)
 
 
+def of_autoregressive(model, num: int, steps=None) -> Reference:
+    """A scan over the network's `decode`, and `jax.random.categorical`."""
+    import jax
+    import jax.numpy as jnp
+
+    from gengen.heads import Categorical
+    from gengen.images import to_unit
+
+    x = jnp.zeros((num, model.length, *model.head.symbol), jnp.int32)
+
+    def bare(params, state, key):
+        key, key_label = jax.random.split(key)
+        label = uniform_labels(key_label, num, model.num_classes)
+        net, weights = model.net, {"params": params["autoregressive"]}
+
+        def step(carry, t):
+            symbol, cache = carry
+            decoded = net.apply(weights, symbol, t, cache, label, method="decode")
+            symbol = jax.random.categorical(jax.random.fold_in(key, t), decoded[0])
+            return (symbol, decoded[1]), symbol
+
+        cache = net.apply(weights, num, label, method="start")
+        start = jnp.zeros(num, jnp.int32), cache
+        _, x = jax.lax.scan(step, start, jnp.arange(model.length))
+        x = x.T.reshape(num, *model.shape)
+        return to_unit(x, model.levels) if len(model.shape) == 3 else x
+
+    def call(params, state):
+        label = jnp.zeros(num, jnp.int32) if model.num_classes else None
+        return model.features_of(params, x, label)
+
+    plain = isinstance(model.head, Categorical) and model.order is None
+    if plain and model.net.line is None:
+        return Reference(call, bare)
+    return Reference(call, None, "no bare program is written for this network and head")
+
+
 def reference(model, num: int, steps: int | None) -> Reference:
     """The model's bare program, by family."""
+    from gengen.models.autoregressive import Autoregressive
     from gengen.models.diffusion import Diffusion
     from gengen.models.gan import GAN
     from gengen.models.vae import VAE
     from gengen.types import BadInput
 
-    families = {VAE: of_vae, GAN: of_gan, Diffusion: of_diffusion}
+    families = {
+        VAE: of_vae,
+        GAN: of_gan,
+        Diffusion: of_diffusion,
+        Autoregressive: of_autoregressive,
+    }
     if type(model) not in families:
         raise BadInput(
             f"a {type(model).__name__} draws no samples, so there is nothing to time: "
@@ -209,6 +252,7 @@ def benchmark(options: Benchmark) -> None:
     import jax
 
     from gengen.types import BadInput
+    from train.decoding import beside_naive
     from train.experiment import write_atomically
     from train.sampling import check_options
     from train.workdir import open_workdir
@@ -263,6 +307,10 @@ def benchmark(options: Benchmark) -> None:
         pairs = zip(seconds["gengen"], seconds["bare"], strict=True)
         ratios = [ours / bare for ours, bare in pairs]
         result["gengen_over_bare"] = statistics.median(ratios)
+    if hasattr(model, "naive_view"):
+        print("cost: the same samples once by a whole pass a symbol")
+        fast = rows["gengen"]["median_seconds"]
+        result["decoding"] = beside_naive(model, params, state, options.num, fast)
     if (stats := device.memory_stats()) and "peak_bytes_in_use" in stats:
         result["device_peak_bytes"] = stats["peak_bytes_in_use"]
     path = options.workdir / "benchmark.json"
@@ -274,6 +322,7 @@ def show(result: dict, rows: dict, path: Path) -> None:
     """The table."""
     from rich.table import Table
 
+    from train import decoding
     from train.report import wide_console
 
     units = {
@@ -300,6 +349,8 @@ def show(result: dict, rows: dict, path: Path) -> None:
         console.print(f"gengen takes {result['gengen_over_bare']:.3f} of the bare time")
     else:
         console.print(result["bare"])
+    if "decoding" in result:
+        console.print(decoding.told(result["decoding"]))
     console.print(f"{result['device']}, JAX {result['jax']}: {path}")
 
 

@@ -84,7 +84,7 @@ AT_LEAST_ONE = (
     "width",
 )
 AT_LEAST_ZERO = ("beta", "guidance_scale", "r1_weight", "shift")
-ABOVE_ZERO = ("learning_rate", "minutes")
+ABOVE_ZERO = ("learning_rate", "minutes", "temperature")
 BELOW_ONE = ("dropout", "ema_decay", "label_dropout", "label_smoothing")
 
 

@@ -35,6 +35,7 @@ Larochelle and Murray 2011 (NADE); van den Oord et al. 2016, arXiv:1601.06759; c
 Ramachandran et al. 2017, arXiv:1704.06001.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -60,6 +61,15 @@ class Completion(NamedTuple):
 
     x: Array
     effective: Array
+
+
+class View(NamedTuple):
+    """How to go on by one symbol; `line` symbols from one `turn` to the next."""
+
+    start: Callable  # () -> cache
+    turn: Callable  # (symbol, line number, cache) -> cache
+    decode: Callable  # (symbol, t, cache) -> (features, cache)
+    line: int
 
 
 @static
@@ -191,23 +201,23 @@ class Autoregressive:
 
         given, observed (bool): [B, T, *symbol], what is clamped; nothing if None.
         """
-        shape = (keys.shape[0], self.length, *self.head.symbol)
+        num = keys.shape[0]
         if given is None:
-            given, observed = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool)
-        view = self._cached if cached else self._naive
-        start, turn, decode, line = view(params, context, shape)
-        line = line or self.length
+            given = jnp.zeros((num, self.length, *self.head.symbol), jnp.int32)
+            observed = jnp.zeros(given.shape, bool)
+        view = (self.cached_view if cached else self.naive_view)(params, num, context)
+        line = view.line
 
         def step(keys, carry, x):
             t, given, observed = x
-            features, cache = decode(carry[0], t, carry[1])
+            features, cache = view.decode(carry[0], t, carry[1])
             symbol, log_p = self.head.draw(keys, features, given, observed, tempering)
             return (symbol, cache), (symbol, log_p)
 
         def one_line(carry, i_xs):
             i, xs = i_xs
             symbol, cache = carry
-            carry = symbol, turn(symbol, i, cache)
+            carry = symbol, view.turn(symbol, i, cache)
             return sample_scan(step, keys, carry, xs, first=i * line)
 
         def lines(x):  # [T, …] -> [lines, line, …]
@@ -215,43 +225,42 @@ class Autoregressive:
 
         xs = jnp.arange(self.length), jnp.moveaxis(given, 1, 0)
         xs = jax.tree.map(lines, (*xs, jnp.moveaxis(observed, 1, 0)))
-        carry = jnp.zeros_like(given[:, 0]), start()
+        carry = jnp.zeros_like(given[:, 0]), view.start()
         _, emits = jax.lax.scan(one_line, carry, (jnp.arange(len(xs[0])), xs))
         x, log_p = (
             jnp.moveaxis(e.reshape(self.length, *e.shape[2:]), 0, 1) for e in emits
         )
         return x, log_p
 
-    def _cached(self, params, context, shape):
-        """(start, turn, decode, line) of the network's own cache."""
+    def cached_view(self, params, num: int, context: Array | None = None) -> View:
+        """The network's own two views: the cache is what it takes to extend by one."""
         net = partial(self.net.apply, {"params": params["autoregressive"]})
-        line = self.net.line
 
         def start():
-            return net(shape[0], context, method="start")
+            return net(num, context, method="start")
 
         def turn(symbol, i, cache):
-            if line is None:
+            if self.net.line is None:
                 return cache
             return net(symbol, i, cache, context, method="turn")
 
         def decode(symbol, t, cache):
             return net(symbol, t, cache, context, method="decode")
 
-        return start, turn, decode, line
+        return View(start, turn, decode, self.net.line or self.length)
 
-    def _naive(self, params, context, shape):
+    def naive_view(self, params, num: int, context: Array | None = None) -> View:
         """The same, where the cache is x and every symbol costs a whole pass."""
+
+        def start():
+            return jnp.zeros((num, self.length, *self.head.symbol), jnp.int32)
 
         def decode(symbol, t, x):
             # At t = 0 this writes to the last position, which no features see.
             x = x.at[:, t - 1].set(symbol)
             return self.features_of(params, x, context)[:, t], x
 
-        def turn(symbol, i, x):
-            return x
-
-        return lambda: jnp.zeros(shape, jnp.int32), turn, decode, None
+        return View(start, lambda symbol, i, x: x, decode, self.length)
 
     def _context(self, keys, label, context):
         """The context of samples: labels as in `sample_labels`, or what was given."""
@@ -351,7 +360,7 @@ class Autoregressive:
         if particles == 1 and np.any(flat[:, 1:] & ~flat[:, :-1]):
             raise BadInput(
                 "some observed pixels come after unobserved ones in the order, which "
-                "one particle cannot know of: give particles=64 or more (importance "
+                "one particle cannot know of: take 64 particles or more (importance "
                 "resampling), or observe a beginning of the order"
             )
 

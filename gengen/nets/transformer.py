@@ -34,14 +34,13 @@ def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
     return jnp.einsum("bnts,bsnd->btnd", jax.nn.softmax(scores).astype(v.dtype), v)
 
 
-def attend_cached(q: Array, k: Array, v: Array, t: Array, segments: int) -> Array:
+def attend_cached(q: Array, k: Array, v: Array, t: Array, segment: int) -> Array:
     """`attend` of position t to positions 0 … t of a cache.
 
-    q [B, N, d], k and v [B, N, L, d] -> [B, N, d]. Reads the first ⌈L (i+1)/segments⌉
-    positions, i the segment of t.
+    q [B, N, d], k and v [B, N, L, d] -> [B, N, d]. Reads whole segments of `segment`
+    positions, up to that of t.
     """
     length = k.shape[2]
-    each = -(-length // segments)
 
     def over(n):
         def attention(q, k, v, t):
@@ -54,8 +53,8 @@ def attend_cached(q: Array, k: Array, v: Array, t: Array, segments: int) -> Arra
 
         return attention
 
-    lengths = [min(n + each, length) for n in range(0, length, each)]
-    return jax.lax.switch(t // each, [over(n) for n in lengths], q, k, v, t)
+    lengths = [min(n + segment, length) for n in range(0, length, segment)]
+    return jax.lax.switch(t // segment, [over(n) for n in lengths], q, k, v, t)
 
 
 class Block(nn.Module):
@@ -65,7 +64,7 @@ class Block(nn.Module):
     heads: int
     dropout: float = 0.0
     cross: bool = False
-    segments: int = 8
+    segment: int = 128
     dtype: Any = None
 
     def setup(self):
@@ -111,7 +110,7 @@ class Block(nn.Module):
             jax.lax.dynamic_update_slice(old, x[:, :, None], (0, 0, t, 0))
             for old, x in zip((k, v), new, strict=True)
         )
-        h = h + self.out(attend_cached(q, k, v, t, self.segments).reshape(h.shape))
+        h = h + self.out(attend_cached(q, k, v, t, self.segment).reshape(h.shape))
         if self.cross:
             h = h + self._to(h[:, None], *keys)[:, 0]
         return h + self._mlp(h), (k, v, keys)
@@ -133,8 +132,9 @@ class Transformer(nn.Module):
     vocabulary: symbols 0 … vocabulary-1; `vocabulary` itself is the start. width: a
     multiple of `heads`. num_classes: the context is labels [B], embedded and added at
     every position. cross: it is a sequence [B, S, D'], attended to. dtype: of the
-    layers, bfloat16 or None for float32; the output is float32. segments: lengths of
-    cache that decoding distinguishes. The last layer's output is sown as "features".
+    layers, bfloat16 or None for float32; the output is float32. segment: decoding reads
+    that many positions of its cache, or twice as many, … The last layer's output is
+    sown as "features".
     """
 
     features: int
@@ -146,7 +146,7 @@ class Transformer(nn.Module):
     dropout: float = 0.0
     num_classes: int = 0
     cross: bool = False
-    segments: int = 8
+    segment: int = 128
     dtype: Any = None
     line = None  # nothing can be computed for several symbols at once
 
@@ -159,7 +159,7 @@ class Transformer(nn.Module):
         self.embed = nn.Embed(self.vocabulary + 1, self.width)
         if self.num_classes:
             self.label = nn.Dense(self.width, use_bias=False)
-        each = self.width, self.heads, self.dropout, self.cross, self.segments
+        each = self.width, self.heads, self.dropout, self.cross, self.segment
         self.layers = [Block(*each, self.dtype) for _ in range(self.blocks)]
         self.norm, self.out = nn.LayerNorm(), nn.Dense(self.features)
 

@@ -1,0 +1,128 @@
+"""python -m train.complete --workdir DIR --out FILE.png: half-seen images, whole."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from train.command import parse, told
+
+Keep = Literal["top", "bottom", "left", "right", "random"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Complete:
+    """Completions of test images of which a part is seen: draws of p(x | that part).
+
+    A row: the image, what is seen of it, completions. Where the part is not a beginning
+    of the model's order, completions are chosen among particles by their weight.
+    """
+
+    workdir: Path
+    """The run's folder."""
+    out: Path = Path("completion.png")
+    """The picture (.png)."""
+    keep: Keep = "top"
+    """The half that is seen; random: that share of all pixels, scattered."""
+    share: float = 0.5
+    """How much of the image is seen."""
+    num: int = 8
+    """Completions of an image."""
+    rows: int = 8
+    """Test images."""
+    particles: int = 1
+    """Candidates for each completion, of which one is chosen by its weight; 1 is exact
+    where the part is a beginning of the model's order (the top, in raster order)."""
+    temperature: float = 1.0
+    """Of the draws; below 1 they are more probable and less diverse."""
+    seed: int = 0
+    """Seed of the choice of test images and of all draws."""
+    data_dir: Path | None = None
+    """Where the data set's files are."""
+
+
+def seen(keep: Keep, share: float, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """bool [H, W, 1]: which pixels are observed; at least one is, and one is not."""
+    height, width = shape[:2]
+    row, column = np.mgrid[:height, :width]
+    places = {
+        "top": row * width,
+        "bottom": (height - 1 - row) * width,
+        "left": column * height,
+        "right": (width - 1 - column) * height,
+        "random": np.random.default_rng(seed).permutation(row.size).reshape(row.shape),
+    }[keep]
+    size = {"top": width, "bottom": width, "left": height, "right": height}.get(keep, 1)
+    least, most = size, row.size - size
+    num = np.clip(round(share * row.size / size) * size, least, most)
+    return (places < num)[..., None]
+
+
+def complete(options: Complete) -> None:
+    """Draw, write, say where."""
+    import functools
+
+    import jax
+    import jax.numpy as jnp
+
+    from gengen.images import to_unit
+    from gengen.tasks import require
+    from gengen.types import BadInput
+    from train.interpolate import check_png
+    from train.options import at_least, check_numbers
+    from train.outlier_sets import some
+    from train.pictures import save_grid, to_uint8
+    from train.workdir import open_workdir
+
+    at_least(options, num=1, rows=1, particles=1)
+    check_numbers({"seed": options.seed, "temperature": options.temperature})
+    if not 0 < options.share < 1:
+        raise BadInput(f"--share {options.share}: it must be between 0 and 1")
+    check_png(options.out)
+    trained = open_workdir(options.workdir)
+    model = trained.model
+    require(model, "complete", "take an autoregressive model, such as a transformer")
+    dataset = trained.dataset("test", options.data_dir)
+    batch = some(dataset, options.rows, options.seed)
+    mask = seen(options.keep, options.share, dataset.spec.shape, options.seed)
+    fill = functools.partial(
+        model.complete,
+        observed=mask,
+        particles=options.particles,
+        temperature=options.temperature,
+    )
+    each = options.num * options.particles
+    print(f"cost: {len(batch['image']) * each:,} samples")
+
+    @jax.jit
+    def row(params, key, batch):
+        many = {name: jnp.repeat(x, options.num, axis=0) for name, x in batch.items()}
+        return fill(params, {}, key, many)
+
+    keys = jax.random.split(jax.random.key(options.seed), options.rows)
+    images, effective = [], []
+    levels = dataset.spec.levels
+    for i, image in enumerate(np.asarray(to_unit(batch["image"], levels))):
+        one = {name: x[i : i + 1] for name, x in batch.items()}
+        x, count = row(trained.params, keys[i], one)
+        images += [image, np.where(mask, image, -0.6), *np.asarray(x)]
+        effective += [float(jnp.mean(count))]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    save_grid(options.out, to_uint8(np.stack(images)), options.num + 2)
+    if options.particles > 1:
+        print(
+            f"effective particles: {np.mean(effective):.1f} of {options.particles} "
+            f"(the worst row: {np.min(effective):.1f})"
+        )
+    what = f"{options.keep}, {options.share:.0%}"
+    print(f"a row: the image, what is seen ({what}), completions: {options.out}")
+
+
+def main() -> None:
+    """The command line."""
+    told(lambda: complete(parse(Complete, "python -m train.complete")))
+
+
+if __name__ == "__main__":
+    main()

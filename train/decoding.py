@@ -1,0 +1,108 @@
+"""What cached decoding is worth: the same samples by a whole pass a symbol, in FLOPs.
+
+Part of `train.benchmark` for autoregressive models. The naive sampler passes over all
+symbols once a symbol; Jacobi's sweeps over all until none moves. All three draw with
+the same keys, so that their samples can be compared.
+"""
+
+import time
+
+import numpy as np
+
+
+def flops(function, *arguments) -> float | None:
+    """XLA's count for one call of the compiled function, if it has one."""
+    import jax
+
+    cost = jax.jit(function).lower(*arguments).compile().cost_analysis() or {}
+    return cost.get("flops")
+
+
+def flops_over_one_pass(model, params, num: int, context=None) -> float | None:
+    """(T decodes + the turns) / one pass over all symbols."""
+    import jax
+    import jax.numpy as jnp
+
+    symbol = jnp.zeros((num, *model.head.symbol), jnp.int32)
+    x = jnp.zeros((num, model.length, *model.head.symbol), jnp.int32)
+    cache = jax.jit(lambda params: model.cached_view(params, num, context).start())(
+        params
+    )
+
+    def view(params):
+        return model.cached_view(params, num, context)
+
+    def turn(params, symbol, i, cache):
+        return view(params).turn(symbol, i, cache)
+
+    def decode(params, symbol, t, cache):
+        return view(params).decode(symbol, t, cache)
+
+    lines = model.length // view(params).line
+    place = jnp.int32(model.length // 2)
+    turns = flops(turn, params, symbol, jnp.int32(lines // 2), cache) or 0.0
+    decodes = flops(decode, params, symbol, place, cache)
+    whole = flops(lambda params, x: model.features_of(params, x, context), params, x)
+    if decodes is None or not whole:
+        return None
+    return (model.length * decodes + lines * turns) / whole
+
+
+def beside_naive(model, params, state, num: int, seconds: float) -> dict:
+    """The naive and the Jacobi sampler beside the cached one of `seconds` a call.
+
+    One call of each after its compilation: the naive one may take minutes.
+    """
+    import jax
+
+    key = jax.random.key(0)
+
+    def timed(function):
+        program = jax.jit(function).lower(params, state, key).compile()
+        began = time.perf_counter()
+        result = jax.block_until_ready(program(params, state, key))
+        return result, time.perf_counter() - began
+
+    def sample(params, state, key, cached):
+        return model.sample(params, state, key, num, cached=cached)
+
+    def jacobi(params, state, key):
+        return model.sample_jacobi(params, state, key, num)
+
+    x, _ = timed(lambda *arguments: sample(*arguments, cached=True))
+    naive, naive_seconds = timed(lambda *arguments: sample(*arguments, cached=False))
+    (swept, sweeps), jacobi_seconds = timed(jacobi)
+    context = None
+    if model.num_classes:
+        context = jax.numpy.zeros(num, jax.numpy.int32)
+    return {
+        "symbols": model.length,
+        "symbols_per_second": num * model.length / seconds,
+        "naive_seconds": naive_seconds,
+        "naive_over_cached": naive_seconds / seconds,
+        "naive_identical": float(np.mean(np.equal(x, naive))),
+        "jacobi_seconds": jacobi_seconds,
+        "jacobi_sweeps": int(sweeps),
+        "jacobi_identical": float(np.mean(np.equal(x, swept))),
+        "flops_over_one_pass": flops_over_one_pass(model, params, num, context),
+    }
+
+
+def told(row: dict) -> str:
+    """The figures in words."""
+
+    def same(share):
+        return "identical samples" if share == 1 else f"{share:.4%} of pixels identical"
+
+    lines = [
+        f"{row['symbols']} symbols a sample, {row['symbols_per_second']:,.0f} a second",
+        f"a whole pass a symbol: {row['naive_seconds']:.3g} s, "
+        f"{row['naive_over_cached']:,.0f} times as long; "
+        f"{same(row['naive_identical'])}",
+        f"Jacobi: {row['jacobi_seconds']:.3g} s, {row['jacobi_sweeps']} sweeps; "
+        f"{same(row['jacobi_identical'])}",
+    ]
+    if row["flops_over_one_pass"] is not None:
+        share = row["flops_over_one_pass"]
+        lines.append(f"FLOPs of all symbols over those of one pass: {share:.2f}")
+    return "\n".join(lines)
