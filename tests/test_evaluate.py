@@ -53,9 +53,10 @@ def test_an_evaluation_states_what_its_figures_depend_on(cli, copy, family):
         assert columns["frechet_distance"]["n_real"] == 1000
     assert result["seconds_per_sample"] > 0 and result["parameter_count"] > 100
     assert result["network_evaluations"] == (4 if family == "flow" else 1)
-    if family == "vae":
+    kinds = {"vae": "ELBO", "transformer": "exact"}
+    if family in kinds:
         bits = result["bits_per_dim"]
-        assert {f["kind"] for f in bits.values()} == {"ELBO"}
+        assert {f["kind"] for f in bits.values()} == {kinds[family]}
         assert [bits[s]["num"] for s in bits] == [1000, 350, 447]
         assert all(0 < bits[s]["value"] < 20 for s in bits)
     else:

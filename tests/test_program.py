@@ -90,7 +90,7 @@ def test_samples_do_not_depend_on_number_or_batch_size(cli, runs, family, tmp_pa
     assert np.mean(few["image"] != many["image"][:3]) < 0.01
     if family == "flow":
         assert np.any(draw(3, 2, seed=1)["image"] != few["image"])
-    if family != "vae":
+    if family not in ("vae", "transformer"):
         assert many["label"].dtype == np.int32
         assert list(many["label"]) == [*range(10), 0, 1]
 
@@ -300,6 +300,33 @@ def test_benchmark_writes_the_library_beside_the_bare_program(cli, runs, family)
         assert row["network_evaluations"] == (4 if family == "flow" else 1)
         assert row["median_seconds"] > 0 and row["flops"] > 0
     assert "of the bare time" in out
+    if family == "transformer":
+        decoding = result["decoding"]
+        assert decoding["naive_identical"] == decoding["jacobi_identical"] == 1
+        assert 1 < decoding["jacobi_sweeps"] <= 65 and decoding["symbols"] == 64
+        assert decoding["flops_over_one_pass"] < 1.3
+        assert "identical samples" in out and "sweeps" in out
+
+
+@pytest.mark.parametrize("keep", ["top", "left"])
+def test_completions_agree_with_what_was_seen(cli, runs, tmp_path, keep):
+    line = f"train.complete --workdir {runs / 'transformer'} --rows 2 --num 3"
+    line = f"{line} --keep {keep} --out {tmp_path / 'c.png'}"
+    if keep == "left":
+        refused(cli(line), "one particle", "64 particles")
+        line = f"{line} --particles 4"
+    status, out, err = cli(line)
+    assert status == 0, err
+    assert ("effective particles" in out) == (keep == "left")
+    assert Image.open(tmp_path / "c.png").size[0] > 5 * 64
+
+
+def test_completion_refuses_what_it_cannot_do(cli, runs):
+    refused(cli(f"train.complete --workdir {runs / 'vae'}"), "VAE has no complete")
+    line = f"train.complete --workdir {runs / 'transformer'}"
+    refused(cli(f"{line} --share 1"), "--share 1.0", "between 0 and 1")
+    refused(cli(f"{line} --temperature 0"), "--temperature 0", "above 0")
+    refused(cli(f"{line} --out x.gif"), "x.gif", ".png")
 
 
 def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(cli, tmp_path):
