@@ -15,6 +15,7 @@ import pytest
 
 from gengen.heads import Categorical, Tempering
 from gengen.models.autoregressive import Autoregressive
+from gengen.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from gengen.nets.transformer import Transformer
 from gengen.types import BadInput
 
@@ -42,7 +43,21 @@ def transformer(shape, levels, num_classes=0, **kwargs):
     return Autoregressive(net, Categorical(levels), shape, num_classes, **kwargs)
 
 
-ROWS = {"transformer": Row(transformer)}
+def pixelcnn(shape, levels, num_classes=0):
+    net = PixelCNN(levels, shape, levels, 12, 1, num_classes)
+    return Autoregressive(net, Categorical(levels), shape, num_classes)
+
+
+def gated(shape, levels, num_classes=0):
+    net = GatedPixelCNN(levels, shape, levels, 48, 2, num_classes)
+    return Autoregressive(net, Categorical(levels), shape, num_classes)
+
+
+ROWS = {
+    "transformer": Row(transformer),
+    "pixelcnn": Row(pixelcnn, dense=False),
+    "gated": Row(gated),
+}
 
 EVERY = pytest.mark.parametrize("name", ROWS)
 COLOURED = pytest.mark.parametrize(
