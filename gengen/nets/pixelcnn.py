@@ -1,21 +1,21 @@
 """PixelCNN and Gated PixelCNN: convolutions over the pixels before.
 
-    PixelCNN  h ← h + W₃ relu(K ∗ relu(W₁ relu(h))),      K: the raster-first half of 3×3
-    Gated     v ← tanh(Kᵥ ∗ v) σ(Kᵥ' ∗ v),                rows above, all columns
-              h ← h + W (tanh(Kₕ ∗ h + U v) σ(Kₕ' ∗ h + U' v)),    its row, before it
+    PixelCNN  h ← h + W₃ relu(K ∗ relu(W₁ relu(h))),     K: the pixels before of 3×3
+    Gated     v ← tanh(a) σ(b),  (a, b) = Kᵥ ∗ v,        the rows above
+              h ← h + W (tanh(c) σ(d)),  (c, d) = Kₕ ∗ h + U (a, b),     its own row
 
 The C channels of a pixel come one after the other: features are C groups, and group c
-hears the groups up to c of its own pixel (mask B), in the first layer only those below c
-(mask A). All taps before the centre need no mask, as no others exist. Half windows of
-3×3 leave a blind spot: l of them look back, in row i - d, no further than column
-j + d + …, which the vertical stack of the gated network repairs.
+hears those up to c of its own pixel (mask B), in the first layer those below c (mask
+A). No other tap needs a mask, as kernels have none but those before the centre. Windows
+of 3×3 go one column to the right with every row they go up: what PixelCNN does not see
+to the right of that is its blind spot, and the vertical stack's reason.
 
 Each network is one body, `conv(h)` being the next convolution, read in two ways: over
-whole images, or at one symbol. There each convolution keeps the row it is in. When a row
-begins, all above it is known, and what is heard from there is one product for the row.
+whole images, and at one symbol. There each convolution keeps the row it is in. When a
+row begins all rows above are known, and what they say is one product for the whole row.
 
-van den Oord, Kalchbrenner and Kavukcuoglu 2016, arXiv:1601.06759, section 3.4, figure 5,
-table 1; van den Oord et al. 2016, arXiv:1606.05328, sections 2.1 to 2.3, figure 2.
+van den Oord, Kalchbrenner and Kavukcuoglu 2016, arXiv:1601.06759, section 3.4, figure
+5, table 1; van den Oord et al. 2016, arXiv:1606.05328, sections 2.1 to 2.3, figure 2.
 """
 
 from collections.abc import Callable
@@ -106,7 +106,7 @@ class RasterConv(nn.Module):
         return jnp.split(kernel, [kernel.shape[1] - self.taps * self.inputs], axis=1)
 
     def _above(self, h):
-        """What is heard of rows above: [B, R, W, F] -> [B, R - rows + 1, W, C, F'/C]."""
+        """Heard of rows above: [B, R, W, F] -> [B, R - rows + 1, W, C, F'/C]."""
         columns = self.left + 1 + self.right
         kernel = self._kernels()[0]
         kernel = kernel.reshape(self.groups, self.rows, columns, self.inputs, -1)
@@ -116,7 +116,7 @@ class RasterConv(nn.Module):
         return out.reshape(*out.shape[:3], self.groups, -1)
 
     def _beside(self, h):
-        """What is heard of its own row: [B, H, W, F] -> [B, H, W, C, F'/C]."""
+        """Heard of its own row: [B, H, W, F] -> [B, H, W, C, F'/C]."""
         c = self.groups
         kernel = self._kernels()[1].reshape(c, self.taps, c, self.inputs // c, -1)
         if c > 1:
@@ -152,9 +152,12 @@ class RasterConv(nn.Module):
         return row.reshape(len(row), 1, *rows.shape[2:])
 
     def turn(self, cache, extra: Array | float = 0.0):
-        """A new row, and all it hears from elsewhere: above, and `extra` [B, 1, W, …]."""
+        """A new row, and what it hears from above and of `extra` [B, 1, W, …]."""
         rows, row, sums = cache
         rows = jnp.concatenate([rows, self.seen(cache)], axis=1)[:, 1:]
+        extra = jnp.asarray(extra)
+        if extra.ndim:
+            extra = extra.reshape(*extra.shape[:3], *self.bias.shape)
         heard = self.bias + extra
         if self.rows:
             heard += self._above(rows)
@@ -177,6 +180,11 @@ class RasterConv(nn.Module):
             h, place = h[:, None].astype(window.dtype), self.left * self.groups + c
             window = jax.lax.dynamic_update_slice_in_dim(window, h, place, axis=1)
         return window.reshape(len(window), -1) @ self._kernels()[1][c] + heard
+
+    def recall(self, cache, s):
+        """What was kept at s, [B, F/C]."""
+        place = self.left * self.groups + s
+        return jax.lax.dynamic_index_in_dim(cache[1], place, 1, keepdims=False)
 
     def keep(self, cache, h, s):
         rows, row, sums = cache
@@ -279,7 +287,8 @@ class RasterNet(nn.Module):
         windows = [conv.look(cache, s) for conv, cache in both]
         conv, heard = at_symbol(self.convs, windows, s)
         out = conv(self.body(conv, None))
-        kept = [c.keep(old, h, s) for (c, old), h in zip(both[1:], heard[1:])]
+        each = zip(both[1:], heard[1:], strict=True)
+        kept = [conv.keep(old, h, s) for (conv, old), h in each]
         return out, ([caches[0], *kept], rows)
 
     def _enter(self, cache, symbol, s, nothing):
