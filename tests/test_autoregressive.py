@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gengen.heads import Categorical, Tempering
+from gengen.heads import Categorical, LogisticMixture, Tempering
 from gengen.models.autoregressive import Autoregressive
+from gengen.nets.pixelcnn import GatedPixelCNN, PixelCNN
+from gengen.nets.pixelcnnpp import PixelCNNPP
 from gengen.nets.transformer import Transformer
 from gengen.types import BadInput
 
@@ -42,7 +44,28 @@ def transformer(shape, levels, num_classes=0, **kwargs):
     return Autoregressive(net, Categorical(levels), shape, num_classes, **kwargs)
 
 
-ROWS = {"transformer": Row(transformer)}
+def pixelcnn(shape, levels, num_classes=0):
+    net = PixelCNN(levels, shape, levels, 12, 1, num_classes)
+    return Autoregressive(net, Categorical(levels), shape, num_classes)
+
+
+def gated(shape, levels, num_classes=0):
+    net = GatedPixelCNN(levels, shape, levels, 48, 2, num_classes)
+    return Autoregressive(net, Categorical(levels), shape, num_classes)
+
+
+def pixelcnnpp(shape, levels, num_classes=0, resolutions=1):
+    head = LogisticMixture(levels, shape[2], 2)
+    net = PixelCNNPP(head.features, shape, levels, 6, 1, resolutions, num_classes)
+    return Autoregressive(net, head, shape, num_classes)
+
+
+ROWS = {
+    "transformer": Row(transformer),
+    "pixelcnn": Row(pixelcnn, dense=False),
+    "gated": Row(gated),
+    "pixelcnnpp": Row(pixelcnnpp),
+}
 
 EVERY = pytest.mark.parametrize("name", ROWS)
 COLOURED = pytest.mark.parametrize(
@@ -58,16 +81,14 @@ def random_batch(shape, levels, num=3):
     }
 
 
-def random_params(model, batch):
-    """Parameters with nothing left at zero."""
-    params, _ = jax.jit(model.init)(KEY, batch)
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(KEY, len(leaves))
-    moved = [
-        leaf + 0.3 * jax.random.normal(key, leaf.shape)
-        for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, moved)
+def random_params(model, batch, scale=0.4):
+    """Parameters from N(0, scale²), none of them zero."""
+    params, _ = jax.eval_shape(model.init, KEY, batch)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(scale * rng.normal(size=leaf.shape), leaf.dtype),
+        params,
+    )
 
 
 @cache
@@ -89,13 +110,18 @@ def generate(model, params, keys, cached=True, tempering=Tempering(), context=No
     return model.generate(params, keys, context, tempering=tempering, cached=cached)
 
 
+@partial(jax.jit, static_argnums=0)
+def features_of(model, params, x, context=None):
+    return model.features_of(params, x, context)
+
+
 def check_views(model, params, context=None):
     keys = jax.random.split(KEY, 3)
     x, log_p = generate(model, params, keys, True, Tempering(), context)
     naive, naive_log_p = generate(model, params, keys, False, Tempering(), context)
     np.testing.assert_array_equal(x, naive)
     np.testing.assert_allclose(log_p, naive_log_p, atol=2e-5)
-    forced = model.head.log_prob(model.features_of(params, x, context), x)
+    forced = model.head.log_prob(features_of(model, params, x, context), x)
     np.testing.assert_allclose(log_p, forced, atol=2e-5)
 
 
@@ -112,6 +138,13 @@ def test_step_by_step_is_the_parallel_pass_given_a_class(name):
 @COLOURED
 def test_step_by_step_is_the_parallel_pass_in_colour(name):
     check_views(*coloured(name))
+
+
+def test_resolutions_step_by_step_are_the_parallel_pass():
+    """Three of them, each remembered until its next pixel."""
+    model = pixelcnnpp((8, 8, 1), 3, CLASSES, resolutions=3)
+    params = random_params(model, random_batch((8, 8, 1), 3), 0.2)
+    check_views(model, params, jnp.arange(3))
 
 
 @EVERY
