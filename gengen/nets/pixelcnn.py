@@ -19,6 +19,7 @@ van den Oord, Kalchbrenner and Kavukcuoglu 2016, arXiv:1601.06759, section 3.4, 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -198,9 +199,16 @@ def following(layers, apply: Callable) -> Callable:
     return lambda h: apply(*next(calls), h)
 
 
-def over_images(layers, extras) -> Callable:
-    """conv(h) over whole images; extras[n] is added to what layer n says."""
-    return following(layers, lambda n, layer, h: layer(h) + extras[n])
+def over_images(layers, extras, drop: Callable = lambda h: h) -> Callable:
+    """conv(h) over whole images; extras[n] is added to what layer n says.
+
+    drop: dropout of what layers hear, the first, of the image itself, excepted.
+    """
+
+    def apply(n, layer, h):
+        return layer(drop(h) if n else h) + extras[n]
+
+    return following(layers, apply)
 
 
 def at_symbol(layers, windows, s) -> tuple[Callable, list]:
@@ -228,7 +236,11 @@ class RasterNet(nn.Module):
     width: int = 128
     blocks: int = 15
     num_classes: int = 0
+    dropout: float = 0.0
     dtype: Any = None
+
+    def setup(self):
+        self.drop = nn.Dropout(self.dropout)
 
     @property
     def line(self) -> int:
@@ -260,7 +272,8 @@ class RasterNet(nn.Module):
         h, w, c = self.shape
         image = to_unit(x, self.levels).reshape(-1, h, w, c)
         extras = self.extras(self.over_rows(image, context), context)
-        conv = over_images(self.convs, extras)
+        drop = partial(self.drop, deterministic=not train)
+        conv = over_images(self.convs, extras, drop)
         hidden = self.body(conv, image)
         self.sow("intermediates", "features", hidden)
         return conv(hidden).reshape(*x.shape, self.features)
@@ -302,11 +315,13 @@ class PixelCNN(RasterNet):
 
     features: the head's, of a subpixel. shape: (H, W, C). width: of the residual
     stream, 2h of the paper, a multiple of 2 C. num_classes: the context is labels [B],
-    else any vector [B, D] or none, a bias of each block. dtype: of the layers, bfloat16
-    or None for float32. The last hidden layer is sown as "features".
+    else any vector [B, D] or none, a bias of each block. dropout: of what each layer
+    but the first hears. dtype: of the layers, bfloat16 or None for float32. The last
+    hidden layer is sown as "features".
     """
 
     def setup(self):
+        super().setup()
         width, half = self.width, self.width // 2
         convs = [self.conv(self.shape[2], width, 3, rows=3, right=3, strict=True)]
         for _ in range(self.blocks):
@@ -347,6 +362,7 @@ class GatedPixelCNN(RasterNet):
     size: int = 3
 
     def setup(self):
+        super().setup()
         width, c = self.width, self.shape[2]
         layers, half = self.blocks, self.size // 2
         lefts = [3, *[half] * (layers - 1)]

@@ -7,8 +7,10 @@ imports stay inside the functions, so that `--help` is quick.
 from train.experiments.classifier import classifier
 from train.experiments.flow import flow
 from train.experiments.gan import gan
+from train.experiments.pixelcnn import pixelcnn
+from train.experiments.pixelcnnpp import pixelcnnpp
 from train.experiments.transformer import transformer
 from train.experiments.vae import vae
 
-FAMILIES = (vae, gan, flow, transformer, classifier)
+FAMILIES = (vae, gan, flow, pixelcnn, pixelcnnpp, transformer, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
