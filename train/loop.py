@@ -144,7 +144,6 @@ def _train(run: Run, name: str, options: dict) -> Path:
         if run.fresh:
             experiments.set_aside(workdir)
         experiments.save(workdir, record)
-        Checkpoints(workdir, run.keep)
     processes.everyone()
     if not first:
         see_same_run(workdir, record)

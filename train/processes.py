@@ -47,7 +47,10 @@ def start(run: Run) -> None:
             "--parallel pmap has the devices of one process only: leave it out, or "
             "leave out --coordinator"
         )
-    where = {} if run.coordinator == "auto" else _address(run)
+    if run.coordinator == "auto":
+        where = {"num_processes": run.num_processes, "process_id": run.process_id}
+    else:
+        where = _address(run)
     # The signal is Stop's; JAX would keep it to itself.
     jax.config.update("jax_enable_preemption_service", False)
     with _giving_up(run):
@@ -194,7 +197,8 @@ def together():
     except BaseException as error:
         if several():
             own = str(error) if isinstance(error, BadInput) else first_line(error)
-            _say({"refused": own})
+            with contextlib.suppress(jax.errors.JaxRuntimeError):  # nobody hears it
+                _say({"refused": own})
         raise
 
 
