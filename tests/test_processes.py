@@ -84,7 +84,7 @@ def ends(processes):
 
 def until_saved(workdir, step, processes):
     """Wait until a checkpoint of at least that step is there."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while max([0, *Checkpoints(workdir).steps()]) < step:
         assert time.monotonic() < until
         assert all(process.exitcode is None for process in processes), ends(processes)
