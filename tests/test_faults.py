@@ -112,7 +112,7 @@ def test_asked_to_stop_it_saves_and_the_same_command_goes_on(
     command = line(workdir).replace("--checkpoint-every 2", "--checkpoint-every 100")
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        ask_at(patch, 2, number)
+        ask_at(patch, 3, number)
         code, out, err = cli(
             command.replace("--steps-per-call 2", "--steps-per-call 1")
         )
@@ -130,7 +130,7 @@ def test_a_stop_between_calls_of_the_same_length_is_the_straight_run(
     cli, straight, tmp_path, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        ask_at(patch, 0, signal.SIGTERM)
+        ask_at(patch, 2, signal.SIGTERM)
         code, out, _ = cli(line(tmp_path / "w"))
     assert code == 75 and "saved at step 2" in out
     assert cli(line(tmp_path / "w"))[0] == 0

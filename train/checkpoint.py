@@ -3,16 +3,21 @@
 With each stand the SHA-256 digests of its files, which are checked before anything is
 parsed (`sha256sum -c SHA256SUMS` in its folder does the same): orbax itself reads a
 flipped bit as another number.
+
+Of several processes each writes and reads its own part of the arrays, and the first
+one does the rest; they agree after every step of that, so that none waits in vain.
 """
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from gengen.types import BadInput
+from train import processes
 from train.experiment import write_atomically
 
 
@@ -61,11 +66,12 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, keep: int | None = None):
         import orbax.checkpoint as ocp
+        from etils import epath
 
-        self._ocp, self._keep = ocp, keep
+        self._ocp, self._keep, self._path_for_orbax = ocp, keep, epath.Path
         self._handler = ocp.StandardCheckpointHandler()
         self.folder = (Path(workdir) / "checkpoints").absolute()
-        if keep is not None:
+        if keep is not None and processes.first():
             self.folder.mkdir(exist_ok=True)
             self._clear()
 
@@ -90,24 +96,35 @@ class Checkpoints:
         disk is full, …), what there was stays, and the reason is returned.
         """
         step = int(train_state.step)
-        if step in self.steps():
+        if processes.everyone(step in self.steps())[0]:
             return None
-        part = self.folder / f"{step}.part"
-        try:
-            self._write(part / "default", _as_dict(train_state))
-            write_atomically(part / SUMS, sums(part))
-            part.rename(self.folder / str(step))
-        except Exception as error:  # orbax's and tensorstore's own, and OSError
-            self._clear()
-            return _first_line(error)
-        for old in self.steps()[self._keep :]:
-            (self.folder / str(old)).rename(self.folder / f"{old}.part")
-        self._clear()
-        return None
+        part, tree = self.folder / f"{step}.part", _as_dict(train_state)
+        # What fails is orbax's and tensorstore's own, or an OSError.
+        reason = (
+            processes.attempt(self._first, (part / "default").mkdir, 0o777, True)
+            or processes.attempt(self._write, part / "default", tree)
+            or processes.attempt(self._first, self._commit, part, step)
+        )
+        self._first(self._clear if reason else self._tidy)
+        return reason
+
+    def _first(self, function: Callable, *arguments) -> None:
+        if processes.first():
+            function(*arguments)
 
     def _write(self, path: Path, tree: dict) -> None:
         args = self._ocp.args.StandardSave(tree)
-        self._ocp.Checkpointer(self._handler).save(path, args=args)
+        self._handler.save(self._path_for_orbax(path), args=args)
+
+    def _commit(self, part: Path, step: int) -> None:
+        self._handler.finalize(self._path_for_orbax(part / "default"))
+        write_atomically(part / SUMS, sums(part))
+        part.rename(self.folder / str(step))
+
+    def _tidy(self) -> None:
+        for old in self.steps()[self._keep :]:
+            (self.folder / str(old)).rename(self.folder / f"{old}.part")
+        self._clear()
 
     def restore(self, like) -> tuple[object, list[str]]:
         """The newest readable train state, on the shapes and shardings of `like`.
@@ -117,11 +134,14 @@ class Checkpoints:
         or the newest belongs to another model.
         """
         damaged = {}
-        for step in self.steps():
+        for step in processes.everyone(self.steps())[0]:
+            train_state, failure = None, None
             try:
                 train_state = self._restore(step, like)
             except Damaged as error:
-                damaged[step] = error
+                failure = str(error)
+            if said := next(filter(None, processes.everyone(failure)), None):
+                damaged[step] = said
                 continue
             return train_state, [self._set_aside(s, e) for s, e in damaged.items()]
         if not damaged:
@@ -133,8 +153,8 @@ class Checkpoints:
             "copy, or train again with --fresh, which keeps what is there"
         )
 
-    def _set_aside(self, step: int, error: Damaged) -> str:
-        if self._keep is None:
+    def _set_aside(self, step: int, error: str) -> str:
+        if self._keep is None or not processes.first():
             return f"{error}; an older one is read"
         aside = self.folder.parent / "damaged" / f"{step}"
         number = 0
@@ -191,7 +211,7 @@ class Checkpoints:
             # A typed key is saved as its two words.
             return {n: () if n == "key" else shape for n, shape in shapes.items()}
         except Exception as error:
-            raise self._unreadable(step, _first_line(error)) from error
+            raise self._unreadable(step, processes.first_line(error)) from error
 
     def _read(self, step: int, abstract):
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -199,17 +219,12 @@ class Checkpoints:
         try:
             return self._handler.restore(self._path(step), args=args)
         except Exception as error:
-            raise self._unreadable(step, _first_line(error)) from error
+            raise self._unreadable(step, processes.first_line(error)) from error
 
     def _unreadable(self, step: int, why: str) -> Damaged:
         return Damaged(
             f"checkpoint {self.folder / str(step)} is damaged or not gengen's ({why})"
         )
-
-
-def _first_line(error: Exception) -> str:
-    said = str(error).strip().splitlines()
-    return ": ".join([type(error).__name__, *(line[:120] for line in said[:1])])
 
 
 def _as_dict(train_state) -> dict:

@@ -114,6 +114,8 @@ class Feed:
 
     data: the whole set, {"image", "label"}, to be put on the device once, if it
         takes at most `resident_bytes`; else {}.
+    rows: places in each batch, all by default: of these alone are the items, and
+        nothing else is read. The order is that of the whole batches.
     resident: whether `data` holds the set.
     fetch: `gather` or `as_given`, pure and traceable, to be called inside the step.
 
@@ -122,7 +124,12 @@ class Feed:
     """
 
     def __init__(
-        self, dataset: Dataset, batch_size: int, seed: int, resident_bytes: int = 2**30
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        seed: int,
+        resident_bytes: int = 2**30,
+        rows: np.ndarray | slice = slice(None),
     ):
         if not 1 <= batch_size <= dataset.size:
             raise bad_input(
@@ -130,6 +137,7 @@ class Feed:
                 f"{dataset.spec.name}: --batch-size takes 1 to {dataset.size}"
             )
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self.rows = rows
         size = dataset.size
         self.resident = size * math.prod(dataset.spec.shape) <= resident_bytes
         self.data = dataset.fetch(np.arange(size)) if self.resident else {}
@@ -143,8 +151,8 @@ class Feed:
     def items(self, step: int, num: int):
         """Stacked items of steps step..step+num-1, a pure function of (step, num).
 
-        int32 indices [num, B] where the set is resident; otherwise arrays
-        [num, B, ...], while the items of the `num` steps after these are being read.
+        int32 indices [num, rows] where the set is resident; otherwise arrays
+        [num, rows, ...], while the items of the `num` steps after these are being read.
         """
         if self.resident:
             return self._indices(step, num)
@@ -162,7 +170,7 @@ class Feed:
     def _indices(self, step: int, num: int) -> np.ndarray:
         size = self.batch_size
         flat = order(self.seed, step * size, num * size, self.dataset.size)
-        return flat.reshape(num, size)
+        return flat.reshape(num, size)[:, self.rows]
 
     def _read(self, step: int, num: int) -> dict[str, np.ndarray]:
         indices = self._indices(step, num)

@@ -2,11 +2,13 @@
 
 The global view: losses are written as if there were one device. jit splits each batch
 over the mesh's `data` axis, and large parameters, with everything of their shape
-(averages, moments of the optimiser), over its `model` axis by a table of rules.
+(averages, moments of the optimiser), over its `model` axis by a table of rules. The
+mesh is of all processes; each brings its own rows of a batch.
 """
 
 import contextlib
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -14,9 +16,11 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gengen.types import BadInput
+from train import processes
 
 AXES = ("data", "model")
 
@@ -99,13 +103,34 @@ class Global:
         """The train state as everybody else sees it."""
         return ts
 
+    def here(self, ts):
+        """`view`, without the optimisers, for what one process does alone.
+
+        Every process has to ask for it, for it may be in parts.
+        """
+        if not processes.several():
+            return ts
+        whole = jax.device_put(ts.replace(opt_state={}), replicated(self.mesh))
+        return jax.tree.map(lambda x: x.addressable_data(0), whole)
+
+    def rows(self, batch_size: int) -> np.ndarray:
+        """The places in a batch that this process's devices take, ascending."""
+        shape = (1, batch_size)
+        taken = batch_split(self.mesh).addressable_devices_indices_map(shape)
+        places = np.arange(batch_size)
+        return np.unique([places[rows] for _, rows in taken.values()])
+
     def data(self, data):
         """The resident data set, on every device."""
-        return jax.device_put(data, replicated(self.mesh))
+        return self._placed(data, replicated(self.mesh))
 
     def items(self, items):
-        """A feed [k, B, ...], its batches split over the devices."""
-        return jax.device_put(items, batch_split(self.mesh))
+        """A feed [k, B, ...] of this process's rows, split over the devices."""
+        return self._placed(items, batch_split(self.mesh))
+
+    def _placed(self, arrays, sharding):
+        place = functools.partial(jax.make_array_from_process_local_data, sharding)
+        return jax.tree.map(place, arrays)
 
     def mapped(self, many: Callable, ts) -> Callable:
         """`many(train_state, data, feed, num)`, compiled; the state is donated."""

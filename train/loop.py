@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import signal
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from gengen.step import first_bad, make_train_step, scan_steps, train_state
 from gengen.types import BadInput
 from train import data as datasets
 from train import experiment as experiments
+from train import processes
 from train.checkpoint import Checkpoints
 from train.devices import (
     Global,
@@ -31,9 +33,9 @@ from train.devices import (
 )
 from train.experiment import Experiment, Record
 from train.heldout import HeldOut
-from train.options import IDENTITY, Run
+from train.options import IDENTITY, OWN, Run
 from train.pictures import curves
-from train.report import Report, read_rows
+from train.report import Report, Silent, read_rows
 from train.sampling import picture
 from train.stop import Stop
 
@@ -96,7 +98,16 @@ def record_of(run: Run, name: str, options: dict, dataset) -> Record:
 
 def train(run: Run, name: str, options: dict) -> Path:
     """Train experiment `name` until its last step; the workdir, complete."""
-    workdir = run.workdir
+    processes.start(run)
+    with processes.together():
+        return _train(run, name, options)
+
+
+def _train(run: Run, name: str, options: dict) -> Path:
+    workdir, first = run.workdir, processes.first()
+    asked = {**vars(run), **options, "workdir": str(workdir.absolute())}
+    asked = {f"--{k.replace('_', '-')}": v for k, v in asked.items() if k not in OWN}
+    processes.same_options({"experiment": name, **asked})
     dataset = datasets.load(
         run.dataset,
         data_dir=run.data_dir,
@@ -104,13 +115,15 @@ def train(run: Run, name: str, options: dict) -> Path:
         levels=run.levels,
     )
     record = record_of(run, name, options, dataset)
-    experiments.refuse_other_run(workdir, record, run.fresh)
+    if first:
+        experiments.refuse_other_run(workdir, record, run.fresh)
     experiment = record.build()
     keep_compiled(workdir.parent / ".compiled")
     mesh = make_mesh(run.mesh)
     view = make_view(run.parallel, mesh)
     check_batch(mesh, experiment.batch_size)
-    feed = datasets.Feed(dataset, experiment.batch_size, run.seed)
+    rows = view.rows(experiment.batch_size)
+    feed = datasets.Feed(dataset, experiment.batch_size, run.seed, rows=rows)
     batch = dataset.spec.example(experiment.batch_size)
     start, frozen = initial_state(experiment, run.seed, batch, mesh), experiment.frozen
     step = jax.jit(  # traced once, wherever it is called from
@@ -126,15 +139,20 @@ def train(run: Run, name: str, options: dict) -> Path:
     # What cannot work fails here, before anything is written.
     if view.axis_name is None:
         jax.eval_shape(step, jax.eval_shape(start, frozen), batch)
-    if run.fresh:
-        experiments.set_aside(workdir)
-    experiments.save(workdir, record)
+    processes.everyone()
+    if first:
+        if run.fresh:
+            experiments.set_aside(workdir)
+        experiments.save(workdir, record)
+    processes.everyone()
+    if not first:
+        see_same_run(workdir, record)
     checkpoints = Checkpoints(workdir, run.keep)
     ts, notes = start(frozen), []
-    if checkpoints.latest() is not None:
+    if processes.everyone(checkpoints.latest())[0] is not None:
         ts, notes = checkpoints.restore(ts)
     done, steps = int(ts.step), experiment.steps
-    with Report(workdir, done, steps) as report:
+    with Report(workdir, done, steps) if first else Silent() as report:
         for note in notes:
             report.say(f"note: {note}")
         introduce(report, record, dataset, ts)
@@ -152,8 +170,21 @@ def train(run: Run, name: str, options: dict) -> Path:
                 f"nothing to do: the run is at step {done} of {steps} "
                 "(--steps takes it further)"
             )
-    summarise(report, workdir, checkpoints)
+    if first:
+        summarise(report, workdir, checkpoints)
+    processes.everyone()  # so that none waits long for the others' end
     return workdir
+
+
+def see_same_run(workdir: Path, record: Record) -> None:
+    """BadInput if the first process's record is not in this one's workdir."""
+    if not (workdir / experiments.FILE).exists() or experiments.difference(
+        experiments.load(workdir), record
+    ):
+        raise BadInput(
+            f"the run that process 0 has begun is not in {workdir} here: --workdir "
+            "must be a folder that all processes share"
+        )
 
 
 def introduce(report: Report, record: Record, dataset, ts) -> None:
@@ -164,6 +195,7 @@ def introduce(report: Report, record: Record, dataset, ts) -> None:
     report.say(
         f"model: {record.experiment}; parameters: {', '.join(sizes)}; "
         f"{jax.device_count()} × {device.platform} ({device.device_kind})"
+        + (f" of {jax.process_count()} processes" if processes.several() else "")
     )
     if int(ts.step) > 0:
         report.say(f"resumed from the checkpoint at step {int(ts.step)}")
@@ -200,18 +232,17 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
         f"compiled in {time.perf_counter() - began:.1f} s{kept}; "
         f"{length} step{'s' * (length > 1)} a call{why}"
     )
-    spec = job.record.data
-    held_out = HeldOut(run, model, spec, batch_size)
-    grid = picture(model, spec, run.seed, batch_size, held_out.batches)
+    spec, first = job.record.data, processes.first()
+    if first:
+        held_out = HeldOut(run, model, spec, batch_size)
+        grid = picture(model, spec, run.seed, batch_size, held_out.batches)
     seen, clock = [], time.perf_counter()
     while done < steps:
         num = min(length, next_event(done, run, steps) - done)
-        items = read(job, ts, done, length)
+        items = read(job, ts, done, length, stop)
         ts, metrics = many(ts, data, items, num)
         seen.append((num, view.metrics(metrics)))
         done += num
-        if stop.asked:
-            leave(job, view.view(ts), stop)
         if next_event(done - 1, run, steps) == done:
             now = view.view(ts)
             values = mean_metrics(seen)
@@ -223,31 +254,32 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
         draws = done % run.sample_every == 0 or done == steps
         saves = done % run.checkpoint_every == 0 or done == steps
         if done % run.log_every == 0 or draws:
-            values |= held_out(now) if draws else {}
+            shown = view.here(now) if draws else None
+            values |= held_out(shown) if draws and first else {}
             report.metrics(done, values, sum(num for num, _ in seen), seconds)
             seen, clock = [], time.perf_counter()
         else:
             report.advance(done)
         pause = time.perf_counter()
-        if draws:
+        if draws and first:
             path = run.workdir / "samples" / f"step_{done:08d}.png"
             with report.surviving(path):
-                report.picture(done, grid.save(path, now))
-        if done == steps:
+                report.picture(done, grid.save(path, shown))
+        if done == steps and first:
             with report.surviving(run.workdir / "samples.png"):
-                grid.save(run.workdir / "samples.png", now)
+                grid.save(run.workdir / "samples.png", shown)
         if saves:  # at last: what comes before a saved step never comes again
             save(job, now, last=done == steps)
         clock += time.perf_counter() - pause
 
 
-def leave(job: Job, ts, stop: Stop) -> None:
+def leave(job: Job, ts, asked: signal.Signals) -> None:
     """Save and exit as asked; the same command goes on."""
     save(job, ts)
     kept = job.checkpoints.latest()
     where = "nothing was saved yet" if kept is None else f"saved at step {kept}"
-    job.report.say(f"{stop.asked.name}: {where}; the same command goes on")
-    sys.exit(stop.STATUS[stop.asked])
+    job.report.say(f"{asked.name}: {where}; the same command goes on")
+    sys.exit(Stop.STATUS[asked])
 
 
 def save(job: Job, ts, last: bool = False) -> None:
@@ -267,17 +299,31 @@ def save(job: Job, ts, last: bool = False) -> None:
 
 
 def out_of_time(run: Run, seconds: float) -> bool:
-    """Whether `--minutes` are used up."""
-    return run.minutes is not None and seconds >= 60 * run.minutes
+    """Whether `--minutes` are used up, by the first process's clock."""
+    if run.minutes is None:
+        return False
+    return processes.everyone(seconds >= 60 * run.minutes)[0]
 
 
-def read(job: Job, ts, done: int, length: int):
-    """The next items on the devices; on unreadable data what was learnt is saved."""
+def read(job: Job, ts, done: int, length: int, stop: Stop):
+    """The next items on the devices.
+
+    If one process is asked to stop, all leave; on unreadable data, what was learnt is
+    saved first.
+    """
+    items, unreadable = None, None
     try:
         items = job.feed.items(done, length)
-    except BadInput:
+    except BadInput as error:
+        unreadable = str(error)
+    asked, unreadable = zip(
+        *processes.everyone([stop.asked and int(stop.asked), unreadable]), strict=True
+    )
+    if sentences := list(filter(None, unreadable)):
         save(job, job.view.view(ts))
-        raise
+        raise BadInput(sentences[0])
+    if signals := list(filter(None, asked)):
+        leave(job, job.view.view(ts), signal.Signals(signals[0]))
     return job.view.items(items)
 
 

@@ -53,10 +53,22 @@ class Run:
     in which convolutions are slow on CPU."""
     steps_per_call: int | None = None
     """Steps in one dispatch: 50 by default, 1 on CPU where the step convolves."""
+    coordinator: str | None = None
+    """HOST:PORT where process 0 runs, of a run of several processes, or auto: what the
+    cluster's environment says (Slurm, Open MPI, TPU, Kubernetes)."""
+    num_processes: int | None = None
+    """How many processes there are; --workdir must be a folder that they share."""
+    process_id: int | None = None
+    """Which of them this one is: 0 to N-1."""
+    patience: Annotated[int, positive] = 100
+    """Seconds to wait for another process: until it starts, then for a sign of life."""
 
 
 # What makes two runs the same run, beside the experiment's keywords except `steps`.
 IDENTITY = ("dataset", "image_size", "levels", "seed")
+
+# What may differ between the processes of one run.
+OWN = ("process_id", "data_dir")
 
 
 AT_LEAST_ONE = (
@@ -77,6 +89,8 @@ AT_LEAST_ONE = (
     "max_skipped",
     "multipliers",
     "num",
+    "num_processes",
+    "patience",
     "r1_interval",
     "resolutions",
     "sample_every",
@@ -85,7 +99,7 @@ AT_LEAST_ONE = (
     "steps_per_call",
     "width",
 )
-AT_LEAST_ZERO = ("beta", "guidance_scale", "r1_weight", "shift")
+AT_LEAST_ZERO = ("beta", "guidance_scale", "process_id", "r1_weight", "shift")
 ABOVE_ZERO = ("learning_rate", "minutes", "temperature")
 BELOW_ONE = ("dropout", "ema_decay", "label_dropout", "label_smoothing")
 

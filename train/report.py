@@ -174,6 +174,23 @@ class Report:
         self.tensorboard.png(step, "samples", path)
 
 
+class Silent:
+    """The report of a process that another one speaks for."""
+
+    seconds = 0.0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        return None
+
+    def nothing(self, *what) -> None:
+        """Neither say nor write it."""
+
+    say = metrics = advance = nothing
+
+
 def _words(values: dict[str, float], kind: str) -> str:
     return "  ".join(f"{k} {v:.4g}" for k, v in values.items() if kind in k)
 
