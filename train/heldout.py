@@ -95,6 +95,7 @@ class HeldOut:
                     data_dir=run.data_dir,
                     image_size=run.image_size,
                     levels=run.levels,
+                    on_bad_record=run.on_bad_record,
                 )
             except BadInput:
                 continue  # this data set has no such split
