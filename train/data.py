@@ -28,8 +28,6 @@ from train.sources import Dataset, Spec, bad_input
 
 __all__ = ["Dataset", "Feed", "Spec", "gather", "load", "order"]
 
-RESIDENT_BYTES = 2**30  # of pixels, at most, are kept on the device
-
 OnBadRecord = Literal["refuse", "skip"]
 
 
@@ -194,7 +192,7 @@ class Feed:
         dataset: Dataset,
         batch_size: int,
         seed: int,
-        resident_bytes: int = RESIDENT_BYTES,
+        resident_bytes: int = 2**30,
         workers: int = 0,
     ):
         if not 1 <= batch_size <= dataset.size:

@@ -114,7 +114,9 @@ def train(run: Run, name: str, options: dict) -> Path:
     mesh = make_mesh(run.mesh)
     view = make_view(run.parallel, mesh)
     check_batch(mesh, experiment.batch_size)
-    feed = datasets.Feed(dataset, experiment.batch_size, run.seed, workers=run.workers)
+    feed = datasets.Feed(
+        dataset, experiment.batch_size, run.seed, run.resident_bytes, run.workers
+    )
     batch = dataset.spec.example(experiment.batch_size)
     start, frozen = initial_state(experiment, run.seed, batch, mesh), experiment.frozen
     step = jax.jit(  # traced once, wherever it is called from

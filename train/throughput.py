@@ -28,6 +28,8 @@ class Throughput:
     """Images in a batch."""
     workers: int = 0
     """Processes that read ahead; 0 is a thread."""
+    resident_bytes: int = 2**30
+    """A set of no more bytes of pixels is put on the device by training."""
     seconds: float = 5.0
     """How long to read."""
 
@@ -47,7 +49,7 @@ def images_per_second(feed, seconds: float) -> float:
 
 def throughput(options: Throughput) -> None:
     """Measure and print."""
-    from train.data import RESIDENT_BYTES, Feed, load
+    from train.data import Feed, load
 
     check_numbers(vars(options))
     at_least(options, batch_size=1)
@@ -62,10 +64,10 @@ def throughput(options: Throughput) -> None:
         by = f"{options.workers} process{'es' * (options.workers > 1)}"
     print(f"read ahead by {by}: {rate:,.0f} images/s in batches of {feed.batch_size}")
     began = time.perf_counter()
-    if dataset.bytes > RESIDENT_BYTES:
+    feed = Feed(*arguments, options.resident_bytes)
+    if not feed.resident:
         print(f"{dataset.bytes / 2**20:,.0f} MiB: training reads it so")
         return
-    feed = Feed(*arguments)
     taken = time.perf_counter() - began
     micro = 1e6 * feed.batch_size / images_per_second(feed, min(options.seconds, 0.2))
     print(
