@@ -271,12 +271,15 @@ class Feed:
         import grain
         from absl import flags
 
-        # One element a batch: one a record would cost more than reading it.
+        # One element a batch: one a record would cost more than reading it. One thread:
+        # two wait for each other's hold of the interpreter where images are small.
+        each = max(2, -(-ahead // max(1, self.workers)))
         batches = grain.MapDataset.range(step, 2**62).map(self._read)
-        threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=max(2, ahead))
-        batches = batches.to_iter_dataset(threads)
+        batches = batches.to_iter_dataset(grain.ReadOptions(1, each))
         if self.workers:
-            each = max(2, -(-ahead // self.workers))
+            # Through pipes: a stopped run would leave shared memory to complain of.
+            options = grain.experimental.DatasetOptions(min_shm_size=2**62)
+            batches = grain.experimental.WithOptionsIterDataset(batches, options)
             processes = grain.MultiprocessingOptions(self.workers, each)
             batches = batches.mp_prefetch(processes, worker_init_fn=_become_worker)
             if not flags.FLAGS.is_parsed():  # Grain asks for flags of its own
