@@ -114,13 +114,14 @@ def test_a_set_without_bad_files_is_the_same_under_either_rule(tmp_path):
 def test_a_run_that_skips_resumes_the_same_run_only(cli, tmp_path):
     data, workdir = tmp_path / "data", tmp_path / "w"
     data.mkdir()
-    folder(data, bad=[3])
+    folder(data, bad=[3, 9])
     options = TINY["vae"].replace("--batch-size 16", "--batch-size 8")
     line = f"train vae {options} {EVENTS} --workdir {workdir} --dataset folder:{data}"
     refused(cli(f"{line} --steps 2"), "03.png", "--on-bad-record skip")
     skip = f"{line} --on-bad-record skip --resident-bytes 0"
     status, out, err = cli(f"{skip} --steps 2")
-    assert status == 0 and "1 left out as unreadable" in out, err
+    assert status == 0 and f"1 left out as unreadable: {data}/03.png" in out, err
+    assert f"held-out images: 1 left out as unreadable: {data}/09.png" in out
     record = json.loads((workdir / "experiment.json").read_text())["run"]
     assert record["examples"] == 26 and record["left_out"] == [f"{data}/03.png"]
     refused(cli(f"{line} --steps 4 --resident-bytes 0"), "--on-bad-record skip, not")

@@ -127,12 +127,13 @@ def without_bad(dataset: Dataset) -> Dataset:
         dataset,
         size=len(good),
         fetch=functools.partial(_fetch_at, dataset.fetch, good),
-        note=f"{dataset.note}; {_named(left_out)}",
+        note=f"{dataset.note}; {named(left_out)}",
         left_out=left_out,
     )
 
 
-def _named(left_out: tuple[str, ...]) -> str:
+def named(left_out: tuple[str, ...]) -> str:
+    """How many records were left out, and the first of them."""
     some, more = left_out[:3], len(left_out) - 3
     also = f" and {more:,} more" if more > 0 else ""
     return f"{len(left_out):,} left out as unreadable: {', '.join(some)}{also}"

@@ -208,6 +208,8 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
     )
     spec = job.record.data
     held_out = HeldOut(run, model, spec, batch_size)
+    if held_out.left_out:
+        report.say(f"note: held-out images: {datasets.named(held_out.left_out)}")
     grid = picture(model, spec, run.seed, batch_size, held_out.batches)
     seen, clock, waits = [], time.perf_counter(), Waits()
     while done < steps:
