@@ -34,17 +34,22 @@ class Throughput:
     """How long to read."""
 
 
-def images_per_second(feed, seconds: float) -> float:
-    """What `feed` gives once it runs, over `seconds` and one batch at least."""
+def images_per_second(feed, seconds: float) -> tuple[float, float]:
+    """What `feed` gives once it runs, over `seconds` and one batch at least.
+
+    By the clock, and by the processor's time in this process: on a busy machine the
+    second says what an idle core would give.
+    """
     for step in range(10):
         feed.items(step, 1)
-    began = time.perf_counter()
+    began, began_here = time.perf_counter(), time.process_time()
     while True:
         step += 1
         feed.items(step, 1)
         taken = time.perf_counter() - began
         if taken >= seconds:
-            return (step - 9) * feed.batch_size / taken
+            images = (step - 9) * feed.batch_size
+            return images / taken, images / (time.process_time() - began_here)
 
 
 def throughput(options: Throughput) -> None:
@@ -58,18 +63,21 @@ def throughput(options: Throughput) -> None:
     print(f"data: {dataset.note}")
     arguments = (dataset, options.batch_size, 0)
     with contextlib.closing(Feed(*arguments, 0, options.workers)) as feed:
-        rate = images_per_second(feed, options.seconds)
-    by = "a thread"
+        rate, of_cpu = images_per_second(feed, options.seconds)
+    by, beside = "a thread", f" ({of_cpu:,.0f} a second of CPU)"
     if options.workers:
-        by = f"{options.workers} process{'es' * (options.workers > 1)}"
-    print(f"read ahead by {by}: {rate:,.0f} images/s in batches of {feed.batch_size}")
+        by, beside = f"{options.workers} process{'es' * (options.workers > 1)}", ""
+    print(
+        f"read ahead by {by}: {rate:,.0f} images/s in batches of {feed.batch_size}"
+        f"{beside}"
+    )
     began = time.perf_counter()
     feed = Feed(*arguments, options.resident_bytes)
     if not feed.resident:
         print(f"{dataset.bytes / 2**20:,.0f} MiB: training reads it so")
         return
     taken = time.perf_counter() - began
-    micro = 1e6 * feed.batch_size / images_per_second(feed, min(options.seconds, 0.2))
+    micro = 1e6 * feed.batch_size / images_per_second(feed, 0.1)[1]
     print(
         f"{dataset.bytes / 2**20:,.1f} MiB: training reads all of it once, in "
         f"{taken:.2f} s, and keeps it on the device; a batch then takes {micro:.0f} µs "
