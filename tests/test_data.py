@@ -138,7 +138,7 @@ def test_the_next_items_are_read_ahead():
     plain = numbered(10).fetch
 
     def fetch(indices):
-        if np.array_equal(indices, order(0, 4, 4, 10)):
+        if np.array_equal(indices, order(0, 6, 2, 10)):  # of step 3
             ahead.set()
         return plain(indices)
 

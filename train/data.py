@@ -3,25 +3,32 @@
 `load` turns a name into a `Dataset`. `order` says which example stands at which
 place of the endless stream of shuffled epochs. `Feed` cuts that stream into batches:
 where the whole set fits on the device it goes there once and a batch is a gather by
-index, inside the compiled step; otherwise batches are read ahead by one thread.
-Nothing is remembered between batches, so a resumed run sees the batches that an
-uninterrupted one would have seen.
+index, inside the compiled step; otherwise Grain reads batches ahead, in a thread or in
+worker processes. Nothing is remembered between batches, so a resumed run sees the
+batches that an uninterrupted one would have seen.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
-import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from train import sources
 from train.folder import folder
 from train.idx import idx
+from train.prepared import prepared
 from train.sources import Dataset, Spec, bad_input
 
 __all__ = ["Dataset", "Feed", "Spec", "gather", "load", "order"]
+
+OnBadRecord = Literal["refuse", "skip"]
 
 
 def load(
@@ -31,6 +38,7 @@ def load(
     data_dir: str | Path | None = None,
     image_size: int | None = None,
     levels: int | None = None,
+    on_bad_record: OnBadRecord = "refuse",
 ) -> Dataset:
     """One split of a data set.
 
@@ -41,6 +49,9 @@ def load(
         size there is, which must then be one for all images.
     levels: requantise the natural 0..n-1 (n = 17 for digits, else 256) to
         floor(v · levels / n), 2 <= levels <= n; None keeps them.
+    on_bad_record: "skip" reads everything once, now, and leaves out what cannot be
+        read: the set is smaller and its order that of the smaller set, whatever is
+        read when. One that goes bad later is refused.
     Raises BadInput for whatever the user can get wrong, before training.
     """
     if image_size is not None and image_size < 1:
@@ -50,9 +61,11 @@ def load(
     elif name in ("mnist", "fashion_mnist"):
         dataset = idx(name, split, data_dir, image_size)
     elif name.startswith("folder:"):
-        dataset = folder(name, split, image_size)
+        dataset = folder(name, split, image_size, on_bad_record == "skip")
     else:
-        dataset = sources.prepared(name, split, data_dir, image_size)
+        dataset = prepared(name, split, data_dir, image_size)
+    if on_bad_record == "skip":
+        dataset = without_bad(dataset)
     return dataset if levels is None else _requantise(dataset, levels)
 
 
@@ -75,6 +88,59 @@ def _requantise(dataset: Dataset, levels: int) -> Dataset:
 def _fetch_through(fetch, table: np.ndarray, indices: np.ndarray) -> dict:
     batch = fetch(indices)
     return {**batch, "image": table[batch["image"]]}
+
+
+def _bad(fetch, indices: np.ndarray) -> dict[int, str]:
+    """Index -> name of the bad records among `indices`, found by halving."""
+    try:
+        fetch(indices)
+    except ValueError as error:  # a BadInput
+        if not hasattr(error, "record"):
+            raise
+        if len(indices) == 1:
+            return {int(indices[0]): error.record}
+        first, second = np.array_split(indices, 2)
+        return _bad(fetch, first) | _bad(fetch, second)
+    return {}
+
+
+def without_bad(dataset: Dataset) -> Dataset:
+    """The data set without the records that cannot be read, which its note names."""
+    from train.report import progress
+
+    bad, size = {}, dataset.size
+    with progress("reading every record", size) as advance:
+        for start in range(0, size, 1024):
+            end = min(start + 1024, size)
+            bad |= _bad(dataset.fetch, np.arange(start, end))
+            advance(end)
+    left_out = (*dataset.left_out, *bad.values())
+    if not left_out:
+        return dataset
+    if len(bad) == size:
+        raise bad_input(
+            f"no record of {dataset.spec.name} can be read, the first being "
+            f"{left_out[0]}: fetch the data again"
+        )
+    good = np.delete(np.arange(size), list(bad))
+    return dataclasses.replace(
+        dataset,
+        size=len(good),
+        fetch=functools.partial(_fetch_at, dataset.fetch, good),
+        note=f"{dataset.note}; {named(left_out)}",
+        left_out=left_out,
+    )
+
+
+def named(left_out: tuple[str, ...]) -> str:
+    """How many records were left out, and the first of them."""
+    some, more = left_out[:3], len(left_out) - 3
+    also = f" and {more:,} more" if more > 0 else ""
+    return f"{len(left_out):,} left out as unreadable: {', '.join(some)}{also}"
+
+
+def _fetch_at(fetch, places: np.ndarray, indices: np.ndarray) -> dict:
+    return fetch(places[indices])
 
 
 @functools.lru_cache(maxsize=4)
@@ -117,6 +183,7 @@ class Feed:
     rows: places in each batch, all by default: of these alone are the items, and
         nothing else is read. The order is that of the whole batches.
     resident: whether `data` holds the set.
+    workers: processes that read ahead, where it does not; 0 for a thread of this one.
     fetch: `gather` or `as_given`, pure and traceable, to be called inside the step.
 
     Batches cross the borders of epochs, so that all have `batch_size` examples.
@@ -129,6 +196,7 @@ class Feed:
         batch_size: int,
         seed: int,
         resident_bytes: int = 2**30,
+        workers: int = 0,
         rows: np.ndarray | slice = slice(None),
     ):
         if not 1 <= batch_size <= dataset.size:
@@ -137,45 +205,100 @@ class Feed:
                 f"{dataset.spec.name}: --batch-size takes 1 to {dataset.size}"
             )
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.rows = rows
-        size = dataset.size
-        self.resident = size * math.prod(dataset.spec.shape) <= resident_bytes
-        self.data = dataset.fetch(np.arange(size)) if self.resident else {}
+        self.rows, self.workers = rows, workers
+        self.resident = dataset.bytes <= resident_bytes
+        self.data = dataset.fetch(np.arange(dataset.size)) if self.resident else {}
+        self._batches: dict[int, dict] = {}  # of the last call's steps
+        self._ahead: Iterator | None = None  # the batches from step `_next` on
+        self._next = 0
+
+    def __getstate__(self) -> dict:  # what a worker needs to read
+        return {**vars(self), "_ahead": None, "_batches": {}}
+
+    @property
+    def fetch(self):
         from gengen.step import as_given
 
-        self.fetch = gather if self.resident else as_given
-        # One thread does all the reading: sources need not be thread-safe.
-        self._reader = concurrent.futures.ThreadPoolExecutor(1, "feed")
-        self._ahead: tuple | None = None  # ((step, num), future)
+        return gather if self.resident else as_given
+
+    def example(self, num: int):
+        """Items of `num` steps as zeros, for shapes; nothing is read."""
+        indices = self._indices(0, num)
+        if self.resident:
+            return indices
+        zeros = self.dataset.spec.example(indices.size)
+        return {k: v.reshape(*indices.shape, *v.shape[1:]) for k, v in zeros.items()}
 
     def items(self, step: int, num: int):
         """Stacked items of steps step..step+num-1, a pure function of (step, num).
 
         int32 indices [num, rows] where the set is resident; otherwise arrays
-        [num, rows, ...], while the items of the `num` steps after these are being read.
+        [num, rows, ...], while as many batches after these are being read.
         """
         if self.resident:
             return self._indices(step, num)
+        known = self._batches
+        self._batches = batches = {}
+        for s in range(step, step + num):
+            batches[s] = known[s] if s in known else self._read_on(s, num)
+        first = batches[step]
+        return {key: np.stack([b[key] for b in batches.values()]) for key in first}
+
+    def close(self) -> None:
+        """Stop reading ahead."""
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] == (step, num):
-            items = ahead[1].result()
-        else:
-            if ahead is not None:
-                ahead[1].cancel()
-            items = self._reader.submit(self._read, step, num).result()
-        after = (step + num, num)
-        self._ahead = (after, self._reader.submit(self._read, *after))
-        return items
+        if ahead is not None:
+            ahead.close()
 
     def _indices(self, step: int, num: int) -> np.ndarray:
         size = self.batch_size
         flat = order(self.seed, step * size, num * size, self.dataset.size)
         return flat.reshape(num, size)[:, self.rows]
 
-    def _read(self, step: int, num: int) -> dict[str, np.ndarray]:
-        indices = self._indices(step, num)
-        batch = self.dataset.fetch(indices.reshape(-1))
-        return {
-            key: array.reshape(*indices.shape, *array.shape[1:])
-            for key, array in batch.items()
-        }
+    def _read(self, step: int) -> dict[str, np.ndarray]:
+        return self.dataset.fetch(self._indices(step, 1)[0])
+
+    def _read_on(self, step: int, ahead: int) -> dict[str, np.ndarray]:
+        """The batch of `step`; the `ahead` next ones are read from now on."""
+        if self._ahead is None or self._next != step:
+            self.close()
+            self._ahead, self._next = self._from(step, ahead), step
+        try:
+            batch = next(self._ahead)
+        except Exception:
+            self.close()
+            raise
+        self._next += 1
+        return batch
+
+    def _from(self, step: int, ahead: int) -> Iterator[dict[str, np.ndarray]]:
+        import grain
+        from absl import flags
+
+        # One element a batch: one a record would cost more than reading it. One thread:
+        # two wait for each other's hold of the interpreter where images are small.
+        each = max(2, -(-ahead // max(1, self.workers)))
+        batches = grain.MapDataset.range(step, 2**62).map(self._read)
+        batches = batches.to_iter_dataset(grain.ReadOptions(1, each))
+        if self.workers:
+            # Through pipes: a stopped run would leave shared memory to complain of.
+            options = grain.experimental.DatasetOptions(min_shm_size=2**62)
+            batches = grain.experimental.WithOptionsIterDataset(batches, options)
+            processes = grain.MultiprocessingOptions(self.workers, each)
+            batches = batches.mp_prefetch(processes, worker_init_fn=_become_worker)
+            if not flags.FLAGS.is_parsed():  # Grain asks for flags of its own
+                flags.FLAGS.mark_as_parsed()
+        return iter(batches)
+
+
+def _become_worker(index: int, count: int) -> None:
+    """Leave signals to the parent process, and end when it does, however it does."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end():
+        parent.join()
+        os._exit(0)
+
+    threading.Thread(target=end, daemon=True).start()

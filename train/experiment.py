@@ -41,7 +41,7 @@ class Record:
 
     experiment: str
     options: dict[str, Any]  # the experiment function's keywords
-    run: dict[str, Any]  # dataset, image_size, levels, seed, examples
+    run: dict[str, Any]  # dataset, image_size, levels, seed, examples, …
     data: Spec
 
     def build(self) -> Experiment:
@@ -118,19 +118,22 @@ def _record(raw: dict) -> Record:
     options = {name: _as_tuple(value) for name, value in options.items()}
     data = Spec.from_json(raw["data"])
     of_run = get_type_hints(Run)
-    hints = {name: of_run[name] for name in (*IDENTITY, "accumulate", "parallel")}
+    others = ("accumulate", "parallel", "on_bad_record")
+    hints = {name: of_run[name] for name in (*IDENTITY, *others)}
+    hints |= {"examples": int, "left_out": tuple[str, ...]}
+    run = {name: _as_tuple(value) for name, value in raw["run"].items()}
     for values, types in (
         (options, get_type_hints(known)),
-        (raw["run"], {**hints, "examples": int}),
+        (run, hints),
         (vars(data), get_type_hints(Spec)),
     ):
         for name, value in values.items():
             if not _fits(value, types[name]):
                 raise ValueError(f"{name} is {value!r}")
-    check_numbers({**raw["run"], **options})
+    check_numbers({**run, **options})
     if min(*data.shape, data.levels - 1, data.num_classes + 1) < 1:
         raise ValueError(f"data {data}")
-    return Record(raw["experiment"], options, raw["run"], data)
+    return Record(raw["experiment"], options, run, data)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -170,7 +173,8 @@ def difference(old: Record, new: Record) -> str | None:
         for name in a[group] | b[group]:
             there, value = a[group].get(name), b[group].get(name)
             if name != "steps" and there != value:
-                option = name if name == "examples" else f"--{name.replace('_', '-')}"
+                option = f"--{name.replace('_', '-')}"
+                option = {"examples": name, "left_out": "left out"}.get(name, option)
                 return f"{option} {_words(there)}, not {_words(value)}"
     if a["data"] != b["data"]:
         changed = [k for k in b["data"] if a["data"].get(k) != b["data"][k]]

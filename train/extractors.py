@@ -109,6 +109,7 @@ def train_default(path: Path, record: Record, data_dir: Path | None) -> None:
             "(--extractor takes another, or the weight file of Inception-v3)"
         )
     same = {key: shared[key] for key in IDENTITY}
+    same["on_bad_record"] = shared.get("on_bad_record", "refuse")
     train(Run(workdir=path, **same, data_dir=data_dir), name, options)
 
 

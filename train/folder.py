@@ -8,7 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.sources import Dataset, Spec, bad_input, check_split, fit, rule
+from train.sources import (
+    Dataset,
+    Spec,
+    bad_input,
+    bad_record,
+    check_split,
+    fit,
+    rule,
+)
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif")
 _THREADS = min(8, os.cpu_count() or 1)
@@ -68,9 +76,7 @@ def _open(path: Path, read):
         with Image.open(path) as picture:
             return read(picture)
     except Exception as error:  # each format's parser has its own
-        raise bad_input(
-            f"{path} cannot be read as an image ({error}): repair, convert or remove it"
-        ) from error
+        raise bad_record(str(path), error) from error
 
 
 def _header(path: Path) -> _Header:
@@ -132,25 +138,45 @@ def _read_files(
     return {"image": image} | ({} if labels is None else {"label": labels[indices]})
 
 
-def _common_size(paths: list[Path], headers: list[_Header]) -> tuple[int, int]:
-    first = headers[0]
-    for path, other in zip(paths, headers, strict=True):
+def _common_size(headers: dict[Path, _Header]) -> tuple[int, int]:
+    where, first = next(iter(headers.items()))
+    for path, other in headers.items():
         if other[:2] != first[:2]:
             raise bad_input(
-                f"the images have more than one size, {paths[0]} is "
+                f"the images have more than one size, {where} is "
                 f"{first.width}x{first.height} and {path} {other.width}x"
                 f"{other.height}: --image-size N scales and crops all of them to N x N"
             )
     return first[:2]
 
 
-def folder(name: str, split: str, image_size: int | None) -> Dataset:
+def _headers(files: list[Path], skip: bool) -> dict[Path, _Header]:
+    """The headers of the files; without those of broken ones, if `skip`."""
+
+    def header(path: Path) -> _Header | Exception:
+        try:
+            return _header(path)
+        except ValueError as error:  # a BadInput
+            return error
+
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        headers = dict(zip(files, pool.map(header, files), strict=True))
+    bad = {file: h for file, h in headers.items() if isinstance(h, Exception)}
+    if bad and (not skip or len(bad) == len(files)):
+        raise next(iter(bad.values()))
+    return {file: h for file, h in headers.items() if file not in bad}
+
+
+def folder(
+    name: str, split: str, image_size: int | None, skip: bool = False
+) -> Dataset:
     """The images under PATH of `name` = "folder:PATH".
 
     Each subfolder is a class, in sorted order; images directly in PATH make an
     unlabelled set. Every tenth file of a class, in sorted order, is a test image.
     One channel where all images are grayscale, otherwise RGB. Headers are read now,
-    pixels when fetched.
+    pixels when fetched. skip: files with broken headers are left out, and change the
+    split of no other file; otherwise they are refused.
     """
     check_split(name, split, ("train", "test"))
     path = name.removeprefix("folder:")
@@ -158,21 +184,22 @@ def folder(name: str, split: str, image_size: int | None) -> Dataset:
         raise bad_input(f"{name!r} names no folder: write folder:PATH")
     groups = _groups(Path(path).expanduser())
     everything = [file for files in groups.values() for file in files]
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        headers = list(pool.map(_header, everything))
-    channels = 1 if all(header.gray for header in headers) else 3
+    headers = _headers(everything, skip)
+    channels = 1 if all(header.gray for header in headers.values()) else 3
     if image_size is None:
-        height, width = _common_size(everything, headers)
+        height, width = _common_size(headers)
     else:
         height = width = image_size
 
     test = {file for files in groups.values() for file in files[9::10]}
-    chosen = [
+    of_split = [
         (file, label)
         for label, files in enumerate(groups.values())
         for file in files
         if (file in test) == (split == "test")
     ]
+    chosen = [(file, label) for file, label in of_split if file in headers]
+    left_out = tuple(str(file) for file, _ in of_split if file not in headers)
     if not chosen:
         raise bad_input(
             f"the split 'test' of {name} is empty, for it is every tenth image of a "
@@ -191,4 +218,4 @@ def folder(name: str, split: str, image_size: int | None) -> Dataset:
         "sorted by name, is test)"
     )
     fetch = functools.partial(_read_files, paths, labels, shape, image_size)
-    return Dataset(spec, len(chosen), fetch, note)
+    return Dataset(spec, len(chosen), fetch, note, left_out)

@@ -83,7 +83,7 @@ class HeldOut:
     """
 
     def __init__(self, run: Run, model, spec, batch_size: int):
-        self.batches, self.num = [], 0
+        self.batches, self.num, self.left_out = [], 0, ()
         self.figure = figure(model, spec.shape)
         if self.figure is None:
             return
@@ -95,9 +95,11 @@ class HeldOut:
                     data_dir=run.data_dir,
                     image_size=run.image_size,
                     levels=run.levels,
+                    on_bad_record=run.on_bad_record,
                 )
             except BadInput:
                 continue  # this data set has no such split
+            self.left_out = dataset.left_out
             self.num = min(dataset.size, EXAMPLES)
             self.batches = list(batches(dataset, some(dataset, self.num), batch_size))
             self.name = f"{split}/{self.figure[0]}"

@@ -5,6 +5,7 @@
 3. Compile, then: steps, metrics, pictures, checkpoints.
 """
 
+import contextlib
 import dataclasses
 import signal
 import sys
@@ -66,7 +67,7 @@ def compiled_steps(run: Run, step, feed, ts, data, view):
     def program(length):
         many = view.mapped(scan_steps(step, feed.fetch, length), ts)
         # As shapes, so that the loss is not traced again for arrays on a mesh.
-        feeds = jax.eval_shape(lambda x: x, (data, view.items(feed.items(0, length))))
+        feeds = jax.eval_shape(lambda x: x, (data, view.items(feed.example(length))))
         return many, (ts, *feeds, length)
 
     many, arguments = program(length)
@@ -89,6 +90,8 @@ def next_event(step: int, run: Run, steps: int) -> int:
 def record_of(run: Run, name: str, options: dict, dataset) -> Record:
     """What a run of experiment `name` is, as it will stand in its workdir."""
     identity = {key: getattr(run, key) for key in IDENTITY}
+    if run.on_bad_record != "refuse":
+        identity |= {"on_bad_record": run.on_bad_record, "left_out": dataset.left_out}
     identity["examples"] = dataset.size
     # Where each part or device has its own noise, the run is another one.
     identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
@@ -113,6 +116,7 @@ def _train(run: Run, name: str, options: dict) -> Path:
         data_dir=run.data_dir,
         image_size=run.image_size,
         levels=run.levels,
+        on_bad_record=run.on_bad_record,
     )
     record = record_of(run, name, options, dataset)
     if first:
@@ -122,8 +126,14 @@ def _train(run: Run, name: str, options: dict) -> Path:
     mesh = make_mesh(run.mesh)
     view = make_view(run.parallel, mesh)
     check_batch(mesh, experiment.batch_size)
-    rows = view.rows(experiment.batch_size)
-    feed = datasets.Feed(dataset, experiment.batch_size, run.seed, rows=rows)
+    feed = datasets.Feed(
+        dataset,
+        experiment.batch_size,
+        run.seed,
+        run.resident_bytes,
+        run.workers,
+        view.rows(experiment.batch_size),
+    )
     batch = dataset.spec.example(experiment.batch_size)
     start, frozen = initial_state(experiment, run.seed, batch, mesh), experiment.frozen
     step = jax.jit(  # traced once, wherever it is called from
@@ -163,7 +173,7 @@ def _train(run: Run, name: str, options: dict) -> Path:
             )
         elif done < steps:
             job = Job(run, record, experiment, feed, view, checkpoints, report)
-            with Stop() as stop:
+            with Stop() as stop, contextlib.closing(feed):
                 run_steps(job, ts, step, stop)
         else:
             report.say(
@@ -235,11 +245,14 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
     spec, first = job.record.data, processes.first()
     if first:
         held_out = HeldOut(run, model, spec, batch_size)
+        if held_out.left_out:
+            report.say(f"note: held-out images: {datasets.named(held_out.left_out)}")
         grid = picture(model, spec, run.seed, batch_size, held_out.batches)
-    seen, clock = [], time.perf_counter()
+    seen, clock, waits = [], time.perf_counter(), Waits()
     while done < steps:
         num = min(length, next_event(done, run, steps) - done)
-        items = read(job, ts, done, length, stop)
+        with waits.until_computed(ts):
+            items = read(job, ts, done, length, stop)
         ts, metrics = many(ts, data, items, num)
         seen.append((num, view.metrics(metrics)))
         done += num
@@ -256,7 +269,8 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
         if done % run.log_every == 0 or draws:
             shown = view.here(now) if draws else None
             values |= held_out(shown) if draws and first else {}
-            report.metrics(done, values, sum(num for num, _ in seen), seconds)
+            taken = sum(num for num, _ in seen)
+            report.metrics(done, values, taken, seconds, waits.share(taken, seconds))
             seen, clock = [], time.perf_counter()
         else:
             report.advance(done)
@@ -271,6 +285,44 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
         if saves:  # at last: what comes before a saved step never comes again
             save(job, now, last=done == steps)
         clock += time.perf_counter() - pause
+    if not job.feed.resident and (sentence := waits.told(batch_size, run.workers)):
+        report.say(f"note: {sentence}")
+
+
+class Waits:
+    """How long the steps waited for data.
+
+    Waiting counts if the devices had nothing left to compute when it ended: what is
+    read while they compute costs nothing.
+    """
+
+    def __init__(self):
+        self._seconds, self._shares = 0.0, []  # since the last share; all of them
+
+    @contextlib.contextmanager
+    def until_computed(self, ts):
+        began = time.perf_counter()
+        yield
+        if ts.step.is_ready():
+            self._seconds += time.perf_counter() - began
+
+    def share(self, num: int, seconds: float) -> float:
+        """The share of the `seconds` of the last `num` steps; begins the next."""
+        waited, self._seconds = min(self._seconds, seconds), 0.0
+        self._shares.append((num, seconds, waited))
+        return waited / seconds
+
+    def told(self, batch_size: int, workers: int) -> str:
+        """A sentence if more than a tenth of the time went into waiting; else ""."""
+        # Before the first interval's end there is nothing to read ahead behind.
+        num, seconds, waited = np.sum(self._shares[1:] or self._shares, axis=0)
+        if waited <= 0.1 * seconds:
+            return ""
+        return (
+            f"{waited / seconds:.0%} of the time went into waiting for data, "
+            f"{batch_size * num / seconds:,.0f} images/s: --workers "
+            f"{2 * workers or 1} reads in {'more' if workers else 'other'} processes"
+        )
 
 
 def leave(job: Job, ts, asked: signal.Signals) -> None:

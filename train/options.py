@@ -29,6 +29,15 @@ class Run:
     """Requantise pixels to this many levels; by default the data set's own."""
     seed: int = 0
     """Seed of the initial parameters, the order of the data and all noise."""
+    on_bad_record: Literal["refuse", "skip"] = "refuse"
+    """A file or record that cannot be read ends the run, or is left out: then all are
+    read once at the start, and the order is that of the good ones."""
+    workers: int = 0
+    """Processes that read ahead where the set is not on the device; 0 is a thread.
+    They pay off where a run says that it waits for data."""
+    resident_bytes: int = 2**30
+    """A set of no more bytes of pixels is put on the device once, and then costs the
+    steps nothing."""
     minutes: float | None = None
     """Stop, and save, after this much time in training steps, all starts together
     (compilation and pictures do not count); by default only --steps ends a run."""
@@ -99,8 +108,16 @@ AT_LEAST_ONE = (
     "steps_per_call",
     "width",
 )
-AT_LEAST_ZERO = ("beta", "guidance_scale", "process_id", "r1_weight", "shift")
-ABOVE_ZERO = ("learning_rate", "minutes", "temperature")
+AT_LEAST_ZERO = (
+    "beta",
+    "guidance_scale",
+    "process_id",
+    "resident_bytes",
+    "r1_weight",
+    "shift",
+    "workers",
+)
+ABOVE_ZERO = ("learning_rate", "minutes", "seconds", "temperature")
 BELOW_ONE = ("dropout", "ema_decay", "label_dropout", "label_smoothing")
 
 

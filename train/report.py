@@ -141,22 +141,30 @@ class Report:
         self.console.print(text, markup=False)
 
     def metrics(
-        self, step: int, values: dict[str, float], num: int, seconds: float
+        self,
+        step: int,
+        values: dict[str, float],
+        num: int,
+        seconds: float,
+        input_share: float = 0.0,
     ) -> None:
         """One line of the JSONL, one point a curve in TensorBoard.
 
-        The values are of the last `num` steps, which took `seconds`.
+        The values are of the last `num` steps, which took `seconds`, of which the
+        `input_share` went into waiting for data.
         """
         self.seconds += seconds
         rate = num / seconds
-        times = {"time": time.time(), "seconds": self.seconds, "steps_per_second": rate}
-        row = {"step": step, **times, **values}
+        speed = {"steps_per_second": rate, "input_share": round(input_share, 4)}
+        times = {"time": time.time(), "seconds": self.seconds}
+        row = {"step": step, **times, **speed, **values}
         with self.surviving(self.file):
             with self.file.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-            points = {**values, "steps_per_second": rate}
-            self.tensorboard.scalars(step, points)
+            self.tensorboard.scalars(step, {**values, **speed})
         losses = _words(values, "/loss")
+        if input_share > 0.1:
+            losses = f"waiting for data {input_share:.0%}  {losses}"
         held_out = _words(values, "validation/") or _words(values, "test/")
         self.progress.update(self.task, completed=step, rate=rate, losses=losses)
         terminal = self.console.is_terminal  # the bar shows the losses there

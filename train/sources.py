@@ -1,25 +1,23 @@
-"""Where pixels come from: scikit-learn's digits and prepared TFDS sets.
+"""Where pixels come from: what every source answers with, and scikit-learn's digits.
 
-(IDX files and folders of images have their own rooms, `idx.py` and `folder.py`.)
-Every reader answers with a `Dataset`: what a model must know (`Spec`), how many
-examples there are, and `fetch`, which reads any of them by index. What a user can
-get wrong is found here, before any training, and told as a `BadInput`. The heavy
-imports stand inside the functions that need them, so that asking for one source
-does not load the libraries of the others.
+(IDX files, folders of images and prepared TFDS sets have their own rooms: `idx.py`,
+`folder.py`, `prepared.py`.) Every reader answers with a `Dataset`: what a model must
+know (`Spec`), how many examples there are, and `fetch`, which reads any of them by
+index. What a user can get wrong is found here, before any training, and told as a
+`BadInput`. The heavy imports stand inside the functions that need them, so that asking
+for one source does not load the libraries of the others.
 """
 
 import dataclasses
 import difflib
 import functools
-import logging
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH")
-
-_RECORDS_AT_ONCE = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +58,20 @@ class Dataset:
     """One split of a data set, readable at any index.
 
     `fetch(indices [B])` gives {"image": uint8 [B, H, W, C], "label": int32 [B]},
-    without "label" where `spec.num_classes` is 0. `note` is one line to print.
+    without "label" where `spec.num_classes` is 0, and can be pickled. `note` is one
+    line to print. `left_out` names the records that no index reaches: they are bad.
     """
 
     spec: Spec
     size: int
     fetch: Callable[[np.ndarray], dict[str, np.ndarray]]
     note: str
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Of all pixels."""
+        return self.size * math.prod(self.spec.shape)
 
 
 def bad_input(sentence: str) -> Exception:
@@ -74,6 +79,16 @@ def bad_input(sentence: str) -> Exception:
     from gengen.types import BadInput
 
     return BadInput(sentence)
+
+
+def bad_record(name: str, error: Exception) -> Exception:
+    """A BadInput whose `record` is `name`: one file or record that cannot be read."""
+    problem = bad_input(
+        f"{name} cannot be read as an image ({error}): repair, convert or remove it, "
+        "or train with --on-bad-record skip"
+    )
+    problem.record = name
+    return problem
 
 
 def check_split(name: str, split: str, splits: Iterable[str]) -> None:
@@ -146,7 +161,7 @@ def digits(name: str, split: str, image_size: int | None) -> Dataset:
     return Dataset(spec, len(image), fetch, note)
 
 
-def _unknown(name: str, others: Iterable[str]) -> Exception:
+def unknown(name: str, others: Iterable[str]) -> Exception:
     """The BadInput for a name that no source knows, with the nearest one that is."""
     plain = name.lower().replace("-", "_")
     near = difflib.get_close_matches(plain, [*BUILT_IN, *others], 1)
@@ -157,90 +172,3 @@ def _unknown(name: str, others: Iterable[str]) -> Exception:
         f"no data set is called {name!r}{hint}: take one of "
         f"{', '.join(BUILT_IN)}, or any prepared TFDS name"
     )
-
-
-def _open_prepared(name: str, data_dir: str | Path | None):
-    """(tfds, builder) of a set on disk. Its files alone are asked, never its code:
-    that needs neither TensorFlow nor the network."""
-    import tensorflow_datasets as tfds
-
-    where = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-    try:
-        return tfds, tfds.core.read_only_builder.builder_from_files(
-            name, data_dir=where
-        )
-    except ValueError as error:  # not found, or not a name at all
-        known = tfds.list_builders(with_community_datasets=False)
-        base = name.replace(":", "/").partition("/")[0]
-        if not base or not (base in known or (where / base).is_dir()):
-            raise _unknown(name, known) from error
-        raise bad_input(
-            f"{name!r} is not prepared in {where}, and nothing is downloaded here: "
-            "pip install '.[tfds]', run `tfds build "
-            f"{name} --file_format=array_record --data_dir DIR`, "
-            "then pass --data-dir DIR"
-        ) from error
-
-
-def _quiet(record: logging.LogRecord) -> bool:
-    return "OpenCV" not in record.getMessage()  # TFDS's advice to install it
-
-
-def _read_records(source, shape, labelled, image_size, indices) -> dict:
-    image = np.empty((len(indices), *shape), np.uint8)
-    label = np.empty(len(indices), np.int32)
-    for start in range(0, len(indices), _RECORDS_AT_ONCE):
-        block = [int(i) for i in indices[start : start + _RECORDS_AT_ONCE]]
-        for row, example in enumerate(source.__getitems__(block), start):
-            picture = example["image"]
-            image[row] = fit_array(picture, image_size) if image_size else picture
-            label[row] = example["label"] if labelled else 0
-    return {"image": image, "label": label} if labelled else {"image": image}
-
-
-def prepared(
-    name: str, split: str, data_dir: str | Path | None, image_size: int | None
-) -> Dataset:
-    """A set that TFDS has prepared as array_record files; nothing is downloaded.
-
-    It needs the feature "image", uint8 of 1 or 3 channels; "label" is read where it
-    is a ClassLabel.
-    """
-    tfds, builder = _open_prepared(name, data_dir)
-    features = dict(builder.info.features.items())
-    image = features.get("image")
-    shape = getattr(image, "shape", None) or ()
-    if len(shape) != 3 or shape[2] not in (1, 3) or image.np_dtype != np.uint8:
-        raise bad_input(
-            f"{name} has no feature 'image' of uint8 [H, W, 1 or 3] but "
-            f"{image or ', '.join(sorted(features))}: take a set of images, "
-            "or export this one and read it as folder:PATH"
-        )
-    if image_size is not None:
-        shape = (image_size, image_size, shape[2])
-    if None in shape:
-        raise bad_input(
-            f"the images of {name} have no one size, their shape is {shape}: "
-            "--image-size N scales and crops all of them to N x N"
-        )
-    check_split(name, split, sorted(builder.info.splits))
-    logging.getLogger("absl").addFilter(_quiet)
-    try:
-        source = builder.as_data_source(split=split)
-    except NotImplementedError as error:
-        raise bad_input(
-            f"{name} in {builder.data_path} is prepared as "
-            f"{builder.info.file_format.value}, which cannot be read by index: run "
-            f"`tfds build {name} --file_format=array_record --data_dir DIR` with "
-            "another DIR, then pass --data-dir DIR"
-        ) from error
-    label = features.get("label")
-    labelled = isinstance(label, tfds.features.ClassLabel)
-    classes = tuple(label.names) if labelled else ()
-    spec = Spec(name, tuple(shape), 256, len(classes), classes)
-    note = (
-        f"{name}: {len(source)} images from {builder.data_path}, "
-        f"{'x'.join(map(str, shape))}{rule(image_size)}; split {split} by TFDS"
-    )
-    fetch = functools.partial(_read_records, source, shape, labelled, image_size)
-    return Dataset(spec, len(source), fetch, note)

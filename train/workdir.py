@@ -36,6 +36,7 @@ class Trained:
         """A split of the run's data set."""
         run = self.record.run
         same = {k: run[k] for k in ("image_size", "levels")}
+        same["on_bad_record"] = run.get("on_bad_record", "refuse")
         return load(run["dataset"], split=split, data_dir=data_dir, **same)
 
     def dataset_if_any(self, split: str, data_dir: Path | None = None):

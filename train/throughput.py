@@ -1,0 +1,94 @@
+"""python -m train.throughput --dataset NAME: how fast the input pipeline is.
+
+A training run's `steps_per_second` times its batch size is what it takes; where that
+comes near to what is printed here, reading limits the run (its metrics say so, too:
+`input_share`).
+"""
+
+import contextlib
+import dataclasses
+import time
+from pathlib import Path
+
+from train.command import parse, told
+from train.options import at_least, check_numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class Throughput:
+    """Images/s that training would be fed with; nothing is trained or written."""
+
+    dataset: str = "digits"
+    """digits, mnist, fashion_mnist, folder:PATH, or any prepared TFDS name."""
+    data_dir: Path | None = None
+    """Where the IDX files or the prepared TFDS sets are."""
+    image_size: int | None = None
+    """Scale the shorter side to this and crop the centre; by default nothing is."""
+    batch_size: int = 128
+    """Images in a batch."""
+    workers: int = 0
+    """Processes that read ahead; 0 is a thread."""
+    resident_bytes: int = 2**30
+    """A set of no more bytes of pixels is put on the device by training."""
+    seconds: float = 5.0
+    """How long to read."""
+
+
+def images_per_second(feed, seconds: float) -> tuple[float, float]:
+    """What `feed` gives once it runs, over `seconds` and one batch at least.
+
+    By the clock, and by the processor's time in this process: on a busy machine the
+    second says what an idle core would give.
+    """
+    for step in range(10):
+        feed.items(step, 1)
+    began, began_here = time.perf_counter(), time.process_time()
+    while True:
+        step += 1
+        feed.items(step, 1)
+        taken = time.perf_counter() - began
+        if taken >= seconds:
+            images = (step - 9) * feed.batch_size
+            return images / taken, images / (time.process_time() - began_here)
+
+
+def throughput(options: Throughput) -> None:
+    """Measure and print."""
+    from train.data import Feed, load
+
+    check_numbers(vars(options))
+    at_least(options, batch_size=1)
+    size = options.image_size
+    dataset = load(options.dataset, data_dir=options.data_dir, image_size=size)
+    print(f"data: {dataset.note}")
+    arguments = (dataset, options.batch_size, 0)
+    with contextlib.closing(Feed(*arguments, 0, options.workers)) as feed:
+        rate, of_cpu = images_per_second(feed, options.seconds)
+    by, beside = "a thread", f" ({of_cpu:,.0f} a second of CPU)"
+    if options.workers:
+        by, beside = f"{options.workers} process{'es' * (options.workers > 1)}", ""
+    print(
+        f"read ahead by {by}: {rate:,.0f} images/s in batches of {feed.batch_size}"
+        f"{beside}"
+    )
+    began = time.perf_counter()
+    feed = Feed(*arguments, options.resident_bytes)
+    if not feed.resident:
+        print(f"{dataset.bytes / 2**20:,.0f} MiB: training reads it so")
+        return
+    taken = time.perf_counter() - began
+    micro = 1e6 * feed.batch_size / images_per_second(feed, 0.1)[1]
+    print(
+        f"{dataset.bytes / 2**20:,.1f} MiB: training reads all of it once, in "
+        f"{taken:.2f} s, and keeps it on the device; a batch then takes {micro:.0f} µs "
+        "of this process, for its indices"
+    )
+
+
+def main() -> None:
+    """The command line."""
+    told(lambda: throughput(parse(Throughput, "python -m train.throughput")))
+
+
+if __name__ == "__main__":
+    main()
