@@ -31,6 +31,7 @@ from train.devices import (
 )
 from train.experiment import Experiment, Record
 from train.heldout import HeldOut
+from train.lock import locked
 from train.options import IDENTITY, Run
 from train.pictures import curves
 from train.report import Report, read_rows
@@ -128,31 +129,33 @@ def train(run: Run, name: str, options: dict) -> Path:
         jax.eval_shape(step, jax.eval_shape(start, frozen), batch)
     if run.fresh:
         experiments.set_aside(workdir)
-    experiments.save(workdir, record)
-    checkpoints = Checkpoints(workdir, run.keep)
-    ts, notes = start(frozen), []
-    if checkpoints.latest() is not None:
-        ts, notes = checkpoints.restore(ts)
-    done, steps = int(ts.step), experiment.steps
-    with Report(workdir, done, steps) as report:
-        for note in notes:
-            report.say(f"note: {note}")
-        introduce(report, record, dataset, ts)
-        if done < steps and done > 0 and out_of_time(run, report.seconds):
-            report.say(
-                f"nothing to do: the run is at step {done} and its {run.minutes:g} "
-                "minutes are used up (--minutes takes it further)"
-            )
-        elif done < steps:
-            job = Job(run, record, experiment, feed, view, checkpoints, report)
-            with Stop() as stop:
-                run_steps(job, ts, step, stop)
-        else:
-            report.say(
-                f"nothing to do: the run is at step {done} of {steps} "
-                "(--steps takes it further)"
-            )
-    summarise(report, workdir, checkpoints)
+    with locked(workdir):
+        experiments.refuse_other_run(workdir, record)  # begun meanwhile
+        experiments.save(workdir, record)
+        checkpoints = Checkpoints(workdir, run.keep)
+        ts, notes = start(frozen), []
+        if checkpoints.latest() is not None:
+            ts, notes = checkpoints.restore(ts)
+        done, steps = int(ts.step), experiment.steps
+        with Report(workdir, done, steps) as report:
+            for note in notes:
+                report.say(f"note: {note}")
+            introduce(report, record, dataset, ts)
+            if done < steps and done > 0 and out_of_time(run, report.seconds):
+                report.say(
+                    f"nothing to do: the run is at step {done} and its {run.minutes:g} "
+                    "minutes are used up (--minutes takes it further)"
+                )
+            elif done < steps:
+                job = Job(run, record, experiment, feed, view, checkpoints, report)
+                with Stop() as stop:
+                    run_steps(job, ts, step, stop)
+            else:
+                report.say(
+                    f"nothing to do: the run is at step {done} of {steps} "
+                    "(--steps takes it further)"
+                )
+        summarise(report, workdir, checkpoints)
     return workdir
 
 
