@@ -57,8 +57,9 @@ def workdir(straight, tmp_path):
 
 
 def test_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_been():
-    """Every family; moments at random, at work, and in the midst of a write."""
-    options = ["--kills", "4", "--steps", "6", "--families", *TINY]
+    """Every family, an evaluation; at random, at work, in the midst of a write."""
+    kinds = [*TINY, "evaluate"]
+    options = ["--kills", "5", "--steps", "6", "--kinds", *kinds]
     done = subprocess.run(
         [sys.executable, "-m", "tests.kill", *options],
         cwd=ROOT,
@@ -67,7 +68,7 @@ def test_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_been():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     told = [json.loads(row) for row in done.stdout.splitlines()]
-    assert [row["family"] for row in told] == list(TINY)
+    assert [row["kind"] for row in told] == kinds
     assert all(row["same"] == row["runs"] > 0 for row in told)
     assert sum(row["writing"] for row in told) > 0
 
