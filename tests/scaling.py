@@ -107,7 +107,7 @@ def weak(name: str, num: int, each: int, rounds: int) -> dict:
     seconds = {count: [] for count in runs}
     for _ in range(rounds):
         for count, run in runs.items():
-            seconds[count].append(run(4))
+            seconds[count].append(run(3))
     many, one = (statistics.median(seconds[count]) for count in (num, 1))
     return {
         "view": name,
@@ -122,8 +122,8 @@ def weak(name: str, num: int, each: int, rounds: int) -> dict:
 def main() -> None:
     """A line of JSON a measurement; medians of programs timed in turns."""
     parser = argparse.ArgumentParser(prog="python -m tests.scaling")
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--each", type=int, default=128, help="images a device")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--each", type=int, default=64, help="images a device")
     parser.add_argument("--steps", type=int, default=500, help="of the loop, a round")
     options = parser.parse_args()
     flags = os.environ.get("XLA_FLAGS", "")
