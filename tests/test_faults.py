@@ -4,6 +4,7 @@
 the undisturbed run has.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -56,8 +57,9 @@ def workdir(straight, tmp_path):
 
 
 def test_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_been():
-    """Every family; moments at random, at work, and in the midst of a write."""
-    options = ["--kills", "4", "--steps", "6", "--families", *TINY]
+    """Every family, an evaluation; at random, at work, in the midst of a write."""
+    kinds = [*TINY, "evaluate"]
+    options = ["--kills", "5", "--steps", "6", "--kinds", *kinds]
     done = subprocess.run(
         [sys.executable, "-m", "tests.kill", *options],
         cwd=ROOT,
@@ -66,7 +68,7 @@ def test_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_been():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     told = [json.loads(row) for row in done.stdout.splitlines()]
-    assert [row["family"] for row in told] == list(TINY)
+    assert [row["kind"] for row in told] == kinds
     assert all(row["same"] == row["runs"] > 0 for row in told)
     assert sum(row["writing"] for row in told) > 0
 
@@ -82,6 +84,94 @@ def test_half_a_checkpoint_is_no_checkpoint_and_is_cleared_away(cli, straight, w
     assert status == 0 and "resumed from the checkpoint at step 2" in out, err
     assert sorted(p.name for p in folder.iterdir()) == ["2", "4"]
     assert listing(cli, workdir) == listing(cli, straight)
+
+
+# ------------------------------------------------------------------ two at once
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from train.lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def another_process(workdir):
+    """A process that holds the workdir: its id. It ends by kill -9."""
+    command = [sys.executable, "-c", HOLD, workdir]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout.readline() == b"held\n"
+            yield child.pid
+        finally:
+            child.kill()
+
+
+def stamps(folder):
+    return {p: p.stat().st_mtime_ns for p in [folder, *folder.rglob("*")]}
+
+
+@pytest.mark.parametrize("fresh", ["", " --fresh"])
+def test_a_second_process_is_refused_and_touches_nothing(cli, straight, workdir, fresh):
+    with another_process(workdir) as number:
+        before = stamps(workdir.parent)
+        result = cli(line(workdir, steps=6) + fresh)
+        refused(result, f"{workdir} is being trained by process {number} on ", "since")
+        assert stamps(workdir.parent) == before
+        assert listing(cli, workdir) == listing(cli, straight)  # to read is free
+    assert (workdir / "lock").exists()  # as a killed process leaves it
+    assert cli(line(workdir, steps=6) + fresh)[0] == 0
+    assert not [*workdir.parent.rglob("lock")]
+
+
+def test_a_new_run_is_begun_by_one_process_only(cli, tmp_path):
+    with another_process(tmp_path / "w"):
+        refused(cli(line(tmp_path / "w")), "is being trained by process")
+    assert [path.name for path in (tmp_path / "w").iterdir()] == ["lock"]
+    assert cli(line(tmp_path / "w"))[0] == 0
+
+
+def test_of_many_processes_one_at_a_time_holds_a_workdir(tmp_path):
+    """Through every gap between opening, locking, removing and moving away."""
+    code = """
+import os, sys, time
+from pathlib import Path
+from train.lock import locked
+workdir, inside = Path(sys.argv[1]) / "w", Path(sys.argv[1]) / "inside"
+held, until = 0, time.monotonic() + 2
+while time.monotonic() < until:
+    try:
+        with locked(workdir):
+            os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+            held += 1
+            inside.unlink()
+            if held % 3 == 0:
+                workdir.rename(workdir.with_name(f"old-{os.getpid()}-{held}"))
+    except (ValueError, OSError) as error:  # refused; moved away under our hands
+        if getattr(error, "filename", None) == str(inside):
+            raise
+print(held)
+"""
+    command = [sys.executable, "-c", code, tmp_path]
+    children = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(3)
+    ]
+    held = [int(child.communicate()[0] or 0) for child in children]
+    assert [child.returncode for child in children] == [0, 0, 0]
+    assert min(held) > 10
+
+
+def test_a_file_system_that_cannot_lock_is_a_note(cli, workdir, monkeypatch):
+    def unable(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", unable)
+    status, out, err = cli(line(workdir, steps=6))
+    assert status == 0 and "cannot be locked (No locks available)" in out, err
 
 
 # ------------------------------------------------------------------ asked to stop

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from train.data import Spec
+from train.lock import LOCK, locked
 
 FILE = "experiment.json"
 
@@ -195,18 +196,27 @@ def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None
                 f"{workdir} holds another run, with {changed}: take another "
                 "--workdir, or the same options to resume"
             )
-    elif workdir.exists() and not (workdir.is_dir() and not any(workdir.iterdir())):
+    elif workdir.exists() and not (workdir.is_dir() and nothing_in(workdir)):
         raise bad_input(
             f"{workdir} is no run of gengen's and not an empty folder: "
             "take another --workdir"
         )
 
 
+def nothing_in(folder: Path) -> bool:
+    """Whether it is empty, but for what a start that was killed leaves behind."""
+    return {path.name for path in folder.iterdir()} <= {LOCK, f"{FILE}.part"}
+
+
 def set_aside(workdir: Path) -> None:
-    """Move the run in a workdir to the first free WORKDIR.old-N; nothing is lost."""
+    """Move the run in a workdir to the first free WORKDIR.old-N; nothing is lost.
+
+    BadInput if a process trains there.
+    """
     if not (workdir / FILE).exists():
         return  # `refuse_other_run` answers for what else may be there
     aside = (workdir.with_name(f"{workdir.name}.old-{n}") for n in itertools.count(1))
     where = next(path for path in aside if not path.exists())
-    workdir.rename(where)
+    with locked(workdir):
+        workdir.rename(where)
     print(f"the run in {workdir} was moved to {where}")

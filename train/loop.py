@@ -34,6 +34,7 @@ from train.devices import (
 )
 from train.experiment import Experiment, Record
 from train.heldout import HeldOut
+from train.lock import locked
 from train.options import IDENTITY, OWN, Run
 from train.pictures import curves
 from train.report import Report, Silent, read_rows
@@ -99,6 +100,19 @@ def record_of(run: Run, name: str, options: dict, dataset) -> Record:
     return Record(name, options, identity, dataset.spec)
 
 
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What the loop works with."""
+
+    run: Run
+    record: Record
+    experiment: Experiment
+    feed: datasets.Feed
+    view: Global
+    checkpoints: Checkpoints
+    report: Report
+
+
 def train(run: Run, name: str, options: dict) -> Path:
     """Train experiment `name` until its last step; the workdir, complete."""
     processes.start(run)
@@ -150,40 +164,50 @@ def _train(run: Run, name: str, options: dict) -> Path:
     if view.axis_name is None:
         jax.eval_shape(step, jax.eval_shape(start, frozen), batch)
     processes.everyone()
-    if first:
-        if run.fresh:
-            experiments.set_aside(workdir)
-        experiments.save(workdir, record)
-    processes.everyone()
-    if not first:
-        see_same_run(workdir, record)
-    checkpoints = Checkpoints(workdir, run.keep)
-    ts, notes = start(frozen), []
-    if processes.everyone(checkpoints.latest())[0] is not None:
-        ts, notes = checkpoints.restore(ts)
-    done, steps = int(ts.step), experiment.steps
-    with Report(workdir, done, steps) if first else Silent() as report:
-        for note in notes:
-            report.say(f"note: {note}")
-        introduce(report, record, dataset, ts)
-        if done < steps and done > 0 and out_of_time(run, report.seconds):
-            report.say(
-                f"nothing to do: the run is at step {done} and its {run.minutes:g} "
-                "minutes are used up (--minutes takes it further)"
-            )
-        elif done < steps:
+    with contextlib.ExitStack() as held:
+        if first:
+            if run.fresh:
+                experiments.set_aside(workdir)
+            held.enter_context(locked(workdir))
+            experiments.refuse_other_run(workdir, record)  # begun meanwhile
+            experiments.save(workdir, record)
+        processes.everyone()
+        if not first:
+            see_same_run(workdir, record)
+        checkpoints = Checkpoints(workdir, run.keep)
+        ts, notes = start(frozen), []
+        if processes.everyone(checkpoints.latest())[0] is not None:
+            ts, notes = checkpoints.restore(ts)
+        spoken = Report(workdir, int(ts.step), experiment.steps) if first else Silent()
+        with spoken as report:
+            for note in notes:
+                report.say(f"note: {note}")
+            introduce(report, record, dataset, ts)
             job = Job(run, record, experiment, feed, view, checkpoints, report)
-            with Stop() as stop, contextlib.closing(feed):
-                run_steps(job, ts, step, stop)
-        else:
-            report.say(
-                f"nothing to do: the run is at step {done} of {steps} "
-                "(--steps takes it further)"
-            )
-    if first:
-        summarise(report, workdir, checkpoints)
-    processes.everyone()  # so that none waits long for the others' end
+            go_on(job, ts, step)
+        if first:
+            summarise(report, workdir, checkpoints)
+        processes.everyone()  # so that none waits long for the others' end
     return workdir
+
+
+def go_on(job: Job, ts, step) -> None:
+    """Take the steps that are left, or say that there are none."""
+    run, report = job.run, job.report
+    done, steps = int(ts.step), job.experiment.steps
+    if done >= steps:
+        report.say(
+            f"nothing to do: the run is at step {done} of {steps} "
+            "(--steps takes it further)"
+        )
+    elif done > 0 and out_of_time(run, report.seconds):
+        report.say(
+            f"nothing to do: the run is at step {done} and its {run.minutes:g} "
+            "minutes are used up (--minutes takes it further)"
+        )
+    else:
+        with Stop() as stop, contextlib.closing(job.feed):
+            run_steps(job, ts, step, stop)
 
 
 def see_same_run(workdir: Path, record: Record) -> None:
@@ -213,19 +237,6 @@ def introduce(report: Report, record: Record, dataset, ts) -> None:
 
 def _count(tree) -> int:
     return sum(x.size for x in jax.tree.leaves(tree))
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """What the loop works with."""
-
-    run: Run
-    record: Record
-    experiment: Experiment
-    feed: datasets.Feed
-    view: Global
-    checkpoints: Checkpoints
-    report: Report
 
 
 def run_steps(job: Job, ts, step, stop: Stop) -> None:

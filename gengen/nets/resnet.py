@@ -20,7 +20,7 @@ class ResNet(nn.Module):
     pre-activation blocks. The features are the last level's channels, F of them,
     averaged over the image; the logits are linear in them. H and W must be multiples of
     2^(levels - 1), channels of `groups`. dtype: of the convolutions, bfloat16 or None
-    for float32.
+    for float32. remat: recompute each block in the backward pass, do not keep it.
     """
 
     num_classes: int
@@ -30,6 +30,7 @@ class ResNet(nn.Module):
     dropout: float = 0.0
     groups: int = 8
     dtype: Any = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> tuple[Array, Array]:
@@ -37,17 +38,22 @@ class ResNet(nn.Module):
             halvings(side, len(self.multipliers) - 1, "ResNet")
         _, conv, _, norm = layers(self.dtype, self.groups)
         widths = [self.channels * m for m in self.multipliers]
+
+        def block(net, h):
+            skip, width = h, h.shape[-1]
+            for _ in range(2):
+                h = nn.silu(norm(width)(h))
+                h = conv(width, (3, 3))(h)
+            return skip + h
+
+        block = nn.remat(block) if self.remat else block
         h = conv(widths[0], (3, 3))(x)
         for level, width in enumerate(widths):
             if level > 0:
                 h = nn.silu(norm(h.shape[-1])(h))
                 h = conv(width, (3, 3), strides=2)(h)
             for _ in range(self.blocks):
-                skip = h
-                for _ in range(2):
-                    h = nn.silu(norm(width)(h))
-                    h = conv(width, (3, 3))(h)
-                h = skip + h
+                h = block(self, h)
         h = nn.silu(norm(widths[-1])(h))
         features = jnp.mean(h.astype(jnp.float32), axis=(1, 2))
         h = nn.Dropout(self.dropout, deterministic=not train)(features)

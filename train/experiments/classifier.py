@@ -16,6 +16,7 @@ def classifier(
     flip: bool = False,
     label_smoothing: float = 0.1,
     precision: Precision = "float32",
+    remat: bool = False,
     learning_rate: float = 2e-3,
     batch_size: int = 64,
     steps: int = 1_000,
@@ -39,6 +40,7 @@ def classifier(
         label_smoothing: Share of the target spread over all classes.
         precision: Of the networks' layers; parameters, losses and the statistics of
             norms are float32 all the same.
+        remat: Recompute each block in the backward pass: less memory, more time.
         learning_rate: Of Adam, after 100 steps of warm-up.
         batch_size: Images a step.
         steps: Training steps in all.
@@ -63,6 +65,7 @@ def classifier(
             blocks,
             dropout,
             dtype=dtype(precision),
+            remat=remat,
         ),
         data.levels,
         Chain(changes) if changes else None,

@@ -1,0 +1,145 @@
+"""python -m tests.scaling: what the loop costs a step, and weak scaling of devices.
+
+Devices are eight parts of one CPU, so that time says nothing of accelerators: N devices
+with b images each are compared with one device that takes N b, the same work.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import unittest.mock
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from program import call
+
+MOST = 8
+
+
+def prepared(experiment, dataset, view, length, batch_size):
+    """`run(calls)`: seconds a step of the compiled `many`, data and feed in place."""
+    import jax
+
+    from gengen.step import make_train_step, scan_steps
+    from train.data import Feed
+    from train.devices import over_axis
+    from train.loop import initial_state
+
+    feed, batch = Feed(dataset, batch_size, 0), dataset.spec.example(batch_size)
+    ts = initial_state(experiment, 0, batch, view.mesh)(experiment.frozen)
+    losses = over_axis(experiment.model, view.axis_name).losses()
+    options = experiment.order, experiment.ema_decay, view.axis_name
+    step = make_train_step(losses, experiment.optimizers, *options)
+    many = view.mapped(scan_steps(step, feed.fetch, length), ts)
+    held = [view.place(ts)]
+    data, items = view.data(feed.data), view.items(feed.items(0, length))
+
+    def run(calls):
+        began = time.perf_counter()
+        for _ in range(calls):
+            held[0], metrics = many(held[0], data, items, length)
+        jax.block_until_ready((held, metrics))
+        return (time.perf_counter() - began) / (calls * length)
+
+    run(2)
+    return run
+
+
+def overhead(folder: str, length: int, rounds: int, steps: int) -> dict:
+    """Milliseconds a step of `python -m train vae` and of its bare program.
+
+    In turns: the other's comes at each line of metrics, where the loop's clock stands.
+    """
+    from train.data import load
+    from train.devices import make_mesh, make_view
+    from train.experiments import EXPERIMENTS
+    from train.report import Report
+
+    dataset = load("digits")
+    experiment = EXPERIMENTS["vae"](dataset.spec)
+    view = make_view("jit", make_mesh())
+    bare = prepared(experiment, dataset, view, length, experiment.batch_size)
+    told, pairs = Report.metrics, []
+
+    def metrics(self, done, values, num, seconds):
+        told(self, done, values, num, seconds)
+        pairs.append((seconds / num, bare(num // length)))
+
+    line = f"train vae --workdir {folder}/{length} --steps-per-call {length}"
+    line += f" --log-every {steps} --sample-every 1000000 --steps {rounds * steps}"
+    with (
+        unittest.mock.patch.object(Report, "metrics", metrics),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        assert call(line) == 0
+    loop, alone = (statistics.median(x) for x in zip(*pairs, strict=True))
+    return {
+        "steps_per_call": length,
+        "loop_ms": round(1e3 * loop, 4),
+        "bare_ms": round(1e3 * alone, 4),
+        "loop_over_bare": round(loop / alone, 3),
+    }
+
+
+def weak(name: str, num: int, each: int, rounds: int) -> dict:
+    """Seconds a step of `num` devices with `each` images, and of one with them all."""
+    import jax
+
+    from train.data import load
+    from train.devices import AXES, make_view
+    from train.experiments import EXPERIMENTS
+
+    dataset = load("digits")
+    experiment = EXPERIMENTS["vae"](dataset.spec, hidden=(512, 512))
+    types = (jax.sharding.AxisType.Auto,) * 2
+    runs = {}
+    for count in {num, 1}:
+        devices = jax.devices()[:count]
+        mesh = jax.make_mesh((count, 1), AXES, axis_types=types, devices=devices)
+        view = make_view(name, mesh)
+        runs[count] = prepared(experiment, dataset, view, 1, num * each)
+    seconds = {count: [] for count in runs}
+    for _ in range(rounds):
+        for count, run in runs.items():
+            seconds[count].append(run(3))
+    many, one = (statistics.median(seconds[count]) for count in (num, 1))
+    return {
+        "view": name,
+        "devices": num,
+        "batch": num * each,
+        "ms": round(1e3 * many, 2),
+        "one_device_ms": round(1e3 * one, 2),
+        "ratio": round(many / one, 3),
+    }
+
+
+def main() -> None:
+    """A line of JSON a measurement; medians of programs timed in turns."""
+    parser = argparse.ArgumentParser(prog="python -m tests.scaling")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--each", type=int, default=64, help="images a device")
+    parser.add_argument("--steps", type=int, default=500, help="of the loop, a round")
+    options = parser.parse_args()
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "host_platform_device_count" not in flags:  # a process for each kind
+        with tempfile.TemporaryDirectory() as folder:
+            for length in (1, 50):
+                row = overhead(folder, length, options.rounds, options.steps)
+                print(json.dumps(row), flush=True)
+        flags = f"{flags} --xla_force_host_platform_device_count={MOST}"
+        os.environ["XLA_FLAGS"] = flags
+        os.execv(sys.executable, [sys.executable, "-m", "tests.scaling", *sys.argv[1:]])
+    for name in ("jit", "pmap"):
+        for num in (1, 2, 4, MOST):
+            row = weak(name, num, options.each, options.rounds)
+            print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""One process at a time trains in a workdir."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+LOCK = "lock"  # the file in a workdir
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Hold the workdir, which is made if need be; BadInput if another process does.
+
+    By flock on WORKDIR/lock, which the kernel gives back however its process ends; the
+    file says who holds it, and goes when nobody does. The workdir may be moved away
+    meanwhile: the lock goes with it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = _take(workdir / LOCK)
+    folder = os.open(workdir, os.O_RDONLY)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(LOCK, dir_fd=folder)
+        os.close(folder)
+        os.close(file)
+
+
+def _take(path: Path) -> int:
+    """The descriptor of the locked file."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with open(file, errors="replace") as held:
+            holder = held.read(200).strip() or "another process"
+        from gengen.types import BadInput
+
+        raise BadInput(
+            f"{path.parent} is being trained by {holder}: wait, stop it or take "
+            "another --workdir"
+        ) from None
+    except OSError as error:  # network file systems that are mounted without
+        print(
+            f"note: {path.parent} cannot be locked ({error.strerror}): start nothing "
+            "else there"
+        )
+    if not (path.exists() and os.path.samestat(os.fstat(file), path.stat())):
+        os.close(file)  # its last holder removed or moved it between our two calls
+        return _take(path)
+    since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    holder = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
+    os.ftruncate(file, 0)
+    os.write(file, holder.encode())
+    return file
