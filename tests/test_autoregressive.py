@@ -15,6 +15,7 @@ import pytest
 
 from gengen.heads import Categorical, Tempering
 from gengen.models.autoregressive import Autoregressive
+from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM
 from gengen.nets.transformer import Transformer
 from gengen.types import BadInput
 
@@ -42,7 +43,16 @@ def transformer(shape, levels, num_classes=0, **kwargs):
     return Autoregressive(net, Categorical(levels), shape, num_classes, **kwargs)
 
 
-ROWS = {"transformer": Row(transformer)}
+def pixelrnn(kind, shape, levels, num_classes=0):
+    net = PixelRNN(levels, shape, levels, 12, 1, kind, num_classes)
+    return Autoregressive(net, Categorical(levels), shape, num_classes)
+
+
+ROWS = {
+    "transformer": Row(transformer),
+    "row LSTM": Row(partial(pixelrnn, RowLSTM), dense=False),
+    "diagonal BiLSTM": Row(partial(pixelrnn, DiagonalBiLSTM)),
+}
 
 EVERY = pytest.mark.parametrize("name", ROWS)
 COLOURED = pytest.mark.parametrize(

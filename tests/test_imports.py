@@ -25,7 +25,7 @@ ROOMS = {
     "objective": {"types", "losses"},
     "heads": {"types", "images", "scan", "losses"},
     "augment": {"types"},
-    "nets": {"types"},
+    "nets": {"types", "images"},
     "diffusion": {"types", "scan"},
     "metrics": {"types"},
     "models": LEAVES | MATHEMATICS,
