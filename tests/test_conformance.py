@@ -27,16 +27,20 @@ from sklearn.datasets import load_digits
 from gengen.diffusion.paths import Linear, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity
 from gengen.diffusion.solvers import DDPM
+from gengen.heads import Categorical
 from gengen.images import bits_per_dim
 from gengen.labels import sample_labels
 from gengen.losses.adversarial import minimax_generator_loss
+from gengen.models.autoregressive import Autoregressive
 from gengen.models.classifier import Classifier
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
+from gengen.models.multiscale import Multiscale
 from gengen.models.vae import VAE, Bernoulli, DiscretizedLogistic, Gaussian
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
+from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM, Upsample
 from gengen.nets.resnet import ResNet
 from gengen.nets.unet import UNet
 from gengen.scan import fold_in, normal, sample_keys
@@ -84,6 +88,16 @@ def classifier():
     return Classifier(ResNet(10, 16, (1, 2), dropout=0.1, groups=4), LEVELS)
 
 
+def pixelrnn(kind, shape=SHAPE, num_classes=0):
+    net = PixelRNN(LEVELS, shape, LEVELS, 4, 1, kind, num_classes)
+    return Autoregressive(net, Categorical(LEVELS), shape, num_classes)
+
+
+def multiscale():
+    fine, coarse = pixelrnn(RowLSTM), pixelrnn(RowLSTM, (4, 4, 1), 10)
+    return Multiscale(coarse, fine, Upsample(4, (8, 8), num_classes=10))
+
+
 ROWS = {
     "VAE, Bernoulli": partial(mlp_vae, Bernoulli()),
     "VAE, Gaussian": partial(mlp_vae, Gaussian()),
@@ -95,6 +109,9 @@ ROWS = {
     "GAN, minimax": partial(gan, generator_loss=minimax_generator_loss),
     "flow matching, conditional": flow,
     "DDPM": ddpm,
+    "Row LSTM": partial(pixelrnn, RowLSTM),
+    "Diagonal BiLSTM, conditional": partial(pixelrnn, DiagonalBiLSTM, num_classes=10),
+    "multi-scale PixelRNN": multiscale,
     "classifier": classifier,
 }
 
@@ -186,6 +203,7 @@ rows = pytest.mark.parametrize("name", ROWS)
 GAMES = [name for name in ROWS if len(ROWS[name]().losses()) > 1]
 GENERATIVE = [name for name in ROWS if not hasattr(ROWS[name](), "log_prob_labels")]
 generative_rows = pytest.mark.parametrize("name", GENERATIVE)
+LATENT = [name for name in GENERATIVE if hasattr(ROWS[name](), "from_latent")]
 
 
 # ---------------------------------------------------------------- training
@@ -318,7 +336,7 @@ def test_a_sample_depends_on_its_number_and_not_on_its_batch(name):
         np.testing.assert_allclose(four(key, first), eight[first:][:4], atol=atol)
 
 
-@generative_rows
+@pytest.mark.parametrize("name", LATENT)
 def test_samples_are_images_of_normal_latents(name):
     model, _, states, *_ = run(name)
     ts, key = states[-1], jax.random.key(3)

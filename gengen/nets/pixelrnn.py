@@ -9,7 +9,8 @@ j+1, and K_is columns j-1 and j of x; c' is c above. What h(i, j) sees is a tria
 Diagonal BiLSTM, all of a diagonal i + j at once, in an image skewed so that diagonals
 are columns: K_ss sees h to the left of (i, j) and above it, K_is is 1×1; c' is c to the
 left. A second one runs from right to left, and its map, moved down by one row so that
-it stays in the past, is added: together they see everything before.
+it stays in the past, is added: together they see everything before, except that the
+last pixel of row i-1 enters no features before those of row i, near it.
 
 Residual blocks of 2h features, h in the LSTM, stand between a 7×7 convolution of mask A
 and two 1×1 of mask B. The C channels of a pixel are C groups of features: group c hears
@@ -31,7 +32,7 @@ import jax
 import jax.numpy as jnp
 
 from gengen.images import to_unit
-from gengen.nets.layers import context_vector, zeros
+from gengen.nets.layers import context_vector, layers, zeros
 from gengen.types import Array, BadInput
 
 lecun = nn.initializers.variance_scaling(
@@ -336,7 +337,7 @@ def over_diagonals(gates: Array, kernel: Array) -> Array:
 
 
 class DiagonalBiLSTM(Recurrence):
-    """An LSTM from the left and from above, another from the right; it sees all."""
+    """An LSTM from the left and from above, another from the right; it sees all rows."""
 
     window, taps, gates = 1, 2, 8
 
@@ -468,8 +469,8 @@ class PixelRNN(nn.Module):
     def start(self, num: int, context=None):
         """The caches of the convolutions and of the LSTMs, nothing seen."""
         return tuple(
-            [layer.start(num, self.shape[1]) for layer in layers]
-            for layers in (self._convs, self.cells)
+            [layer.start(num, self.shape[1]) for layer in group]
+            for group in (self._convs, self.cells)
         )
 
     def turn(self, symbol, line, cache, context=None):
@@ -495,9 +496,9 @@ class PixelRNN(nn.Module):
         s = t % self.line
         first = self._enter(first, symbol, s, s == 0)
         h = self.first.at(None, self.first.look(first, s), s)
-        layers = zip(self.cells, cells, self.expands, expands, strict=True)
+        blocks = zip(self.cells, cells, self.expands, expands, strict=True)
         convs, cells = [first], []
-        for cell, of_cell, expand, of_expand in layers:
+        for cell, of_cell, expand, of_expand in blocks:
             y, of_cell = cell.decode(h, s, of_cell)
             y, of_expand = hear(expand, y, s, of_expand)
             h = h + y
@@ -511,3 +512,28 @@ class PixelRNN(nn.Module):
         """x_{s-1} in the row of the first convolution; outside of it there is zero."""
         x = jnp.where(nothing, 0.0, to_unit(symbol, self.levels))
         return self.first.keep(cache, x[:, None], s - 1)
+
+
+class Upsample(nn.Module):
+    """x [B, h, w, C] in [-1, 1], label [B] -> a map [B, H, W, features], a context.
+
+    A 3×3 convolution and a deconvolution of stride `factor`, whose windows overlap;
+    cropped to H and W, at most factor h and factor w. Section 3.4.
+    """
+
+    features: int
+    shape: tuple[int, int]
+    factor: int = 2
+    num_classes: int = 0
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x, label=None):
+        dense, conv, deconv, _ = layers(self.dtype)
+        h = conv(self.features, (3, 3))(x)
+        if self.num_classes:
+            vector = context_vector(label, self.num_classes)
+            h = h + dense(self.features, use_bias=False)(vector)[:, None, None]
+        window, strides = (2 * self.factor,) * 2, (self.factor,) * 2
+        h = deconv(self.features, window, strides)(nn.relu(h))
+        return h[:, : self.shape[0], : self.shape[1]]
