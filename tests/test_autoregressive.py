@@ -17,6 +17,7 @@ from gengen.heads import Categorical, LogisticMixture, Tempering
 from gengen.models.autoregressive import Autoregressive
 from gengen.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from gengen.nets.pixelcnnpp import PixelCNNPP
+from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM
 from gengen.nets.transformer import Transformer
 from gengen.types import BadInput
 
@@ -60,11 +61,18 @@ def pixelcnnpp(shape, levels, num_classes=0, resolutions=1):
     return Autoregressive(net, head, shape, num_classes)
 
 
+def pixelrnn(kind, shape, levels, num_classes=0):
+    net = PixelRNN(levels, shape, levels, 12, 1, kind, num_classes)
+    return Autoregressive(net, Categorical(levels), shape, num_classes)
+
+
 ROWS = {
     "transformer": Row(transformer),
     "pixelcnn": Row(pixelcnn, dense=False),
     "gated": Row(gated),
     "pixelcnnpp": Row(pixelcnnpp),
+    "row LSTM": Row(partial(pixelrnn, RowLSTM), dense=False),
+    "diagonal BiLSTM": Row(partial(pixelrnn, DiagonalBiLSTM)),
 }
 
 EVERY = pytest.mark.parametrize("name", ROWS)

@@ -35,10 +35,12 @@ from gengen.models.autoregressive import Autoregressive
 from gengen.models.classifier import Classifier
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
+from gengen.models.multiscale import Multiscale
 from gengen.models.vae import VAE, Bernoulli, DiscretizedLogistic, Gaussian
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
+from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM, Upsample
 from gengen.nets.resnet import ResNet
 from gengen.nets.transformer import Transformer
 from gengen.nets.unet import UNet
@@ -92,6 +94,16 @@ def classifier():
     return Classifier(ResNet(10, 16, (1, 2), dropout=0.1, groups=4), LEVELS)
 
 
+def pixelrnn(kind, shape=SHAPE, num_classes=0):
+    net = PixelRNN(LEVELS, shape, LEVELS, 4, 1, kind, num_classes)
+    return Autoregressive(net, Categorical(LEVELS), shape, num_classes)
+
+
+def multiscale():
+    fine, coarse = pixelrnn(RowLSTM), pixelrnn(RowLSTM, (4, 4, 1), 10)
+    return Multiscale(coarse, fine, Upsample(4, (8, 8), num_classes=10))
+
+
 ROWS = {
     "VAE, Bernoulli": partial(mlp_vae, Bernoulli()),
     "VAE, Gaussian": partial(mlp_vae, Gaussian()),
@@ -104,6 +116,9 @@ ROWS = {
     "flow matching, conditional": flow,
     "DDPM": ddpm,
     "transformer, conditional": transformer,
+    "Row LSTM": partial(pixelrnn, RowLSTM),
+    "Diagonal BiLSTM, conditional": partial(pixelrnn, DiagonalBiLSTM, num_classes=10),
+    "multi-scale PixelRNN": multiscale,
     "classifier": classifier,
 }
 
@@ -195,6 +210,7 @@ rows = pytest.mark.parametrize("name", ROWS)
 GAMES = [name for name in ROWS if len(ROWS[name]().losses()) > 1]
 GENERATIVE = [name for name in ROWS if not hasattr(ROWS[name](), "log_prob_labels")]
 generative_rows = pytest.mark.parametrize("name", GENERATIVE)
+LATENT = [name for name in GENERATIVE if hasattr(ROWS[name](), "from_latent")]
 
 
 # ---------------------------------------------------------------- training

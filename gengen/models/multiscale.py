@@ -1,0 +1,201 @@
+"""Multi-scale: a small image first, then the rest of a large one around its pixels.
+
+The small image xˢ is every `factor`-th pixel of x, in rows and columns, so it is part
+of x and the density stays exact:
+
+    p(x) = p(xˢ) Π_{t not in xˢ} p(x_t | x_<t, xˢ).
+
+One autoregressive model plays each factor. The second one's context is a map of the
+size of x that an upsampling network makes of all of xˢ: what lies below and to the
+right is thus known in coarse outline to every pixel. Where x_t is part of xˢ it is
+known, has mass one, and is clamped in sampling.
+
+van den Oord, Kalchbrenner and Kavukcuoglu 2016, arXiv:1601.06759, section 3.4.
+"""
+
+import math
+from functools import partial
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gengen.heads import PLAIN, Tempering
+from gengen.images import to_unit
+from gengen.labels import sample_labels
+from gengen.losses.likelihood import per_example
+from gengen.objective import Bind
+from gengen.scan import fold_in, sample_keys
+from gengen.types import Array, BadInput, Model, static
+
+
+@static
+class Multiscale:
+    """coarse: an `Autoregressive` of xˢ; fine: of x, whose network's context is a map.
+
+    upsample: (xˢ in [-1, 1] [B, h, w, C], label [B] or None) -> map [B, H, W, D], the
+    fine player's too. Labels, if the coarse model knows any, are told to both. Raises
+    BadInput for a coarse model of another image.
+    """
+
+    coarse: Model
+    fine: Model
+    upsample: nn.Module
+    factor: int = 2
+    density: ClassVar[str] = "exact"
+    likelihood_kind: ClassVar[str] = "exact"
+
+    def __post_init__(self):
+        h, w, c = self.fine.shape
+        small = -(-h // self.factor), -(-w // self.factor), c
+        if self.coarse.shape != small or self.coarse.levels != self.fine.levels:
+            raise BadInput(
+                f"a coarse model of {self.coarse.shape} with {self.coarse.levels} "
+                f"levels: every {self.factor}th pixel makes {small} with "
+                f"{self.fine.levels}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.fine.shape
+
+    @property
+    def levels(self) -> int:
+        return self.fine.levels
+
+    @property
+    def num_classes(self) -> int:
+        return self.coarse.num_classes
+
+    def small(self, image: Array) -> Array:
+        """xˢ of x, images [B, H, W, C] of anything."""
+        return image[:, :: self.factor, :: self.factor]
+
+    def place(self, small: Array) -> Array:
+        """x of xˢ, zero elsewhere."""
+        image = jnp.zeros((len(small), *self.shape), small.dtype)
+        return image.at[:, :: self.factor, :: self.factor].set(small)
+
+    def known(self) -> Array:
+        """bool [1, T, *symbol]: which symbols of x are of xˢ."""
+        ones = jnp.ones((1, *self.coarse.shape), jnp.int32)
+        return self.fine.to_symbols(self.place(ones)) == 1
+
+    def _coarse(self, params):
+        return {"autoregressive": params["coarse"]}
+
+    def _fine(self, params):
+        return {"autoregressive": params["fine"]["net"]}
+
+    def _coarse_batch(self, batch):
+        return {**batch, "image": self.small(batch["image"])}
+
+    def _fine_batch(self, upsample, batch):
+        """The batch with a map as context, `upsample` of (xˢ, label)."""
+        small = to_unit(jnp.asarray(self.small(batch["image"])), self.levels)
+        context = upsample(small, batch["label"] if self.num_classes else None)
+        return {**batch, "context": context}
+
+    def _upsample(self, params):
+        return partial(self.upsample.apply, {"params": params["fine"]["upsample"]})
+
+    def init(self, key, batch):
+        key_coarse, key_up, key_fine = jax.random.split(key, 3)
+        one = jax.tree.map(lambda a: a[:1], dict(batch))
+        coarse, _ = self.coarse.init(key_coarse, self._coarse_batch(one))
+        variables = {}
+
+        def upsample(*args):
+            context, new = self.upsample.init_with_output(key_up, *args)
+            variables.update(new)
+            return context
+
+        fine, _ = self.fine.init(key_fine, self._fine_batch(upsample, one))
+        both = {"net": fine["autoregressive"], "upsample": variables["params"]}
+        return {"coarse": coarse["autoregressive"], "fine": both}, {}
+
+    def losses(self):
+        return {
+            "coarse": Bind(Multiscale.coarse_loss, self),
+            "fine": Bind(Multiscale.fine_loss, self),
+        }
+
+    def coarse_loss(self, params, state, batch, key):
+        """-log p(xˢ) in nats a dimension of xˢ."""
+        batch = self._coarse_batch(batch)
+        return self.coarse.loss(self._coarse(params), state, batch, key)
+
+    def fine_loss(self, params, state, batch, key):
+        """-log p(x | xˢ) in nats a dimension of x that xˢ does not have."""
+        log_p = self._log_rest(params, batch, train=True, rngs={"dropout": key})
+        free = math.prod(self.shape) - math.prod(self.coarse.shape)
+        nats = -jnp.mean(log_p) / free
+        return nats, (state, {"bits_per_dim": nats / jnp.log(2.0)})
+
+    def _log_rest(self, params, batch, **kwargs):
+        """log p(x | xˢ) [B]."""
+        batch = self._fine_batch(self._upsample(params), batch)
+        x = self.fine.to_symbols(batch["image"])
+        features = self.fine.features_of(
+            self._fine(params), x, batch["context"], **kwargs
+        )
+        log_p = self.fine.head.log_prob(features, x)
+        return per_example(jnp.where(self.known(), 0.0, log_p))
+
+    def log_likelihood(self, params, state, batch, key):
+        """log p(x) = log p(xˢ) + log p(x | xˢ): [B] nats, exact."""
+        small = self._coarse_batch(batch)
+        log_p = self.coarse.log_likelihood(self._coarse(params), state, small, key)
+        return log_p + self._log_rest(params, batch)
+
+    def features(self, params, state, batch, key) -> Array:
+        """The fine network's, as in `Autoregressive.features`; of class 0."""
+        batch = {**batch, "label": jnp.zeros(len(batch["image"]), jnp.int32)}
+        batch = self._fine_batch(self._upsample(params), batch)
+        return self.fine.features(self._fine(params), state, batch, key)
+
+    def generate(
+        self,
+        params,
+        keys: Array,
+        label: Array | None = None,
+        tempering: Tempering = PLAIN,
+        cached: bool = True,
+    ) -> tuple[Array, Array]:
+        """(levels int32 [B, H, W, C], their log-probability [B])."""
+        how = {"tempering": tempering, "cached": cached}
+        small, log_small = self.coarse.generate(
+            self._coarse(params), fold_in(keys, 0), label, **how
+        )
+        small = self.coarse.from_symbols(small)
+        context = self._upsample(params)(to_unit(small, self.levels), label)
+        given = self.fine.to_symbols(self.place(small))
+        known = jnp.broadcast_to(self.known(), given.shape)
+        x, log_p = self.fine.generate(
+            self._fine(params), fold_in(keys, 1), context, given, known, **how
+        )
+        log_p = per_example(log_small) + per_example(jnp.where(known, 0.0, log_p))
+        return self.fine.from_symbols(x), log_p
+
+    def sample(
+        self,
+        params,
+        state,
+        key,
+        num,
+        *,
+        first=0,
+        label=None,
+        cached: bool = True,
+        **tempering,
+    ):
+        """[num, H, W, C] in [-1, 1]; label, cached, tempering: `Autoregressive`'s."""
+        keys = sample_keys(key, num, first)
+        label = sample_labels(keys, label, self.num_classes)
+        x, _ = self.generate(params, keys, label, Tempering(**tempering), cached)
+        return to_unit(x, self.levels)
+
+    def evaluations(self, **options) -> int:
+        """Passes of both networks a sample."""
+        return self.coarse.evaluations(**options) + self.fine.evaluations(**options)
