@@ -343,9 +343,6 @@ def test_a_sample_depends_on_its_number_and_not_on_its_batch(name):
         np.testing.assert_allclose(four(key, first), eight[first:][:4], atol=atol)
 
 
-LATENT = [name for name in GENERATIVE if hasattr(ROWS[name](), "from_latent")]
-
-
 @pytest.mark.parametrize("name", LATENT)
 def test_samples_are_images_of_normal_latents(name):
     model, _, states, *_ = run(name)
