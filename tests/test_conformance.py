@@ -94,13 +94,13 @@ def classifier():
     return Classifier(ResNet(10, 16, (1, 2), dropout=0.1, groups=4), LEVELS)
 
 
-def pixelrnn(kind, shape=SHAPE, num_classes=0):
-    net = PixelRNN(LEVELS, shape, LEVELS, 4, 1, kind, num_classes)
+def pixelrnn(kind, shape=SHAPE, num_classes=0, width=4):
+    net = PixelRNN(LEVELS, shape, LEVELS, width, 1, kind, num_classes)
     return Autoregressive(net, Categorical(LEVELS), shape, num_classes)
 
 
 def multiscale():
-    fine, coarse = pixelrnn(RowLSTM), pixelrnn(RowLSTM, (4, 4, 1), 10)
+    fine, coarse = pixelrnn(RowLSTM), pixelrnn(RowLSTM, (4, 4, 1), 10, 16)
     return Multiscale(coarse, fine, Upsample(4, (8, 8), num_classes=10))
 
 

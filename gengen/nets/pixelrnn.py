@@ -337,7 +337,7 @@ def over_diagonals(gates: Array, kernel: Array) -> Array:
 
 
 class DiagonalBiLSTM(Recurrence):
-    """An LSTM from the left and from above, another from the right: all rows."""
+    """An LSTM from the left and from above, and another from the right."""
 
     window, taps, gates = 1, 2, 8
 
