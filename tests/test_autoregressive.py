@@ -15,6 +15,7 @@ import pytest
 
 from gengen.heads import Categorical, Tempering
 from gengen.models.autoregressive import Autoregressive
+from gengen.nets.sequence import LSTM, WaveNet
 from gengen.nets.transformer import Transformer
 from gengen.types import BadInput
 
@@ -42,7 +43,17 @@ def transformer(shape, levels, num_classes=0, **kwargs):
     return Autoregressive(net, Categorical(levels), shape, num_classes, **kwargs)
 
 
-ROWS = {"transformer": Row(transformer)}
+def lstm(shape, levels, num_classes=0):
+    net = LSTM(levels, levels, 8, 2, num_classes=num_classes)
+    return Autoregressive(net, Categorical(levels), shape, num_classes)
+
+
+def wavenet(shape, levels, num_classes=0):
+    net = WaveNet(levels, levels, 8, 5, 1, num_classes=num_classes)
+    return Autoregressive(net, Categorical(levels), shape, num_classes)
+
+
+ROWS = {"transformer": Row(transformer), "lstm": Row(lstm), "wavenet": Row(wavenet)}
 
 EVERY = pytest.mark.parametrize("name", ROWS)
 COLOURED = pytest.mark.parametrize(
