@@ -49,7 +49,7 @@ def lstm(shape, levels, num_classes=0):
 
 
 def wavenet(shape, levels, num_classes=0):
-    net = WaveNet(levels, levels, 8, 5, 1, num_classes=num_classes)
+    net = WaveNet(levels, levels, 8, 6, 4, num_classes=num_classes)
     return Autoregressive(net, Categorical(levels), shape, num_classes)
 
 

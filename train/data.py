@@ -20,6 +20,7 @@ from train import sources
 from train.folder import folder
 from train.idx import idx
 from train.sources import Dataset, Spec, bad_input
+from train.text import text
 
 __all__ = ["Dataset", "Feed", "Spec", "gather", "load", "order"]
 
@@ -31,20 +32,27 @@ def load(
     data_dir: str | Path | None = None,
     image_size: int | None = None,
     levels: int | None = None,
+    length: int | None = None,
 ) -> Dataset:
     """One split of a data set.
 
     name: "digits" (scikit-learn), "mnist" or "fashion_mnist" (IDX files),
-        "folder:PATH" (images), else a set that TFDS has prepared as array_record.
+        "folder:PATH" (images), "text:PATH" (bytes of a file), else a set that TFDS has
+        prepared as array_record.
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
         size there is, which must then be one for all images.
     levels: requantise the natural 0..n-1 (n = 17 for digits, else 256) to
         floor(v · levels / n), 2 <= levels <= n; None keeps them.
+    length: bytes of a window of text; None is 256.
     Raises BadInput for whatever the user can get wrong, before training.
     """
     if image_size is not None and image_size < 1:
         raise bad_input(f"image size {image_size} is no size: --image-size takes 1 up")
+    if name.partition(":")[0] == "text":
+        _refuse(name, image_size=image_size, levels=levels)
+        return text(name, split, length)
+    _refuse(name, length=length)
     if name == "digits":
         dataset = sources.digits(name, split, image_size)
     elif name in ("mnist", "fashion_mnist"):
@@ -54,6 +62,16 @@ def load(
     else:
         dataset = sources.prepared(name, split, data_dir, image_size)
     return dataset if levels is None else _requantise(dataset, levels)
+
+
+def _refuse(name: str, **options) -> None:
+    """BadInput for an option that says nothing about this data set."""
+    for option, value in options.items():
+        if value is not None:
+            raise bad_input(
+                f"--{option.replace('_', '-')} {value} says nothing about {name}: "
+                "leave it out"
+            )
 
 
 def _requantise(dataset: Dataset, levels: int) -> Dataset:

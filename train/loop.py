@@ -102,6 +102,7 @@ def train(run: Run, name: str, options: dict) -> Path:
         data_dir=run.data_dir,
         image_size=run.image_size,
         levels=run.levels,
+        length=run.length,
     )
     record = record_of(run, name, options, dataset)
     experiments.refuse_other_run(workdir, record, run.fresh)
@@ -230,12 +231,13 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
             report.advance(done)
         pause = time.perf_counter()
         if draws:
-            path = run.workdir / "samples" / f"step_{done:08d}.png"
+            path = run.workdir / "samples" / f"step_{done:08d}{grid.suffix}"
             with report.surviving(path):
                 report.picture(done, grid.save(path, now))
         if done == steps:
-            with report.surviving(run.workdir / "samples.png"):
-                grid.save(run.workdir / "samples.png", now)
+            last = run.workdir / f"samples{grid.suffix}"
+            with report.surviving(last):
+                grid.save(last, now)
         if saves:  # at last: what comes before a saved step never comes again
             save(job, now, last=done == steps)
         clock += time.perf_counter() - pause
@@ -330,7 +332,8 @@ def check_finite(job: Job, ts, before: int) -> int:
 
 def summarise(report: Report, workdir: Path, checkpoints) -> None:
     """Where everything is."""
-    rows = [("samples", workdir / "samples.png")]
+    written = workdir / "samples.txt"
+    rows = [("samples", written if written.exists() else workdir / "samples.png")]
     if seen := read_rows(report.file):
         with report.surviving(workdir / "curves.png"):
             rows.append(("curves", curves(seen, workdir / "curves.png")))

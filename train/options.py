@@ -20,13 +20,16 @@ class Run:
     """Start again from step 0: a run that is in the workdir is moved aside first, to
     WORKDIR.old-1, .old-2, …"""
     dataset: str = "digits"
-    """digits, mnist, fashion_mnist, folder:PATH, or any prepared TFDS name."""
+    """digits, mnist, fashion_mnist, folder:PATH (images), text:PATH (a file; text alone
+    is Python's language reference), or any prepared TFDS name."""
     data_dir: Path | None = None
     """Where the IDX files or the prepared TFDS sets are."""
     image_size: int | None = None
     """Scale the shorter side to this and crop the centre; by default nothing is."""
     levels: int | None = None
     """Requantise pixels to this many levels; by default the data set's own."""
+    length: int | None = None
+    """Bytes of a window of text; by default 256."""
     seed: int = 0
     """Seed of the initial parameters, the order of the data and all noise."""
     minutes: float | None = None
@@ -56,7 +59,7 @@ class Run:
 
 
 # What makes two runs the same run, beside the experiment's keywords except `steps`.
-IDENTITY = ("dataset", "image_size", "levels", "seed")
+IDENTITY = ("dataset", "image_size", "levels", "length", "seed")
 
 
 AT_LEAST_ONE = (
@@ -67,10 +70,12 @@ AT_LEAST_ONE = (
     "channels",
     "checkpoint_every",
     "conv_levels",
+    "heads",
     "hidden",
     "importance_samples",
     "keep",
     "latent",
+    "layers",
     "log_every",
     "max_skipped",
     "multipliers",
@@ -80,9 +85,11 @@ AT_LEAST_ONE = (
     "sampling_steps",
     "steps",
     "steps_per_call",
+    "top_k",
+    "width",
 )
 AT_LEAST_ZERO = ("beta", "guidance_scale", "r1_weight", "shift")
-ABOVE_ZERO = ("learning_rate", "minutes")
+ABOVE_ZERO = ("learning_rate", "minutes", "temperature", "top_p")
 BELOW_ONE = ("dropout", "ema_decay", "label_dropout", "label_smoothing")
 
 

@@ -29,8 +29,9 @@ import jax
 import jax.numpy as jnp
 
 from gengen.nets.layers import context_vector
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
+normal = nn.initializers.normal(1.0)  # what a layer takes for its input
 orthogonal = nn.initializers.orthogonal(column_axis=-1)
 
 
@@ -43,7 +44,9 @@ class Before(nn.Module):
     dtype: Any = None
 
     def setup(self):
-        self.symbol = nn.Embed(self.vocabulary + 1, self.width, self.dtype)
+        self.symbol = nn.Embed(
+            self.vocabulary + 1, self.width, self.dtype, embedding_init=normal
+        )
         if self.num_classes:
             self.label = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
 
@@ -227,32 +230,27 @@ class Dilated(nn.Module):
 class WaveNet(nn.Module):
     """x int32 [B, T] -> features [B, T, features] of x_t from x_<t; any T.
 
-    dilations: of a stack of layers, in turn 1, 2, 4, …, 2^(dilations-1). stacks: of
-    them, one upon the other. x_t depends on the stacks · (2^dilations - 1) + 1 symbols
-    before it. vocabulary, num_classes, dtype: as of `LSTM`. dropout: of the gates'
-    output. The sum of skips, rectified, mixed and rectified, is sown as "features".
+    The dilations of layers are in turn 1, 2, 4, …, 2^(cycle-1), and again; x_t depends
+    on as many symbols before it as they sum up to, and one. vocabulary, num_classes,
+    dtype: as of `LSTM`. dropout: of the gates' output. The sum of skips, rectified,
+    mixed and rectified, is sown as "features".
     """
 
     features: int
     vocabulary: int = 256
     width: int = 128
-    dilations: int = 8
-    stacks: int = 1
+    layers: int = 8
+    cycle: int = 8
     dropout: float = 0.0
     num_classes: int = 0
     dtype: Any = None
     line = None  # nothing can be computed for several symbols at once
 
     def setup(self):
-        if self.dilations < 1 or self.stacks < 1:
-            raise BadInput(
-                f"{self.stacks} stacks of {self.dilations} dilations: take at least one"
-            )
         self.before = Before(self.vocabulary, self.width, self.num_classes, self.dtype)
         self.units = [
-            Dilated(self.width, 2**i, self.dropout, self.dtype)
-            for _ in range(self.stacks)
-            for i in range(self.dilations)
+            Dilated(self.width, 2 ** (i % self.cycle), self.dropout, self.dtype)
+            for i in range(self.layers)
         ]
         self.mix, self.out = nn.Dense(self.width), nn.Dense(self.features)
 

@@ -7,6 +7,10 @@ imports stay inside the functions, so that `--help` is quick.
 from train.experiments.classifier import classifier
 from train.experiments.flow import flow
 from train.experiments.gan import gan
+from train.experiments.text import text
 from train.experiments.vae import vae
 
-EXPERIMENTS = {function.__name__: function for function in (vae, gan, flow, classifier)}
+EXPERIMENTS = {
+    function.__name__: function for function in (vae, gan, flow, classifier, text)
+}
+OF_TEXT = {"text"}
