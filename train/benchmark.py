@@ -142,14 +142,53 @@ def of_diffusion(model, num: int, steps=None) -> Reference:
     return Reference(call, None, reason)
 
 
+def of_autoregressive(model, num: int, steps=None) -> Reference:
+    """One symbol after the other from the network's cache, drawn as they come."""
+    import jax
+    import jax.numpy as jnp
+
+    from gengen.heads import Categorical
+
+    length, symbol, net = model.length, model.head.symbol, model.net
+
+    def labels(key):
+        return uniform_labels(key, num, model.num_classes)
+
+    def bare(params, state, key):
+        weights = {"params": params["autoregressive"]}
+        key_x, key_label = jax.random.split(key)
+        context = labels(key_label)
+
+        def step(carry, t):
+            x, cache = carry
+            logits, cache = net.apply(weights, x, t, cache, context, method="decode")
+            x = jax.random.categorical(jax.random.fold_in(key_x, t), logits)
+            return (x, cache), x
+
+        cache = net.apply(weights, num, context, method="start")
+        carry = jnp.zeros(num, jnp.int32), cache
+        return jax.lax.scan(step, carry, jnp.arange(length))[1].T
+
+    def call(params, state):
+        x = jnp.zeros((num, length, *symbol), jnp.int32)
+        return model.features_of(params, x, labels(jax.random.key(0)))
+
+    if net.line is None and isinstance(model.head, Categorical):
+        return Reference(call, bare)
+    reason = "no bare program is written for a network that works by lines"
+    return Reference(call, None, reason)
+
+
 def reference(model, num: int, steps: int | None) -> Reference:
     """The model's bare program, by family."""
+    from gengen.models.autoregressive import Autoregressive
     from gengen.models.diffusion import Diffusion
     from gengen.models.gan import GAN
     from gengen.models.vae import VAE
     from gengen.types import BadInput
 
     families = {VAE: of_vae, GAN: of_gan, Diffusion: of_diffusion}
+    families[Autoregressive] = of_autoregressive
     if type(model) not in families:
         raise BadInput(
             f"a {type(model).__name__} draws no samples, so there is nothing to time: "
