@@ -58,9 +58,10 @@ def sample(options: Sample) -> None:
     from train.workdir import open_workdir
 
     at_least(options, num=1, batch_size=1)
-    sampler_options = ("guidance_scale", "steps", "temperature", "top_k", "top_p")
-    given = {name: getattr(options, name) for name in sampler_options}
+    names = ("guidance_scale", "temperature", "top_k", "top_p")
+    given = {name: getattr(options, name) for name in names}
     check_numbers({"seed": options.seed, **given})
+    given["steps"] = options.steps
     trained = open_workdir(options.workdir)
     text = trained.record.data.kind == "text"
     out = options.out or Path("samples.txt" if text else "samples.png")

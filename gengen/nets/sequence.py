@@ -210,14 +210,17 @@ class Dilated(nn.Module):
         return self._unit(h, past, train)
 
     def start(self, num: int):
-        """A queue of zeros [d, B, D]."""
-        return jnp.zeros((self.dilation, num, self.width), self.dtype)
+        """A queue of zeros [d + 1, B, D]."""
+        return jnp.zeros((self.dilation + 1, num, self.width), self.dtype)
 
     def decode(self, h, t, queue):
-        """`__call__` at position t alone: h [B, D]."""
-        place = t % self.dilation
-        past = jax.lax.dynamic_index_in_dim(queue, place, keepdims=False)
-        queue = jax.lax.dynamic_update_index_in_dim(queue, h, place, 0)
+        """`__call__` at position t alone: h [B, D].
+
+        The queue is written before it is read: the other way round, XLA copies it.
+        """
+        now, ago = t % len(queue), (t + 1) % len(queue)
+        queue = jax.lax.dynamic_update_index_in_dim(queue, h, now, 0)
+        past = jax.lax.dynamic_index_in_dim(queue, ago, keepdims=False)
         return *self._unit(h, past), queue
 
     def _unit(self, h, past, train=False):
