@@ -10,6 +10,7 @@ TINY = {
     "transformer": "--width 8 --blocks 1 --heads 2 --batch-size 16",
     "classifier": "--channels 8 --multipliers 1 --batch-size 16",
 }
+TEXT = "--dataset text --length 16 --layers 1 --width 8 --batch-size 16"
 GENERATIVE = [name for name in TINY if name != "classifier"]
 EVENTS = "--log-every 2 --sample-every 4 --checkpoint-every 2 --steps-per-call 2"
 

@@ -18,6 +18,7 @@ from gengen.models.autoregressive import Autoregressive
 from gengen.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from gengen.nets.pixelcnnpp import PixelCNNPP
 from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM
+from gengen.nets.sequence import LSTM, WaveNet
 from gengen.nets.transformer import Transformer
 from gengen.types import BadInput
 
@@ -66,6 +67,16 @@ def pixelrnn(kind, shape, levels, num_classes=0):
     return Autoregressive(net, Categorical(levels), shape, num_classes)
 
 
+def lstm(shape, levels, num_classes=0):
+    net = LSTM(levels, levels, 8, 2, num_classes=num_classes)
+    return Autoregressive(net, Categorical(levels), shape, num_classes)
+
+
+def wavenet(shape, levels, num_classes=0):
+    net = WaveNet(levels, levels, 8, 6, 4, num_classes=num_classes)
+    return Autoregressive(net, Categorical(levels), shape, num_classes)
+
+
 ROWS = {
     "transformer": Row(transformer),
     "pixelcnn": Row(pixelcnn, dense=False),
@@ -73,6 +84,8 @@ ROWS = {
     "pixelcnnpp": Row(pixelcnnpp),
     "row LSTM": Row(partial(pixelrnn, RowLSTM), dense=False),
     "diagonal BiLSTM": Row(partial(pixelrnn, DiagonalBiLSTM)),
+    "lstm": Row(lstm),
+    "wavenet": Row(wavenet),
 }
 
 EVERY = pytest.mark.parametrize("name", ROWS)

@@ -691,7 +691,7 @@ def test_tfds_set_in_another_format_is_refused(tfds_dir, tmp_path):
         ("cifar100/9:1.2.3", "'cifar100/9:1.2.3' is not prepared"),
         ("digit", "called 'digit' .did you mean 'digits'.*digits, mnist, fashion_mn"),
         ("Fashion-MNIST", "did you mean 'fashion_mnist'"),
-        ("cifarr10", "did you mean 'cifar10'.*folder:PATH, or any prepared TFDS name"),
+        ("cifarr10", "did you mean 'cifar10'.*text:PATH, or any prepared TFDS name"),
         ("huggingface:mnist", "no data set is called 'huggingface:mnist'"),
         ("no such thing!", "no data set is called 'no such thing!': take one of"),
         ("", "no data set is called '': take one of digits"),

@@ -97,6 +97,7 @@ def compare(options: Compare) -> None:
     names = ("data_dir", "image_size", "levels")
     data = {name: getattr(options, name) for name in names}
     dataset = load(options.dataset, **data)
+    dataset.spec.images_only("train.compare")
     chosen = experiments(options, dataset.spec)
     folder = options.workdir or Path("runs") / f"compare-{file_name(options.dataset)}"
     budget = f"{options.minutes:g} minutes"

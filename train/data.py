@@ -25,6 +25,7 @@ from train.folder import folder
 from train.idx import idx
 from train.prepared import prepared
 from train.sources import Dataset, Spec, bad_input
+from train.text import text
 
 __all__ = ["Dataset", "Feed", "Spec", "gather", "load", "order"]
 
@@ -39,11 +40,13 @@ def load(
     image_size: int | None = None,
     levels: int | None = None,
     on_bad_record: OnBadRecord = "refuse",
+    length: int | None = None,
 ) -> Dataset:
     """One split of a data set.
 
     name: "digits" (scikit-learn), "mnist" or "fashion_mnist" (IDX files),
-        "folder:PATH" (images), else a set that TFDS has prepared as array_record.
+        "folder:PATH" (images), "text:PATH" (bytes of a file), else a set that TFDS has
+        prepared as array_record.
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
         size there is, which must then be one for all images.
@@ -52,10 +55,15 @@ def load(
     on_bad_record: "skip" reads everything once, now, and leaves out what cannot be
         read: the set is smaller and its order that of the smaller set, whatever is
         read when. One that goes bad later is refused.
+    length: bytes of a window of text; None is 256.
     Raises BadInput for whatever the user can get wrong, before training.
     """
     if image_size is not None and image_size < 1:
         raise bad_input(f"image size {image_size} is no size: --image-size takes 1 up")
+    if name.partition(":")[0] == "text":
+        _refuse(name, image_size=image_size, levels=levels)
+        return text(name, split, length)
+    _refuse(name, length=length)
     if name == "digits":
         dataset = sources.digits(name, split, image_size)
     elif name in ("mnist", "fashion_mnist"):
@@ -67,6 +75,16 @@ def load(
     if on_bad_record == "skip":
         dataset = without_bad(dataset)
     return dataset if levels is None else _requantise(dataset, levels)
+
+
+def _refuse(name: str, **options) -> None:
+    """BadInput for an option that says nothing about this data set."""
+    for option, value in options.items():
+        if value is not None:
+            raise bad_input(
+                f"--{option.replace('_', '-')} {value} says nothing about {name}: "
+                "leave it out"
+            )
 
 
 def _requantise(dataset: Dataset, levels: int) -> Dataset:

@@ -19,7 +19,8 @@ class Evaluate:
     """Measure a trained run: samples, likelihood, speed; write evaluation.json.
 
     Samples are drawn with the averaged parameters (EMA) where the run keeps them, and
-    compared with training images in the features of a classifier or of Inception-v3.
+    compared with training images in the features of a classifier or of Inception-v3. Of
+    text there are bits per byte, and the speed of samples.
     """
 
     workdir: Path
@@ -44,9 +45,9 @@ class Evaluate:
     """K of the likelihood's bound (IWAE-K), for models with latents; by default the
     run's own."""
     likelihood_num: int = 10_000
-    """Images of each split, at most, whose likelihood is measured."""
+    """Examples of each split, at most, whose likelihood is measured."""
     batch_size: int = 256
-    """Images at a time."""
+    """Examples at a time."""
     data_dir: Path | None = None
     """Where the data set's files are."""
 
@@ -87,9 +88,9 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     splits = {name: dataset for name, dataset in splits.items() if dataset}
     if "train" not in splits:
         trained.dataset("train", options.data_dir)  # says what there is
-    figures = per_image(trained, options)
+    figures, noun = per_example(trained, options), trained.record.data.examples
     num = sum(min(x.size, options.likelihood_num) for x in splits.values())
-    told = [f"cost: {' and '.join(figures)} of {num:,} images"] if figures else []
+    told = [f"cost: {' and '.join(figures)} of {num:,} {noun}"] if figures else []
     if hasattr(trained.model, "log_prob_labels"):
         refuse_sampling(options)
         print(*told)
@@ -98,6 +99,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         print(*quality.cost(), *told, sep="\n")
         result |= quality.measure()
     result |= over_splits(trained, splits, figures, options)
+    result["examples"] = noun
     path = options.workdir / "evaluation.json"
     write_atomically(path, json.dumps(result, indent=2) + "\n")
     empty(options.workdir / PART)
@@ -153,20 +155,21 @@ def training_seconds(workdir: Path) -> float | None:
         return None  # a run without metrics, or of an older version
 
 
-# ------------------------------------------------------------- per image
+# ------------------------------------------------------------- per example
 
 
-def per_image(trained, options: Evaluate) -> dict[str, tuple[str, Any]]:
+def per_example(trained, options: Evaluate) -> dict[str, tuple[str, Any]]:
     """{figure: (its kind, (params, state, batch, key) -> [B])} of the model.
 
-    Bits per dimension where there is a density, of the mixture over classes where it
-    is conditional; accuracy and cross-entropy (nats) of a classifier.
+    Bits per dimension (of text, per byte) where there is a density, of the mixture
+    over classes where it is conditional; accuracy and cross-entropy (nats) of a
+    classifier.
     """
     import jax.numpy as jnp
 
     from gengen.images import bits_per_dim
     from gengen.tasks.bayes import generative_classifier
-    from train.heldout import tightened
+    from train.heldout import bits_name, tightened
 
     model, shape = trained.model, trained.record.data.shape
     model = tightened(model, options.importance_samples)
@@ -191,11 +194,11 @@ def per_image(trained, options: Evaluate) -> dict[str, tuple[str, Any]]:
     def bits(*arguments):
         return bits_per_dim(model.log_likelihood(*arguments), shape)
 
-    return {"bits_per_dim": (kind, bits)}
+    return {bits_name(shape): (kind, bits)}
 
 
 def over_splits(trained, splits, figures, options: Evaluate) -> dict[str, Any]:
-    """{figure: {split: its mean, standard error, kind and number of images}}."""
+    """{figure: {split: its mean, standard error, kind and number of examples}}."""
     import jax
     import numpy as np
 
@@ -230,11 +233,13 @@ def show(result: dict[str, Any], path: Path) -> None:
     table = Table(title=f"{result['experiment']} on {result['dataset']}")
     table.add_column("")
     table.add_column("", justify="right")
-    for name in ("bits_per_dim", "accuracy", "cross_entropy"):
+    for name in ("bits_per_dim", "bits_per_byte", "accuracy", "cross_entropy"):
         for split, figure in result.get(name, {}).items():
             what = f"{name.replace('_', ' ')} ({figure['kind']})"
             value = f"{figure['value']:.4f} ± {figure['standard_error']:.4f}"
-            table.add_row(f"{what}, {figure['num']:,} {split} images", value)
+            table.add_row(
+                f"{what}, {figure['num']:,} {split} {result['examples']}", value
+            )
     if result.get("class_accuracy") is not None:
         share = f"{result['class_accuracy']:.1%}"
         table.add_row("samples of the class asked for", share)

@@ -42,13 +42,15 @@ class Record:
 
     experiment: str
     options: dict[str, Any]  # the experiment function's keywords
-    run: dict[str, Any]  # dataset, image_size, levels, seed, examples, …
+    run: dict[str, Any]  # dataset, image_size, levels, length, seed, examples, …
     data: Spec
 
     def build(self) -> Experiment:
         """The experiment, from its function and keywords."""
-        from train.experiments import EXPERIMENTS
+        from train.experiments import EXPERIMENTS, OF_TEXT
 
+        if self.experiment not in OF_TEXT:
+            self.data.images_only(f"the experiment {self.experiment}")
         return EXPERIMENTS[self.experiment](self.data, **self.options)
 
     def as_json(self) -> dict:
@@ -132,7 +134,9 @@ def _record(raw: dict) -> Record:
             if not _fits(value, types[name]):
                 raise ValueError(f"{name} is {value!r}")
     check_numbers({**run, **options})
-    if min(*data.shape, data.levels - 1, data.num_classes + 1) < 1:
+    sides = {"images": 3, "text": 1}[data.kind]
+    least = min(*data.shape, data.levels - 1, data.num_classes + 1)
+    if len(data.shape) != sides or least < 1:
         raise ValueError(f"data {data}")
     return Record(raw["experiment"], options, run, data)
 

@@ -27,10 +27,16 @@ def tightened(model, importance_samples: int | None):
     return dataclasses.replace(model, importance_samples=importance_samples)
 
 
+def bits_name(shape: tuple[int, ...]) -> str:
+    """What bits per dimension of an example are called."""
+    return "bits_per_byte" if len(shape) == 1 else "bits_per_dim"
+
+
 def figure(model, shape) -> tuple[str, Callable] | None:
     """(name, (params, state, batch, key) -> [B]) of a model's per-example figure.
 
-    Bits per dimension where there is a density, accuracy where there is p(y|x).
+    Bits per dimension (of text, per byte) where there is a density, accuracy where
+    there is p(y|x).
     """
     if model.density != "none":
 
@@ -38,7 +44,7 @@ def figure(model, shape) -> tuple[str, Callable] | None:
             return bits_per_dim(model.log_likelihood(*arguments), shape)
 
         given = "-given-label" if getattr(model, "num_classes", 0) else ""
-        return f"bits_per_dim_{model.likelihood_kind}{given}", bits
+        return f"{bits_name(shape)}_{model.likelihood_kind}{given}", bits
     if hasattr(model, "log_prob_labels"):
 
         def right(params, state, batch, key):
@@ -96,6 +102,7 @@ class HeldOut:
                     image_size=run.image_size,
                     levels=run.levels,
                     on_bad_record=run.on_bad_record,
+                    length=run.length,
                 )
             except BadInput:
                 continue  # this data set has no such split

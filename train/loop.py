@@ -131,6 +131,7 @@ def _train(run: Run, name: str, options: dict) -> Path:
         image_size=run.image_size,
         levels=run.levels,
         on_bad_record=run.on_bad_record,
+        length=run.length,
     )
     record = record_of(run, name, options, dataset)
     if first:
@@ -287,12 +288,13 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
             report.advance(done)
         pause = time.perf_counter()
         if draws and first:
-            path = run.workdir / "samples" / f"step_{done:08d}.png"
+            path = run.workdir / "samples" / f"step_{done:08d}{grid.suffix}"
             with report.surviving(path):
                 report.picture(done, grid.save(path, shown))
         if done == steps and first:
-            with report.surviving(run.workdir / "samples.png"):
-                grid.save(run.workdir / "samples.png", shown)
+            last = run.workdir / f"samples{grid.suffix}"
+            with report.surviving(last):
+                grid.save(last, shown)
         if saves:  # at last: what comes before a saved step never comes again
             save(job, now, last=done == steps)
         clock += time.perf_counter() - pause
@@ -439,7 +441,8 @@ def check_finite(job: Job, ts, before: int) -> int:
 
 def summarise(report: Report, workdir: Path, checkpoints) -> None:
     """Where everything is."""
-    rows = [("samples", workdir / "samples.png")]
+    written = workdir / "samples.txt"
+    rows = [("samples", written if written.exists() else workdir / "samples.png")]
     if seen := read_rows(report.file):
         with report.surviving(workdir / "curves.png"):
             rows.append(("curves", curves(seen, workdir / "curves.png")))

@@ -20,13 +20,16 @@ class Run:
     """Start again from step 0: a run that is in the workdir is moved aside first, to
     WORKDIR.old-1, .old-2, …"""
     dataset: str = "digits"
-    """digits, mnist, fashion_mnist, folder:PATH, or any prepared TFDS name."""
+    """digits, mnist, fashion_mnist, folder:PATH (images), text:PATH (a file; text alone
+    is Python's language reference), or any prepared TFDS name."""
     data_dir: Path | None = None
     """Where the IDX files or the prepared TFDS sets are."""
     image_size: int | None = None
     """Scale the shorter side to this and crop the centre; by default nothing is."""
     levels: int | None = None
     """Requantise pixels to this many levels; by default the data set's own."""
+    length: int | None = None
+    """Bytes of a window of text; by default 256."""
     seed: int = 0
     """Seed of the initial parameters, the order of the data and all noise."""
     on_bad_record: Literal["refuse", "skip"] = "refuse"
@@ -74,7 +77,7 @@ class Run:
 
 
 # What makes two runs the same run, beside the experiment's keywords except `steps`.
-IDENTITY = ("dataset", "image_size", "levels", "seed")
+IDENTITY = ("dataset", "image_size", "levels", "length", "seed")
 
 # What may differ between the processes of one run.
 OWN = ("process_id", "data_dir")
@@ -94,6 +97,7 @@ AT_LEAST_ONE = (
     "importance_samples",
     "keep",
     "latent",
+    "layers",
     "log_every",
     "max_skipped",
     "multipliers",
@@ -106,6 +110,7 @@ AT_LEAST_ONE = (
     "sampling_steps",
     "steps",
     "steps_per_call",
+    "top_k",
     "width",
 )
 AT_LEAST_ZERO = (
@@ -117,7 +122,7 @@ AT_LEAST_ZERO = (
     "shift",
     "workers",
 )
-ABOVE_ZERO = ("learning_rate", "minutes", "seconds", "temperature")
+ABOVE_ZERO = ("learning_rate", "minutes", "seconds", "temperature", "top_p")
 BELOW_ONE = ("dropout", "ema_decay", "label_dropout", "label_smoothing")
 
 

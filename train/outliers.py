@@ -154,6 +154,7 @@ def outliers(options: Outliers) -> dict[str, Any]:
     check_numbers({name: getattr(options, name) for name in names})
     trained = open_workdir(options.workdir)
     spec = trained.record.data
+    spec.images_only("train.outliers")
     model = density = tightened(trained.model, options.importance_samples)
     if model.density != "none" and model.num_classes:
         density = generative_classifier(model)

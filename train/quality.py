@@ -33,6 +33,8 @@ class Quality:
             "solver": options.solver and solvers()[options.solver],
         }
         given = {name: value for name, value in given.items() if value is not None}
+        if options.extractor is not None:
+            trained.record.data.images_only("--extractor")
         self.trained, self.splits, self.options = trained, splits, options
         drawn = {"draw": True} if options.draw else {}
         self.sampler = Sampler(
@@ -48,13 +50,15 @@ class Quality:
         hint = " (--draw for x ~ p(x|z))" if self.kind != "samples" else ""
         return [
             f"cost: {self.options.num:,} {self.kind}{hint} of {self.calls} network "
-            f"evaluations, {self.sampler.batch_size} at a time; images: "
-            f"{', '.join(sizes)}",
+            f"evaluations, {self.sampler.batch_size} at a time; "
+            f"{self.trained.record.data.examples}: {', '.join(sizes)}",
         ]
 
     def open_extractor(self):
-        """What turns images into features, told; None if the data offer none."""
+        """What turns images into features, told; None if there is nothing that does."""
         path, record = self.options.extractor, self.trained.record
+        if record.data.kind == "text":
+            return None
         if path is None and not record.data.num_classes:
             print(
                 f"no sample quality: {record.data.name} has no labels to train a "

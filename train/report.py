@@ -42,6 +42,15 @@ class Events:
         image = {**size, "colorspace": 3, "encoded_image_string": path.read_bytes()}
         self._add(step, summary={"value": [{"tag": tag, "image": image}]})
 
+    def text(self, step: int, tag: str, path: Path) -> None:
+        """A text, as its file is: indented, lest TensorBoard take it for Markdown."""
+        lines = path.read_text().splitlines(keepends=True)
+        raw = "".join(f"    {line}" for line in lines).encode()
+        tensor = {"dtype": "DT_STRING", "string_val": [raw], "tensor_shape": {}}
+        metadata = {"plugin_data": {"plugin_name": "text"}}
+        value = {"tag": f"{tag}/text_summary", "metadata": metadata, "tensor": tensor}
+        self._add(step, summary={"value": [value]})
+
     def _add(self, step: int, **what) -> None:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event
@@ -178,8 +187,9 @@ class Report:
         self.progress.update(self.task, completed=step)
 
     def picture(self, step: int, path: Path) -> None:
-        """A sample grid (PNG) in TensorBoard."""
-        self.tensorboard.png(step, "samples", path)
+        """A sample grid (PNG), or text, in TensorBoard."""
+        show = self.tensorboard.text if path.suffix == ".txt" else self.tensorboard.png
+        show(step, "samples", path)
 
 
 class Silent:

@@ -1,4 +1,7 @@
-"""python -m train.sample --workdir DIR: samples of a trained run, as PNG or arrays."""
+"""python -m train.sample --workdir DIR: samples of a trained run, in a file.
+
+A picture of images, text of text, arrays of both.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -20,9 +23,10 @@ class Sample:
     """Number of samples."""
     seed: int = 0
     """Seed of the samples."""
-    out: Path = Path("samples.png")
-    """A grid (.png), or arrays (.npz): image uint8 [N, H, W, C] in the data set's
-    levels and label int32 [N]."""
+    out: Path | None = None
+    """A grid (.png; .txt of a run on text), or arrays (.npz): image uint8 [N, H, W, C]
+    in the data set's levels and label int32 [N]; tokens uint8 [N, L]. By default
+    samples.png or samples.txt."""
     label: int | None = None
     """The class; by default the classes in turn."""
     guidance_scale: float | None = None
@@ -31,59 +35,84 @@ class Sample:
     """The sampler's steps."""
     solver: SolverName | None = None
     """The sampler's solver."""
+    temperature: float | None = None
+    """Of an autoregressive model's symbols: below 1 the probable become more so."""
+    top_k: int | None = None
+    """Draw each symbol from the K most probable ones only."""
+    top_p: float | None = None
+    """Draw each symbol from the fewest that have this much probability together."""
+    prompt: str = ""
+    """What every sample of a run on text begins with."""
     batch_size: int = 256
     """Samples at a time."""
 
 
 def sample(options: Sample) -> None:
     """Draw, write, say where."""
-    import math
-
     import jax
-    import numpy as np
 
-    from gengen.images import to_levels
     from gengen.types import BadInput
     from train.experiments.flow import solvers
-    from train.options import check_numbers
-    from train.pictures import save_grid, to_uint8
+    from train.options import at_least, check_numbers
     from train.sampling import Sampler, class_labels
     from train.workdir import open_workdir
 
-    if options.num < 1 or options.batch_size < 1:
-        raise BadInput(
-            f"--num {options.num} --batch-size {options.batch_size}: "
-            "both must be at least 1"
-        )
-    if options.out.suffix not in (".png", ".npz"):
-        raise BadInput(f"--out {options.out}: end it in .png (a grid) or .npz (arrays)")
-    check_numbers({"seed": options.seed, "guidance_scale": options.guidance_scale})
+    at_least(options, num=1, batch_size=1)
+    names = ("guidance_scale", "temperature", "top_k", "top_p")
+    given = {name: getattr(options, name) for name in names}
+    check_numbers({"seed": options.seed, **given})
+    given["steps"] = options.steps
     trained = open_workdir(options.workdir)
-    given = {
-        "guidance_scale": options.guidance_scale,
-        "steps": options.steps,
-        "solver": options.solver and solvers()[options.solver],
-    }
+    text = trained.record.data.kind == "text"
+    out = options.out or Path("samples.txt" if text else "samples.png")
+    if out.suffix not in (shown := ".txt" if text else ".png", ".npz"):
+        what = "text" if text else "a grid"
+        raise BadInput(f"--out {out}: end it in {shown} ({what}) or .npz (arrays)")
+    if options.prompt and not text:
+        raise BadInput(
+            f"--prompt {options.prompt!r} begins a text, and this run is of images: "
+            "leave it out"
+        )
+    given["solver"] = options.solver and solvers()[options.solver]
     given = {name: value for name, value in given.items() if value is not None}
-    sampler = Sampler(trained.model, min(options.num, options.batch_size), **given)
+    prompt = options.prompt.encode(errors="surrogateescape")
+    size = min(options.num, options.batch_size)
+    sampler = Sampler(trained.model, size, prompt, **given)
     labels = class_labels(trained.model, options.num, options.label)
-    options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     key = jax.random.key(options.seed)
     x = sampler(trained.params, trained.state, key, options.num, labels)
-    if options.out.suffix == ".npz":
-        image = np.asarray(to_levels(x, trained.record.data.levels))
-        arrays = (
-            {"image": image} if labels is None else {"image": image, "label": labels}
-        )
-        np.savez_compressed(options.out, **arrays)
-    else:
-        classes = getattr(trained.model, "num_classes", 0)
-        turns = bool(classes) and options.label is None and classes <= 20
-        columns = classes if turns else math.ceil(math.sqrt(options.num))
-        save_grid(options.out, to_uint8(x), columns)
+    write(out, x, labels, trained, turns=options.label is None)
     kind = "averaged (EMA)" if trained.averaged else "live"
     what = f"{options.num} samples of step {trained.step}, {kind} parameters"
-    print(f"{what}: {options.out}")
+    print(f"{what}: {out}")
+
+
+def write(out: Path, x, labels, trained, turns: bool) -> None:
+    """Samples as a grid, text or arrays; `turns`: a column for each class."""
+    import math
+
+    import numpy as np
+
+    from gengen.images import to_levels
+    from train.pictures import save_grid, to_uint8
+    from train.sampling import save_texts
+
+    if out.suffix == ".txt":
+        save_texts(out, x)
+    elif out.suffix == ".npz":
+        if trained.record.data.kind == "text":
+            arrays = {"tokens": x.astype(np.uint8)}
+        else:
+            arrays = {"image": np.asarray(to_levels(x, trained.record.data.levels))}
+        if labels is not None:
+            arrays["label"] = labels
+        np.savez_compressed(out, **arrays)
+    else:
+        classes = getattr(trained.model, "num_classes", 0)
+        by_class = turns and 0 < classes <= 20
+        columns = classes if by_class else math.ceil(math.sqrt(len(x)))
+        save_grid(out, to_uint8(x), columns)
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""Samples of any model, in batches of one compiled program; the picture of a run."""
+"""Samples of any model, in batches of one compiled program; the picture of a run.
+
+(Of a run on text, the picture is text.)
+"""
 
 import inspect
 from pathlib import Path
@@ -8,6 +11,7 @@ import numpy as np
 
 from gengen.images import to_unit
 from gengen.types import BadInput
+from train.experiment import write_atomically
 from train.pictures import save_grid, to_uint8
 
 COLUMNS = 10
@@ -46,17 +50,24 @@ def check_options(model, options: dict) -> None:
 class Sampler:
     """Samples of one model, `batch_size` at a time, by one compiled program.
 
-    Call it with (params, state, key, num, labels): float32 [num, ...] in data space,
-    labels int32 [num] or None. Sample i is number i of the key whatever the batch
-    size; the last batch is padded.
+    Call it with (params, state, key, num, labels): [num, ...] in data space, labels
+    int32 [num] or None. Sample i is number i of the key whatever the batch size; the
+    last batch is padded. prompt: the bytes with which every sample begins, if any.
     """
 
-    def __init__(self, model, batch_size: int, **options):
+    def __init__(self, model, batch_size: int, prompt: bytes = b"", **options):
         check_options(model, options)
         self.batch_size = batch_size
+        given, observed = prompted(prompt, model.shape) if prompt else (None, None)
 
         def draw(params, state, key, first, label):
             condition = {} if label is None else {"label": label}
+            if prompt:
+                tokens = jax.numpy.broadcast_to(given, (batch_size, *given.shape))
+                batch = {"tokens": tokens}
+                return model.complete(
+                    params, state, key, batch, observed, first=first, **options
+                ).x
             return model.sample(
                 params, state, key, batch_size, first=first, **condition, **options
             )
@@ -79,6 +90,26 @@ class Sampler:
         return np.asarray(self._draw(params, state, key, first, label))
 
 
+def prompted(prompt: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens [L], bool [L]): the prompt, and which bytes are its."""
+    if len(prompt) > shape[0]:
+        raise BadInput(
+            f"--prompt has {len(prompt)} bytes, and a sample of this run has "
+            f"{shape[0]}: take a shorter one"
+        )
+    given = np.frombuffer(prompt.ljust(shape[0], b"\0"), np.uint8)
+    return given.astype(np.int32), np.arange(shape[0]) < len(prompt)
+
+
+def save_texts(path: Path, tokens: np.ndarray) -> Path:
+    """Bytes [N, L] as text, each sample below a line with its number."""
+    texts = (bytes(each.astype(np.uint8)).decode(errors="replace") for each in tokens)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (f"──────── {i} ────────\n{text}\n" for i, text in enumerate(texts))
+    write_atomically(path, "".join(lines))
+    return path
+
+
 def class_rows(spec) -> int:
     """How many classes a picture has rows for."""
     return min(spec.num_classes, 20)
@@ -86,6 +117,8 @@ def class_rows(spec) -> int:
 
 class Grid:
     """The sample grid of a run: the same seeds and classes at every step."""
+
+    suffix = ".png"
 
     def __init__(self, model, spec, seed: int, batch_size: int):
         rows, self.names, self.labels = COLUMNS, (), None
@@ -104,11 +137,28 @@ class Grid:
         return save_grid(path, to_uint8(x), COLUMNS, self.names)
 
 
+class Texts:
+    """The samples of a run on text: the same seeds at every step."""
+
+    suffix = ".txt"
+
+    def __init__(self, model, seed: int, batch_size: int):
+        self.key = jax.random.key(seed)
+        self._sampler = Sampler(model, min(COLUMNS, batch_size))
+
+    def save(self, path: Path, ts) -> Path:
+        """Draw with the averaged parameters, write the text."""
+        params = ts.params if ts.ema is None else ts.ema
+        return save_texts(path, self._sampler(params, ts.state, self.key, COLUMNS))
+
+
 class Sorted:
     """The picture of a classifier: held-out images, a row for each class it says.
 
     Ten of each, mistakes first.
     """
+
+    suffix = ".png"
 
     def __init__(self, model, spec, batches: list[dict]):
         self.batches, self.names = batches, spec.class_names[: class_rows(spec)]
@@ -139,4 +189,6 @@ def picture(model, spec, seed: int, batch_size: int, batches: list[dict]):
     """What a run draws of itself: samples, or what it makes of held-out batches."""
     if hasattr(model, "log_prob_labels"):
         return Sorted(model, spec, batches)
+    if spec.kind == "text":
+        return Texts(model, seed, batch_size)
     return Grid(model, spec, seed, batch_size)

@@ -14,25 +14,40 @@ import functools
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH")
+BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH")
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
     """All a model needs to know of a data set.
 
-    `shape` is (H, W, C); pixels are integers 0..levels-1; `num_classes` is 0 for an
-    unlabelled set. `name` is the name as the user gave it.
+    `shape` is (H, W, C), or (L,) of text; pixels or bytes are integers 0..levels-1;
+    `num_classes` is 0 for an unlabelled set. `name` is the name as the user gave it.
     """
 
     name: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     levels: int
     num_classes: int
     class_names: tuple[str, ...]
+    kind: Literal["images", "text"] = "images"
+
+    @property
+    def examples(self) -> str:
+        """What the examples are called."""
+        return "windows" if self.kind == "text" else "images"
+
+    def images_only(self, who: str) -> None:
+        """Refuse text where only images make sense."""
+        if self.kind == "text":
+            raise bad_input(
+                f"{who} works on images, and {self.name} is text: take a run or a data "
+                "set of images"
+            )
 
     def as_json(self) -> dict:
         """The fields as JSON's own types: what `from_json` reads."""
@@ -46,8 +61,9 @@ class Spec:
         return cls(**{**fields, **tuples})
 
     def example(self, num: int) -> dict[str, np.ndarray]:
-        """A batch of `num` black images (and labels 0), for shapes."""
-        batch = {"image": np.zeros((num, *self.shape), np.uint8)}
+        """A batch of `num` examples of zeros (and labels 0), for shapes."""
+        name = "tokens" if self.kind == "text" else "image"
+        batch = {name: np.zeros((num, *self.shape), np.uint8)}
         if self.num_classes:
             batch["label"] = np.zeros(num, np.int32)
         return batch
@@ -58,8 +74,9 @@ class Dataset:
     """One split of a data set, readable at any index.
 
     `fetch(indices [B])` gives {"image": uint8 [B, H, W, C], "label": int32 [B]},
-    without "label" where `spec.num_classes` is 0, and can be pickled. `note` is one
-    line to print. `left_out` names the records that no index reaches: they are bad.
+    without "label" where `spec.num_classes` is 0, of text {"tokens": uint8 [B, L]}, and
+    can be pickled. `note` is one line to print. `left_out` names the records that no
+    index reaches: they are bad.
     """
 
     spec: Spec

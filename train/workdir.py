@@ -35,7 +35,7 @@ class Trained:
     def dataset(self, split: str, data_dir: Path | None = None) -> Dataset:
         """A split of the run's data set."""
         run = self.record.run
-        same = {k: run[k] for k in ("image_size", "levels")}
+        same = {k: run.get(k) for k in ("image_size", "levels", "length")}
         same["on_bad_record"] = run.get("on_bad_record", "refuse")
         return load(run["dataset"], split=split, data_dir=data_dir, **same)
 

@@ -334,6 +334,7 @@ class Autoregressive:
         batch,
         observed,
         *,
+        first=0,
         particles: int = 1,
         **tempering,
     ) -> Completion:
@@ -367,7 +368,7 @@ class Autoregressive:
         def many(x):  # [B, …] -> [B · particles, …]
             return None if x is None else jnp.repeat(x, particles, axis=0)
 
-        keys = sample_keys(key, num)
+        keys = sample_keys(key, num, first)
         each = jax.vmap(lambda k: sample_keys(k, particles))(keys).reshape(-1)
         context = self.context(batch)
         if self.num_classes:

@@ -1,0 +1,221 @@
+"""Text: windows of bytes, runs on them, and what refuses them."""
+
+import dataclasses
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+from program import EVENTS, TEXT, refused
+
+from gengen.nets.sequence import _states, states
+from gengen.types import BadInput
+from train import experiment
+from train.data import Feed, Spec, load
+from train.experiments import EXPERIMENTS
+from train.experiments.text import SIZES
+from train.text import pydoc
+
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A file of 997 bytes, of which any four in a row occur once."""
+    data = np.random.default_rng(0).integers(0, 256, 997).astype(np.uint8).tobytes()
+    (tmp_path / "some.txt").write_bytes(data)
+    return tmp_path / "some.txt"
+
+
+# ------------------------------------------------------------------ the data
+
+
+def tokens(file, split, length=16):
+    dataset = load(f"text:{file}", split=split, length=length)
+    return dataset.fetch(np.arange(dataset.size))["tokens"]
+
+
+def test_windows_are_slices_and_the_splits_are_disjoint_and_cover_the_file(file):
+    data, found = file.read_bytes(), {}
+    for split in SPLITS:
+        x = tokens(file, split)
+        assert x.dtype == np.uint8
+        found[split] = [data.index(bytes(window)) for window in x]
+    assert np.all(np.diff(found["train"]) == 2)
+    assert np.all(np.diff(found["validation"]) == 16)
+    ends = [(places[0], places[-1] + 16) for places in found.values()]
+    assert [first for first, _ in ends] == [0, 997 * 18 // 20, 997 * 19 // 20]
+    borders = [first for first, _ in ends[1:]] + [997]
+    strides = (2, 16, 16)
+    for (_, end), border, stride in zip(ends, borders, strides, strict=True):
+        assert border - stride < end <= border
+
+
+def test_a_window_is_a_function_of_its_index(file):
+    dataset = load(f"text:{file}", length=16)
+    whole = dataset.fetch(np.arange(dataset.size))["tokens"]
+    order = np.array([5, 0, 5, dataset.size - 1])
+    np.testing.assert_array_equal(dataset.fetch(order)["tokens"], whole[order])
+    feeds = [Feed(dataset, 8, 0, limit) for limit in (2**30, 0)]
+    resident, streamed = (
+        feed.fetch(feed.data, jax.tree.map(lambda x: x[1], feed.items(3, 2)))
+        for feed in feeds
+    )
+    np.testing.assert_array_equal(resident["tokens"], streamed["tokens"])
+
+
+def test_the_reference_of_python_has_no_paragraph_twice():
+    paragraphs = pydoc().split(b"\n\n")
+    assert len(paragraphs) > 1000 and len(set(paragraphs)) == len(paragraphs)
+    dataset = load("text")
+    assert dataset.spec.shape == (256,) and "train: first 90 %" in dataset.note
+    assert b"".join(dataset.fetch(np.arange(8))["tokens"][::8])[:256] == pydoc()[:256]
+    assert load("text:pydoc").size == load("text:").size == dataset.size
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("text:none.txt", {}, "there is no file none.txt: give text:PATH"),
+        ("text:{}/empty", {}, "empty is empty: give"),
+        ("text:{}", {}, "there is no file"),
+        ("text:{}/some.txt", {}, "too few for one window of 256: give --length 50 or"),
+        ("text:{}/some.txt", {"length": 1}, "--length takes 2 up"),
+        ("text:{}/one", {"length": 2}, "1 bytes, .* give more text"),
+        ("text:{}/some.txt", {"split": "all"}, "choose one of train, validation, test"),
+        ("text", {"levels": 2}, "--levels 2 says nothing about text"),
+        ("text", {"image_size": 8}, "--image-size 8 says nothing about text"),
+        ("digits", {"length": 8}, "--length 8 says nothing about digits"),
+    ],
+)
+def test_mistakes_are_sentences(file, name, options, words):
+    (file.parent / "empty").write_bytes(b"")
+    (file.parent / "one").write_bytes(b"x")
+    with pytest.raises(BadInput, match=words):
+        load(name.format(file.parent), **options)
+
+
+# ------------------------------------------------------------------ models
+
+
+def test_the_architectures_have_equal_sizes():
+    spec, sizes = Spec("text", (256,), 256, 0, (), kind="text"), {}
+    for name in SIZES:
+        model = EXPERIMENTS["text"](spec, architecture=name).model
+        params, _ = jax.eval_shape(model.init, jax.random.key(0), spec.example(1))
+        sizes[name] = sum(x.size for x in jax.tree.leaves(params))
+    assert max(sizes.values()) < 1.02 * min(sizes.values()), sizes
+
+
+def test_the_gradient_of_states_is_that_of_the_scan():
+    draw = np.random.default_rng(0)
+    arrays = [draw.normal(size=shape).astype("f4") for shape in ((5, 2, 12), (3, 12))]
+    weight = draw.normal(size=(5, 2, 3))
+
+    def gradient(f):
+        return jax.grad(lambda z, u: (weight * f(z, u)).sum(), (0, 1))(*arrays)
+
+    for ours, plain in zip(gradient(states), gradient(_states), strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-6)
+
+
+# ------------------------------------------------------------------ programs
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    from program import call
+
+    workdir = tmp_path_factory.mktemp("text") / "w"
+    assert call(f"train text --workdir {workdir} --steps 4 {TEXT} {EVENTS}") == 0
+    return workdir
+
+
+def test_a_run_writes_text_metrics_and_a_record(run):
+    for path in (run / "samples.txt", run / "samples" / "step_00000004.txt"):
+        assert re.findall("─ (.) ─", path.read_text()) == list("0123456789")
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 7 < last["validation/bits_per_byte_exact"] < 9
+    record = experiment.load(run)
+    assert record.data.kind == "text" and record.run["length"] == 16
+    assert experiment.Record(**vars(record)).as_json() == json.loads(
+        (run / experiment.FILE).read_text()
+    )
+    assert [path.name for path in run.rglob("*.png")] == ["curves.png"]
+
+
+def test_older_records_are_of_images(tmp_path):
+    digits = load("digits").spec
+    run = {"dataset": "digits", "image_size": None, "levels": None, "seed": 0}
+    parameters = EXPERIMENTS["vae"].__kwdefaults__
+    record = experiment.Record("vae", parameters, {**run, "examples": 1000}, digits)
+    document = record.as_json()
+    del document["data"]["kind"]
+    (tmp_path / experiment.FILE).write_text(json.dumps(document))
+    old = experiment.load(tmp_path)
+    assert old.data == digits
+    new = dataclasses.replace(record, run={**record.run, "length": None})
+    assert experiment.difference(old, new) is None
+    document["data"]["shape"] = [8, 8]
+    (tmp_path / experiment.FILE).write_text(json.dumps(document))
+    with pytest.raises(BadInput, match="not the record of a run"):
+        experiment.load(tmp_path)
+
+
+def test_samples_are_numbered_and_begin_with_the_prompt(cli, run, tmp_path):
+    def drawn(options):
+        out = tmp_path / "x.npz"
+        line = f"train.sample --workdir {run} --prompt def·f --out {out} {options}"
+        status, _, err = cli(line)
+        assert status == 0, err
+        return np.load(out)["tokens"]
+
+    few, many = drawn("--num 3 --batch-size 2"), drawn("--num 5")
+    assert many.shape == (5, 16) and many.dtype == np.uint8
+    np.testing.assert_array_equal(few, many[:3])
+    assert all(bytes(x).startswith("def·f".encode()) for x in many)
+    assert len(np.unique(many, axis=0)) == 5
+
+
+def test_samples_are_text_and_tempered(cli, run, tmp_path):
+    line = f"train.sample --workdir {run} --num 2 --out {tmp_path / 'x.txt'}"
+    status, said, err = cli(f"{line} --top-k 1 --temperature 0.5 --top-p 0.9")
+    assert status == 0 and "2 samples of step 4" in said, err
+    _, first, second = (tmp_path / "x.txt").read_text().split(" ────────\n")
+    assert first.removesuffix("\n──────── 1") == second.removesuffix("\n")
+
+
+def test_evaluation_is_in_bits_per_byte(cli, run):
+    status, said, err = cli(f"train.evaluate --workdir {run} --num 10")
+    assert status == 0, err
+    assert "bits per byte (exact)" in said and "test windows" in said
+    result = json.loads((run / "evaluation.json").read_text())
+    figure = result["bits_per_byte"]["test"]
+    assert 7 < figure["value"] < 9 and figure["kind"] == "exact"
+    assert result["network_evaluations"] == 1
+
+
+def test_the_benchmark_knows_the_bare_program(cli, run):
+    status, said, err = cli(f"train.benchmark --workdir {run} --num 4 --repeats 3")
+    assert status == 0 and "of the bare time" in said, err
+
+
+def test_what_makes_no_sense_is_refused_in_a_sentence(cli, run, runs, tmp_path):
+    new = f"--workdir {tmp_path / 'w'}"
+    refused(cli(f"train vae {new} --dataset text"), "vae works on images")
+    refused(cli(f"train text {new}"), "take --dataset text")
+    refused(cli(f"train text {new} --dataset text --layers 0"), "--layers 0")
+    refused(cli(f"train.compare {new} --dataset text"), "works on images")
+    sample, vae = (f"train.sample --workdir {w}" for w in (run, runs / "vae"))
+    refused(cli(f"{sample} --prompt {'x' * 17}"), "has 17 bytes", "has 16")
+    refused(cli(f"{sample} --out x.png"), "x.png", ".txt")
+    refused(cli(f"{sample} --top-p 2"), "top_p 2", "at most 1")
+    refused(cli(f"{sample} --solver heun"), "no such option")
+    refused(cli(f"{sample} --label 1"), "unconditional")
+    refused(cli(f"{vae} --prompt x"), "--prompt 'x' begins a text")
+    refused(cli(f"{vae} --temperature 0.5"), "--temperature 0.5", "leave it out")
+    refused(cli(f"train.evaluate --workdir {run} --extractor x"), "works on images")
+    for program in ("outliers", "bayes", "probe", "interpolate", "traverse"):
+        refused(cli(f"train.{program} --workdir {run}"), "")
+    assert not list(tmp_path.iterdir())
