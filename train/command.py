@@ -13,6 +13,7 @@ import docstring_parser
 import tyro
 
 from train.experiment import bad_input
+from train.experiments import OF_TEXT
 from train.options import Run
 
 
@@ -33,6 +34,9 @@ def options_class(function: Callable) -> type:
         for p in inspect.signature(function).parameters.values()
         if p.kind is p.KEYWORD_ONLY
     ]
+    if function.__name__ in OF_TEXT:
+        text = tyro.conf.arg(help="text (Python's language reference) or text:PATH.")
+        fields.append(("dataset", Annotated[str, text], "text"))
     made = dataclasses.make_dataclass(
         function.__name__, fields, bases=(Run,), frozen=True, kw_only=True
     )
