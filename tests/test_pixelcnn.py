@@ -7,8 +7,9 @@ import pytest
 
 from gengen.heads import Categorical, LogisticMixture
 from gengen.models.autoregressive import Autoregressive
-from gengen.nets.pixelcnn import GatedPixelCNN, PixelCNN, RasterConv
+from gengen.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from gengen.nets.pixelcnnpp import PixelCNNPP
+from gengen.nets.raster import RasterConv
 from gengen.types import BadInput
 
 KEY = jax.random.key(0)

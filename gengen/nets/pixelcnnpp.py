@@ -28,14 +28,8 @@ import jax.numpy as jnp
 
 from gengen.images import to_unit
 from gengen.nets.layers import context_vector, halvings, zeros
-from gengen.nets.pixelcnn import (
-    RasterConv,
-    at_symbol,
-    convolve,
-    down,
-    following,
-    lecun,
-)
+from gengen.nets.pixelcnn import at_symbol, down, following
+from gengen.nets.raster import RasterConv, convolve, lecun
 from gengen.types import Array
 
 small = nn.initializers.variance_scaling(

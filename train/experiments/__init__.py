@@ -9,10 +9,12 @@ from train.experiments.flow import flow
 from train.experiments.gan import gan
 from train.experiments.pixelcnn import pixelcnn
 from train.experiments.pixelcnnpp import pixelcnnpp
+from train.experiments.pixelrnn import pixelrnn
 from train.experiments.text import text
 from train.experiments.transformer import transformer
 from train.experiments.vae import vae
 
-FAMILIES = (vae, gan, flow, pixelcnn, pixelcnnpp, transformer, text, classifier)
+FAMILIES = (vae, gan, flow, pixelrnn, pixelcnn, pixelcnnpp, transformer)
+FAMILIES += (text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}

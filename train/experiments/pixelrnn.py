@@ -1,0 +1,82 @@
+"""PixelRNN, in one scale or two."""
+
+from typing import Literal
+
+from train.data import Spec
+from train.experiment import Experiment
+from train.experiments.shared import Precision
+
+
+def pixelrnn(
+    data: Spec,
+    *,
+    architecture: Literal["diagonal", "row"] = "diagonal",
+    scales: Literal[1, 2] = 1,
+    width: int = 24,
+    blocks: int = 3,
+    dropout: float = 0.2,
+    conditional: bool = False,
+    precision: Precision = "float32",
+    learning_rate: float = 2e-3,
+    batch_size: int = 64,
+    steps: int = 1_500,
+    ema_decay: float = 0.995,
+) -> Experiment:
+    """PixelRNN: recurrent rows or diagonals, a softmax over each subpixel's levels.
+
+    van den Oord, Kalchbrenner and Kavukcuoglu 2016, arXiv:1601.06759. The defaults are
+    for digits; for Fashion-MNIST: --dataset fashion_mnist --width 64 --blocks 7
+    --dropout 0.1 --learning-rate 1e-3 --steps 50000 --ema-decay 0.9995 (on an
+    accelerator).
+
+    Args:
+        architecture: Diagonal BiLSTM, which sees all pixels before, or Row LSTM, which
+            sees a triangle of them and takes fewer steps.
+        scales: 2: first every second pixel of every second row, then the rest, given
+            these (multi-scale PixelRNN).
+        width: Features h of an LSTM, a multiple of the channels; 2 h between them.
+        blocks: LSTM layers.
+        dropout: Dropout of what each layer hears, the first excepted.
+        conditional: Generate a given class, where the data set has labels.
+        precision: Of the network's layers; parameters, cells and losses are float32
+            all the same.
+        learning_rate: Of Adam, after 100 steps of warm-up.
+        batch_size: Images a step.
+        steps: Training steps in all.
+        ema_decay: Decay of the averaged parameters, from which samples are drawn.
+    """
+    from gengen.heads import Categorical
+    from gengen.models.autoregressive import Autoregressive
+    from gengen.models.multiscale import Multiscale
+    from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM, Upsample
+    from train.experiments.shared import adam, dtype
+
+    classes = data.num_classes if conditional else 0
+    head = Categorical(data.levels)
+    kind = DiagonalBiLSTM if architecture == "diagonal" else RowLSTM
+
+    def model(shape, classes):
+        net = PixelRNN(
+            head.features,
+            shape,
+            data.levels,
+            width,
+            blocks,
+            kind,
+            classes,
+            dropout,
+            dtype(precision),
+        )
+        return Autoregressive(net, head, shape, classes)
+
+    if scales == 1:
+        whole = model(data.shape, classes)
+        optimizers = {"autoregressive": adam(learning_rate)}
+        return Experiment(whole, optimizers, batch_size, steps, ema_decay)
+    height, width_, depth = data.shape
+    small = -(-height // 2), -(-width_ // 2), depth
+    # The fine network hears of labels and of the small image through one map.
+    upsample = Upsample(2 * width, data.shape[:2], 2, classes, dtype(precision))
+    both = Multiscale(model(small, classes), model(data.shape, 0), upsample)
+    optimizers = {player: adam(learning_rate) for player in ("coarse", "fine")}
+    return Experiment(both, optimizers, batch_size, steps, ema_decay)
