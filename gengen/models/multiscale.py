@@ -52,7 +52,7 @@ class Multiscale:
         if self.coarse.shape != small or self.coarse.levels != self.fine.levels:
             raise BadInput(
                 f"a coarse model of {self.coarse.shape} with {self.coarse.levels} "
-                f"levels: every {self.factor}th pixel makes {small} with "
+                f"levels: one pixel in {self.factor} each way makes {small}, with "
                 f"{self.fine.levels}"
             )
 
