@@ -204,7 +204,7 @@ def test_the_benchmark_knows_the_bare_program(cli, run):
 def test_what_makes_no_sense_is_refused_in_a_sentence(cli, run, runs, tmp_path):
     new = f"--workdir {tmp_path / 'w'}"
     refused(cli(f"train vae {new} --dataset text"), "vae works on images")
-    refused(cli(f"train text {new}"), "take --dataset text")
+    refused(cli(f"train text {new} --dataset digits"), "take --dataset text")
     refused(cli(f"train text {new} --dataset text --layers 0"), "--layers 0")
     refused(cli(f"train.compare {new} --dataset text"), "works on images")
     sample, vae = (f"train.sample --workdir {w}" for w in (run, runs / "vae"))

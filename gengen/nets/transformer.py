@@ -4,14 +4,15 @@
     Attention(h) = softmax(Q Kᵀ/√d + mask) V,  mask = -∞ above the diagonal,
 
 one head each d = width/heads wide. The sequence is shifted by a start symbol, so that
-position t sees x_<t; sinusoidal positions say where. Given a context sequence, a
-cross-attention to it stands between the two. Vaswani et al. 2017, arXiv:1706.03762;
-norms before the blocks: Xiong et al. 2020, arXiv:2002.04745.
+position t sees x_<t; sinusoidal positions, added to √D times the embedding, say where.
+Given a context sequence, a cross-attention to it stands between the two. Vaswani et al.
+2017, arXiv:1706.03762; norms before the blocks: Xiong et al. 2020, arXiv:2002.04745.
 
 In decoding the cache of a layer holds the keys and values so far. Attention reads only
 the segment of it that is filled: one branch of a switch over a few static lengths.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -165,7 +166,7 @@ class Transformer(nn.Module):
 
     def _embed(self, x, t, label):
         """Symbols [B, …], their places [...] -> [B, …, D]."""
-        h = self.embed(x) + waves(t, self.width)
+        h = math.sqrt(self.width) * self.embed(x) + waves(t, self.width)
         return h if label is None else h + label
 
     def _label(self, context):
