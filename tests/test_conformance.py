@@ -116,7 +116,6 @@ ROWS = {
     "flow matching, conditional": flow,
     "DDPM": ddpm,
     "transformer, conditional": transformer,
-    "Row LSTM": partial(pixelrnn, RowLSTM),
     "Diagonal BiLSTM, conditional": partial(pixelrnn, DiagonalBiLSTM, num_classes=10),
     "multi-scale PixelRNN": multiscale,
     "classifier": classifier,

@@ -357,12 +357,14 @@ def interrupt(*arguments):
 
 @pytest.mark.parametrize("family", TINY)
 def test_a_loss_is_traced_once_in_a_run(cli, tmp_path, monkeypatch, family):
+    from gengen.models.autoregressive import Autoregressive
     from gengen.models.classifier import Classifier
     from gengen.models.diffusion import Diffusion
     from gengen.models.gan import GAN
     from gengen.models.vae import VAE
 
     owner, name = {
+        "transformer": (Autoregressive, "loss"),
         "classifier": (Classifier, "loss"),
         "vae": (VAE, "loss"),
         "gan": (GAN, "play_generator"),
