@@ -19,7 +19,7 @@ def pixelcnn(
     precision: Precision = "float32",
     learning_rate: float = 2e-3,
     batch_size: int = 64,
-    steps: int = 2_000,
+    steps: int = 500,
     ema_decay: float = 0.995,
 ) -> Experiment:
     """PixelCNN: masked convolutions, a softmax over each subpixel's levels, exact.

@@ -12,13 +12,13 @@ def pixelcnnpp(
     blocks: int = 2,
     resolutions: int = 2,
     components: int = 5,
-    dropout: float = 0.3,
+    dropout: float = 0.5,
     order: Order = "raster",
     conditional: bool = False,
     precision: Precision = "float32",
-    learning_rate: float = 2e-3,
+    learning_rate: float = 1e-3,
     batch_size: int = 64,
-    steps: int = 1_500,
+    steps: int = 750,
     ema_decay: float = 0.995,
 ) -> Experiment:
     """PixelCNN++: a mixture of discretised logistics a pixel, several resolutions.

@@ -17,7 +17,7 @@ def transformer(
     precision: Precision = "float32",
     learning_rate: float = 2e-3,
     batch_size: int = 64,
-    steps: int = 2_000,
+    steps: int = 1_000,
     ema_decay: float = 0.995,
 ) -> Experiment:
     """Transformer decoder: an exact density, a softmax over each subpixel's levels.
