@@ -285,6 +285,19 @@ def test_a_beginning_is_clamped_without_particles():
         model.complete(params, {}, KEY, batch, ~observed)
 
 
+def test_what_tempering_makes_impossible_has_no_particles():
+    """top_k = 1 allows one image: the other value of its last pixel is never seen."""
+    model, params = binary("transformer")
+    batch = {"image": np.zeros((1, 3, 3, 1), np.uint8)}
+    observed = np.arange(9).reshape(3, 3, 1) == 8
+    last = int(model.sample(params, {}, KEY, 1, top_k=1)[0, 2, 2, 0] > 0)
+    batch["image"][0, 2, 2] = 1 - last
+    none = model.complete(params, {}, KEY, batch, observed, particles=4, top_k=1)
+    batch["image"][0, 2, 2] = last
+    all_ = model.complete(params, {}, KEY, batch, observed, particles=4, top_k=1)
+    assert none.effective[0] == 0.0 and all_.effective[0] == 4.0
+
+
 def test_any_order_is_the_chain_rule():
     """Probabilities sum to one in a permuted order, and its beginning can be seen."""
     order = tuple(int(i) for i in np.random.default_rng(1).permutation(9))

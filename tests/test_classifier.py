@@ -236,7 +236,7 @@ def test_data_without_labels_are_refused():
     ("shape", "net", "says"),
     [
         ((6, 6, 1), ResNet(2, multipliers=(1, 1, 1)), "side of 6 .* multiple of 4"),
-        ((8, 7, 1), ResNet(2), "side of 7 .* multiple of 2, or fewer levels"),
+        ((8, 7, 1), ResNet(2), "side of 7 .* multiple of 2, or fewer halvings"),
         ((8, 8, 1), ResNet(2, channels=12), "12 channels .* multiple of 8"),
     ],
 )

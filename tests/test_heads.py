@@ -91,10 +91,12 @@ def test_a_mixture_has_finite_gradients(features):
 def test_the_table_of_a_draw_is_the_mass(features):
     """Of the first channel, to 1e-6 of mass."""
     parts = COLOURS._parts(jnp.asarray(features))
-    table = COLOURS.logits(parts[0], *COLOURS._logistics(parts, FREE[0], 0))
+    of_first = parts[0], *COLOURS._logistics(parts, FREE[0], 0)
+    table, logits = COLOURS.table(*of_first), COLOURS.logits(*of_first)
     levels = jnp.zeros((5, 3), jnp.int32).at[:, 0].set(jnp.arange(5))
     exact = COLOURS.log_prob(jnp.asarray(features), levels)[:, 0]
     np.testing.assert_allclose(np.exp(table), np.exp(exact), atol=1e-6)
+    np.testing.assert_allclose(logits, exact, rtol=1e-4, atol=2e-5)
 
 
 def draws(head, features, num, given=0, observed=False, tempering=PLAIN):
@@ -165,6 +167,26 @@ def test_a_tempered_mixture_reports_the_tempered_mass():
         np.testing.assert_allclose(np.exp(log_p[:, c]), expected, rtol=1e-3)
 
 
+def test_heat_raises_what_is_rare():
+    """One narrow logistic of 256 levels at temperature 5: no level is lost."""
+    head = LogisticMixture(256, 1, 1)
+    features = jnp.array([0.0, 0.0, -4.0])  # its weight, mean and log s
+    levels = jnp.arange(256)[:, None]
+    log_p = np.asarray(head.log_prob(jnp.broadcast_to(features, (256, 3)), levels))
+    mass = np.exp(np.float64(log_p[:, 0]) / 5)
+    given, observed = levels, jnp.ones((256, 1), bool)
+    keys, features = jax.random.split(KEY, 256), jnp.broadcast_to(features, (256, 3))
+    _, tempered = head.draw(keys, features, given, observed, Tempering(5.0))
+    np.testing.assert_allclose(np.exp(tempered[:, 0]), mass / mass.sum(), rtol=1e-3)
+
+
+def test_cold_takes_the_largest():
+    logits = Tempering(1e-37)(jnp.array([1.0, 5.0, 3.0]))
+    np.testing.assert_array_equal(jax.nn.softmax(logits), [0.0, 1.0, 0.0])
+    with pytest.raises(BadInput, match="temperature 1e-40: it must be above 0"):
+        Tempering(1e-40)
+
+
 @pytest.mark.parametrize(
     ("tempering", "mass", "kept"),
     [
@@ -183,7 +205,8 @@ def test_a_tempered_mixture_reports_the_tempered_mass():
 def test_tempering_keeps_the_most_probable(tempering, mass, kept):
     logits = tempering(jnp.log(jnp.asarray(mass)) + 3.0)
     np.testing.assert_array_equal(np.flatnonzero(logits > -jnp.inf), kept)
-    np.testing.assert_allclose(logits[np.array(kept)], np.log(mass)[kept] + 3, 1e-5)
+    rest = np.array(mass)[kept] / np.sum(np.array(mass)[kept])
+    np.testing.assert_allclose(jax.nn.softmax(logits)[np.array(kept)], rest, 1e-5)
 
 
 def test_tempering_is_a_power_of_the_mass():

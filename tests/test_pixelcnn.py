@@ -95,8 +95,9 @@ def test_in_half_precision_parameters_and_output_are_float32(net, head):
 
 def test_mistakes_are_sentences():
     x = jnp.zeros((1, 36), jnp.int32)
-    with pytest.raises(BadInput, match="cannot be shared by 3 channels: take a multip"):
-        jax.eval_shape(PixelCNN(2, (3, 4, 3), 2, 8).init, KEY, x)
+    for kind, width, parts in ((PixelCNN, 9, 6), (GatedPixelCNN, 8, 3)):
+        with pytest.raises(BadInput, match=f"{width} cannot be cut into {parts} parts"):
+            jax.eval_shape(kind(2, (3, 4, 3), 2, width).init, KEY, x)
     net = PixelCNNPP(HEAD.features, (6, 8, 3), 5, 6)
     with pytest.raises(BadInput, match="a side of 6 pixels does not allow"):
         jax.eval_shape(net.init, KEY, jnp.zeros((1, 48, 3), jnp.int32))

@@ -243,7 +243,7 @@ def test_a_damaged_record_is_refused(cli, runs, tmp_path):
         ("vae --architecture conv --channels 6", ("6 channels", "multiple of 8")),
         ("vae --architecture conv --conv-levels 4", ("8 pixels", "multiple of 16")),
         ("flow --channels 12", ("12 channels", "multiple of 8")),
-        ("flow --multipliers 1 1 1 1 1", ("8 pixels", "fewer levels")),
+        ("flow --multipliers 1 1 1 1 1", ("8 pixels", "fewer halvings")),
         ("flow --label-dropout 2", ("--label-dropout 2.0", "below 1")),
     ],
 )

@@ -216,6 +216,7 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(cli, run, runs, tmp_path):
     refused(cli(f"{vae} --prompt x"), "--prompt 'x' begins a text")
     refused(cli(f"{vae} --temperature 0.5"), "--temperature 0.5", "leave it out")
     refused(cli(f"train.evaluate --workdir {run} --extractor x"), "works on images")
-    for program in ("outliers", "bayes", "probe", "interpolate", "traverse"):
+    programs = ("outliers", "bayes", "probe", "interpolate", "traverse", "complete")
+    for program in programs:
         refused(cli(f"train.{program} --workdir {run}"), "")
     assert not list(tmp_path.iterdir())

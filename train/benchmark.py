@@ -179,11 +179,27 @@ def of_autoregressive(model, num: int, steps=None) -> Reference:
     return Reference(call, None, "no bare program is written for this network and head")
 
 
+def of_multiscale(model, num: int, steps=None) -> Reference:
+    """No bare program; a call is one pass of both networks."""
+    import jax
+    import jax.numpy as jnp
+
+    batch = {"image": jnp.zeros((num, *model.shape), jnp.uint8)}
+    if model.num_classes:
+        batch["label"] = jnp.zeros(num, jnp.int32)
+
+    def call(params, state):
+        return model.log_likelihood(params, state, batch, jax.random.key(0))
+
+    return Reference(call, None, "no bare program is written for two networks")
+
+
 def reference(model, num: int, steps: int | None) -> Reference:
     """The model's bare program, by family."""
     from gengen.models.autoregressive import Autoregressive
     from gengen.models.diffusion import Diffusion
     from gengen.models.gan import GAN
+    from gengen.models.multiscale import Multiscale
     from gengen.models.vae import VAE
     from gengen.types import BadInput
 
@@ -192,6 +208,7 @@ def reference(model, num: int, steps: int | None) -> Reference:
         GAN: of_gan,
         Diffusion: of_diffusion,
         Autoregressive: of_autoregressive,
+        Multiscale: of_multiscale,
     }
     if type(model) not in families:
         raise BadInput(

@@ -43,8 +43,15 @@ class Complete:
 
 
 def seen(keep: Keep, share: float, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """bool [H, W, 1]: which pixels are observed; at least one is, and one is not."""
+    """bool [H, W, 1]: which pixels are observed; at least a line is, and one is not."""
+    from gengen.types import BadInput
+
     height, width = shape[:2]
+    if min(height, width) < 2:
+        raise BadInput(
+            f"--keep {keep}: images of {height}×{width} have no two lines; take larger "
+            "ones"
+        )
     row, column = np.mgrid[:height, :width]
     places = {
         "top": row * width,
@@ -81,6 +88,7 @@ def complete(options: Complete) -> None:
         raise BadInput(f"--share {options.share}: it must be between 0 and 1")
     check_png(options.out)
     trained = open_workdir(options.workdir)
+    trained.record.data.images_only("train.complete")
     model = trained.model
     require(model, "complete", "take an autoregressive model, such as a transformer")
     dataset = trained.dataset("test", options.data_dir)

@@ -8,6 +8,7 @@ down to a digest of its weights.
 
 import dataclasses
 import hashlib
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,10 @@ def train_default(path: Path, record: Record, data_dir: Path | None) -> None:
         name, options, shared = own.experiment, own.options, own.run
     else:
         name, options, shared = "classifier", recipe(record.data), record.run
+        usual = inspect.signature(classifier).parameters["batch_size"].default
+        batch_size = options.get("batch_size", usual)
+        if shared["examples"] < batch_size:
+            options = {**options, "batch_size": shared["examples"]}
         classifier(record.data, **options)  # refuses data without labels, at once
         print(
             f"no classifier in {path} to compare features with: training one first "

@@ -56,7 +56,8 @@ from gengen.types import Array, BadInput, static
 class Completion(NamedTuple):
     """x: samples [B, …] that agree with what was observed.
 
-    effective: the effective number of particles behind each, 1/Σ w² [B].
+    effective: the effective number of particles behind each, 1/Σ w² [B]; 0 where
+    tempering gives what was observed no mass behind any of them.
     """
 
     x: Array
@@ -382,10 +383,13 @@ class Autoregressive:
             Tempering(**tempering),
         )
         log_w = per_example(jnp.where(many(jnp.asarray(mask)), log_p, 0.0))
-        log_w = jax.nn.log_softmax(log_w.reshape(num, particles))
+        log_w = log_w.reshape(num, particles)
+        possible = jnp.any(jnp.isfinite(log_w), axis=-1, keepdims=True)
+        log_w = jax.nn.log_softmax(jnp.where(possible, log_w, 0.0))
         chosen = jax.vmap(jax.random.categorical)(fold_in(keys, particles), log_w)
         x = x.reshape(num, particles, *x.shape[1:])[jnp.arange(num), chosen]
-        return Completion(self.to_data(x), jnp.exp(-jax.nn.logsumexp(2 * log_w, -1)))
+        effective = jnp.exp(-jax.nn.logsumexp(2 * log_w, axis=-1))
+        return Completion(self.to_data(x), jnp.where(possible[:, 0], effective, 0.0))
 
     def evaluations(self, **options) -> int:
         """Passes over all symbols a sample: about one by the cache, T without."""

@@ -187,13 +187,16 @@ class Multiscale:
         *,
         first=0,
         label=None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
         cached: bool = True,
-        **tempering,
     ):
-        """[num, H, W, C] in [-1, 1]; label, cached, tempering: `Autoregressive`'s."""
+        """[num, H, W, C] in [-1, 1]; all keywords are `Autoregressive.sample`'s."""
         keys = sample_keys(key, num, first)
         label = sample_labels(keys, label, self.num_classes)
-        x, _ = self.generate(params, keys, label, Tempering(**tempering), cached)
+        tempering = Tempering(temperature, top_k, top_p)
+        x, _ = self.generate(params, keys, label, tempering, cached)
         return to_unit(x, self.levels)
 
     def evaluations(self, **options) -> int:

@@ -50,7 +50,7 @@ def halvings(side: int, times: int, what: str) -> int:
     if side % 2**times:
         raise BadInput(
             f"{what} halves its images {times} times, which a side of {side} pixels "
-            f"does not allow: use a multiple of {2**times}, or fewer levels"
+            f"does not allow: use a multiple of {2**times}, or fewer halvings"
         )
     return side // 2**times
 

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from gengen.images import to_unit
 from gengen.nets.layers import context_vector
 from gengen.nets.raster import RasterConv
-from gengen.types import Array
+from gengen.types import Array, BadInput
 
 
 def down(h: Array, rows: int = 1) -> Array:
@@ -96,6 +96,13 @@ class RasterNet(nn.Module):
     def line(self) -> int:
         """Subpixels in a row."""
         return self.shape[1] * self.shape[2]
+
+    def _shared_by(self, parts: int) -> None:
+        if self.width % parts:
+            raise BadInput(
+                f"a width of {self.width} cannot be cut into {parts} parts: take a "
+                f"multiple of {parts}"
+            )
 
     def conv(self, inputs, features, left=0, **kwargs):
         """A RasterConv of this network; masks and dtype its own."""
@@ -172,6 +179,7 @@ class PixelCNN(RasterNet):
 
     def setup(self):
         super().setup()
+        self._shared_by(2 * self.shape[2])
         width, half = self.width, self.width // 2
         convs = [self.conv(self.shape[2], width, 3, rows=3, right=3, strict=True)]
         for _ in range(self.blocks):
@@ -213,6 +221,7 @@ class GatedPixelCNN(RasterNet):
 
     def setup(self):
         super().setup()
+        self._shared_by(self.shape[2])
         width, c = self.width, self.shape[2]
         layers, half = self.blocks, self.size // 2
         lefts = [3, *[half] * (layers - 1)]
