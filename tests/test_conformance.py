@@ -40,7 +40,7 @@ from gengen.models.vae import VAE, Bernoulli, DiscretizedLogistic, Gaussian
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
-from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM, Upsample
+from gengen.nets.pixelrnn import PixelRNN, RowLSTM, Upsample
 from gengen.nets.resnet import ResNet
 from gengen.nets.transformer import Transformer
 from gengen.nets.unet import UNet
@@ -116,7 +116,6 @@ ROWS = {
     "flow matching, conditional": flow,
     "DDPM": ddpm,
     "transformer, conditional": transformer,
-    "Diagonal BiLSTM, conditional": partial(pixelrnn, DiagonalBiLSTM, num_classes=10),
     "multi-scale PixelRNN": multiscale,
     "classifier": classifier,
 }

@@ -59,7 +59,7 @@ def workdir(straight, tmp_path):
 def test_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_been():
     """At random, at work, in the midst of a write; all families: tests/kill.py."""
     kinds = ["transformer", "evaluate"]
-    options = ["--kills", "4", "--steps", "6", "--kinds", *kinds]
+    options = ["--kills", "2", "--steps", "6", "--kinds", *kinds]
     done = subprocess.run(
         [sys.executable, "-m", "tests.kill", *options],
         cwd=ROOT,
