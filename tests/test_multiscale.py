@@ -84,6 +84,8 @@ def test_the_losses_are_the_likelihood_in_parts():
 def test_a_pixel_knows_the_small_image_below_it():
     """p(x_1 | x_0, xˢ) moves with the last pixel of xˢ."""
     model, params = drawn()
+    louder = jax.tree.map(lambda leaf: 4.0 * leaf, params["fine"]["upsample"])
+    params = {**params, "fine": {**params["fine"], "upsample": louder}}
     batch = {"image": every_image()}
     log_p = jax.jit(model.log_likelihood)(params, {}, batch, KEY).reshape((2,) * 12)
     assert abs(jax.nn.logsumexp(log_p)) < 2e-5
@@ -91,7 +93,7 @@ def test_a_pixel_knows_the_small_image_below_it():
     known = (0, 2, 8, 10)
     joint = p.sum(tuple(t for t in range(12) if t not in (1, *known)))
     conditional = joint / joint.sum(1, keepdims=True)  # x_0, x_1, x_2, x_8, x_10
-    assert np.abs(np.diff(conditional, axis=4)).max() > 1e-4  # float32 has 1e-7
+    assert np.abs(np.diff(conditional, axis=4)).max() > 1e-3
 
 
 def test_mistakes_are_sentences():

@@ -109,6 +109,9 @@ def complete(options: Complete) -> None:
         return fill(params, {}, key, many)
 
     keys = jax.random.split(jax.random.key(options.seed), options.rows)
+    first = {name: x[:1] for name, x in batch.items()}
+    jax.eval_shape(row, trained.params, keys[0], first)  # refuses here
+    options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     images, effective = [], []
     levels = dataset.spec.levels
     for i, image in enumerate(np.asarray(to_unit(batch["image"], levels))):
@@ -116,7 +119,6 @@ def complete(options: Complete) -> None:
         x, count = row(trained.params, keys[i], one)
         images += [image, np.where(mask, image, -0.6), *np.asarray(x)]
         effective += [float(jnp.mean(count))]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     save_grid(options.out, to_uint8(np.stack(images)), options.num + 2)
     if options.particles > 1:
         print(

@@ -13,6 +13,7 @@ from gengen.types import Array, BadInput
 # Initialisers live at module scope: a fresh closure would make equal modules unequal.
 zeros = nn.initializers.zeros
 dcgan_normal = nn.initializers.normal(0.02)
+normal = nn.initializers.normal(1.0)  # what a layer takes for its input
 
 
 def group_norm(channels: int, groups: int, dtype: Any = None) -> nn.GroupNorm:
@@ -91,6 +92,42 @@ def context_vector(context: Array | None, num_classes: int) -> Array | None:
             f"this network is conditional: give labels, 0 to {num_classes - 1}"
         )
     return jax.nn.one_hot(context, num_classes) if num_classes else context
+
+
+class Before(nn.Module):
+    """x int32 [B, T] -> [B, T, D]: at t the embeddings of x_{t-1} and of the class.
+
+    At the beginning stands symbol number `vocabulary`. One module for both views of an
+    autoregressive network.
+    """
+
+    vocabulary: int
+    width: int
+    num_classes: int = 0
+    dtype: Any = None
+
+    def setup(self):
+        self.symbol = nn.Embed(
+            self.vocabulary + 1, self.width, self.dtype, embedding_init=normal
+        )
+        if self.num_classes:
+            self.label = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
+
+    def __call__(self, x, context=None):
+        x = jnp.pad(x[:, :-1], ((0, 0), (1, 0)), constant_values=self.vocabulary)
+        label = self.start(context)
+        return self.symbol(x) + (0 if label is None else label[:, None])
+
+    def start(self, context):
+        """The vector [B, D] of the class, None without classes."""
+        if not self.num_classes:
+            return None
+        return self.label(context_vector(context, self.num_classes))
+
+    def decode(self, symbol, t, label):
+        """`__call__` at position t alone: [B, D]."""
+        h = self.symbol(jnp.where(t == 0, self.vocabulary, symbol))
+        return h if label is None else h + label
 
 
 class Conditioning(nn.Module):

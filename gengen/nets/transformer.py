@@ -4,7 +4,7 @@
     Attention(h) = softmax(Q Kᵀ/√d + mask) V,  mask = -∞ above the diagonal,
 
 one head each d = width/heads wide. The sequence is shifted by a start symbol, so that
-position t sees x_<t; sinusoidal positions, added to √D times the embedding, say where.
+position t sees x_<t; sinusoidal positions, of the embedding's own scale, say where.
 Given a context sequence, a cross-attention to it stands between the two. Vaswani et al.
 2017, arXiv:1706.03762; norms before the blocks: Xiong et al. 2020, arXiv:2002.04745.
 
@@ -12,14 +12,13 @@ In decoding the cache of a layer holds the keys and values so far. Attention rea
 the segment of it that is filled: one branch of a switch over a few static lengths.
 """
 
-import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gengen.nets.layers import context_vector, waves
+from gengen.nets.layers import Before, waves
 from gengen.types import Array, BadInput
 
 
@@ -157,22 +156,10 @@ class Transformer(nn.Module):
                 f"a width of {self.width} cannot be cut into {self.heads} heads: take "
                 f"a multiple of {self.heads}"
             )
-        self.embed = nn.Embed(self.vocabulary + 1, self.width)
-        if self.num_classes:
-            self.label = nn.Dense(self.width, use_bias=False)
+        self.before = Before(self.vocabulary, self.width, self.num_classes)
         each = self.width, self.heads, self.dropout, self.cross, self.segment
         self.layers = [Block(*each, self.dtype) for _ in range(self.blocks)]
         self.norm, self.out = nn.LayerNorm(), nn.Dense(self.features)
-
-    def _embed(self, x, t, label):
-        """Symbols [B, …], their places [...] -> [B, …, D]."""
-        h = math.sqrt(self.width) * self.embed(x) + waves(t, self.width)
-        return h if label is None else h + label
-
-    def _label(self, context):
-        if not self.num_classes:
-            return None
-        return self.label(context_vector(context, self.num_classes))
 
     def __call__(self, x, context=None, train: bool = False):
         length = x.shape[1]
@@ -181,11 +168,7 @@ class Transformer(nn.Module):
                 f"a sequence of {length} symbols is longer than the {self.length} "
                 f"positions of the network: give it length={length}"
             )
-        label = self._label(context)
-        x = jnp.pad(x[:, :-1], ((0, 0), (1, 0)), constant_values=self.vocabulary)
-        h = self._embed(
-            x, jnp.arange(length), None if label is None else label[:, None]
-        )
+        h = self.before(x, context) + waves(jnp.arange(length), self.width)
         for block in self.layers:
             h = block(h, context, train)
         h = self.norm(h.astype(jnp.float32))
@@ -195,12 +178,12 @@ class Transformer(nn.Module):
     def start(self, num: int, context=None):
         """The cache before the first symbol: one a block, and the label's vector."""
         caches = [block.start(num, self.length, context) for block in self.layers]
-        return caches, self._label(context)
+        return caches, self.before.start(context)
 
     def decode(self, symbol, t, cache, context=None):
         """Features [B, F] at position t, after symbol x_{t-1} [B] (t = 0: any)."""
         caches, label = cache
-        h = self._embed(jnp.where(t == 0, self.vocabulary, symbol), t, label)
+        h = self.before.decode(symbol, t, label) + waves(t, self.width)
         new = []
         for block, old in zip(self.layers, caches, strict=True):
             h, kept = block.decode(h, t, old)
