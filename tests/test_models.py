@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from exact import Mixture, fit_ppca, gaussian, sigma_points
+from exact import fit_ppca, sigma_points
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
@@ -27,6 +27,7 @@ from gengen.losses.adversarial import (
     minimax_generator_loss,
     nonsaturating_generator_loss,
 )
+from gengen.models.closed_form import Mixture, gaussian
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
 from gengen.models.vae import (

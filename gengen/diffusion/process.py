@@ -15,6 +15,7 @@ prediction gives (c, d):
     V             -b    a    a² + b²        v; det = 1 if variance preserving
     Velocity       a′   b′   a b′ - b a′    dz/dt; -x + ε on the linear path
     Score          0   -1/b  -a/b           ∇ log p(z | x) = -ε/b
+    EDM(s)       b/(s n) -s a/n  -n/s       Karras' F, with n = √(b² + s² a²)
 
 What follows, each a line of code and a test:
 
@@ -25,6 +26,8 @@ What follows, each a line of code and a test:
 - The probability-flow ODE is ż = a′ x̂ + b′ ε̂ (`ode_velocity`), the score -ε̂/b.
 - Weights that sum to one commute with the matrix: guidance is the same for every
   prediction.
+- A change of the score by g moves the answer by (b/a) det g (`guidance`), and a change
+  of x̂ leaves ε̂ = (z - a x̂)/b (`from_data`).
 - Where det vanishes the question has no answer: noise prediction cannot recover x
   where a = 0. `usable_times` finds those ends; nothing hides them under an epsilon.
 
@@ -32,12 +35,13 @@ Sun, Jiang, Zhao and He 2025, arXiv:2502.13129; Ho et al. 2020, arXiv:2006.11239
 Salimans and Ho 2022, arXiv:2202.00512 (v); Lipman et al. 2023, arXiv:2210.02747.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from gengen.diffusion.paths import Path, derivatives
+from gengen.diffusion.paths import Path, derivatives, tabulated
 from gengen.types import Array, BadInput, static
 
 
@@ -102,6 +106,22 @@ class Score:
 
 
 @static
+class EDM:
+    """r = (b x/s - s a ε)/n, n = √(b² + s² a²): unit variance for data of std s.
+
+    The F of D = c_skip y + c_out F. With s = 1 on a variance-preserving path it is -v.
+    Karras et al. 2022, arXiv:2206.00364, equation 7 and table 1.
+    """
+
+    data_std: float = 0.5
+
+    def row(self, path: Path, t: Array) -> tuple[Array, Array]:
+        a, b, s = path.a(t), path.b(t), self.data_std
+        n = jnp.hypot(b, s * a)
+        return b / (s * n), -s * a / n
+
+
+@static
 class Process:
     """A path and what is predicted along it: the whole of the matrix."""
 
@@ -109,13 +129,22 @@ class Process:
     prediction: Prediction
 
     def matrix(self, t: Array) -> Coefficients:
-        """(a, b, c, d) at times t, each of the shape of t."""
+        """(a, b, c, d) at times t in [0, 1], each of the shape of t.
+
+        Raises BadInput for known times outside.
+        """
+        if not isinstance(t, jax.core.Tracer) and not jnp.all((t >= 0) & (t <= 1)):
+            raise BadInput(
+                f"times from {jnp.min(t)} to {jnp.max(t)}: they must be in [0, 1], 0 "
+                "the data and 1 the noise"
+            )
         a, b = self.path.a(t), self.path.b(t)
         return Coefficients(a, b, *self.prediction.row(self.path, t))
 
 
 def expand(t: Array, x: Array) -> Array:
     """Times [] or [B] as [B, 1, ...], ready to meet x [B, ...]."""
+    t = jnp.asarray(t)
     return jnp.reshape(t, t.shape + (1,) * (x.ndim - t.ndim))
 
 
@@ -140,6 +169,12 @@ def convert(source: Process, target: Process, z: Array, r: Array, t: Array) -> A
     return corrupt(target, x, noise, t)[1]
 
 
+def from_data(process: Process, z: Array, x: Array, t: Array) -> Array:
+    """r̂ = c x̂ + d ε̂ with the ε̂ = (z - a x̂)/b that leaves z what it is; b(t) > 0."""
+    m = process.matrix(expand(t, z))
+    return m.c * x + m.d * (z - m.a * x) / m.b
+
+
 def loss_weight(process: Process, space: Process, t: Array) -> Array:
     """(det_space/det)², so that weight · |r̂ - r|² is the squared error in `space`."""
     return jnp.square(space.matrix(t).det / process.matrix(t).det)
@@ -157,17 +192,24 @@ def score(process: Process, z: Array, r: Array, t: Array) -> Array:
     return -recover(process, z, r, t)[1] / expand(process.path.b(t), z)
 
 
-def usable_times(process: Process, margin: float = 1e-3) -> tuple[float, float]:
+def usable_times(
+    process: Process, margin: float = 1e-3, weight: Callable | None = None
+) -> tuple[float, float]:
     """(t_min, t_max): [0, 1] without the ends at which the matrix is singular.
 
-    An end is usable if a′, b′ are finite there and det is neither 0 nor infinite, so
-    that x̂, ε̂ and the ODE exist; an end that is not is moved inwards by `margin`.
+    An end is usable if det is neither 0 nor infinite there, and a′, b′ (of a path that
+    has them) and the loss' weight are finite, so that x̂, ε̂ and the ODE exist; an end
+    that is not is moved inwards by `margin`.
     """
 
     def usable(t):
         m = process.matrix(t)
-        numbers = jnp.stack([*m, *derivatives(process.path, t)[2:], 1.0 / m.det])
-        return bool(jnp.all(jnp.isfinite(numbers)))
+        numbers = [*m, 1.0 / m.det]
+        if not tabulated(process.path):
+            numbers += derivatives(process.path, t)[2:]
+        if weight is not None:
+            numbers += [weight(process, t)]
+        return bool(jnp.all(jnp.isfinite(jnp.stack(numbers))))
 
     with jax.ensure_compile_time_eval():
         low = 0.0 if usable(jnp.float32(0.0)) else margin

@@ -1,25 +1,50 @@
 """From noise to data: one step from time t to time s < t.
 
-A solver is a `static` dataclass with `init(z) -> state` and
-`step(keys, denoise, process, state, t, s) -> state`, whose state is z here. It is given
-the pair of times t > s (scalars), never an index into a table, and the function
-`denoise(z, t) -> r̂`, which it calls `evaluations` times; `keys` [B] are for noise.
+A solver is a `static` dataclass with `init(z) -> memory` and
+`step(keys, denoise, process, z, memory, t, s) -> (z, memory)`. It is given the pair of
+times t > s (scalars), never an index into a table, and the function
+`denoise(z, t) -> r̂`, which it calls `evaluations` times; `keys` [B] are for noise, and
+`memory` is what it keeps of earlier steps.
+
+    ODE in t, ż = a′x̂ + b′ε̂                Euler, Heun, AdamsBashforth
+    ODE in σ = b/a, d(z/a)/dσ = ε̂          DDIM is its Euler, StochasticHeun its Heun
+    ODE in λ = log(a/b), by x̂              DPMSolver
+    a draw from N(mean of q(z_s | z_t, x̂))  DDIM(eta), Ancestral
+    SDE                                    EulerMaruyama, DPMSolver(eta), StochasticHeun
+    steps along the score                  Corrected, annealed_langevin
+
+On a deterministic solver s > t is as good: noise for data (`solve` on a rising grid).
 """
 
+import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 
+from gengen.diffusion.paths import Path, derivatives
 from gengen.diffusion.process import Process, ode_velocity, recover
-from gengen.scan import normal, sample_scan
+from gengen.diffusion.times import checked
+from gengen.scan import fold_in, normal, sample_scan
 from gengen.types import Array, BadInput, Tree, static
 
 
 class Solver(Protocol):
-    """`evaluations` is the number of network calls a step."""
+    """`evaluations` is the number of network calls a step, `at_first` how many more the
+    first step takes.
 
-    evaluations: int
+    divides_by_a: whether a step divides by a(t), and so cannot begin where it is 0.
+    """
+
+    @property
+    def evaluations(self) -> int: ...
+
+    @property
+    def at_first(self) -> int: ...
+
+    @property
+    def divides_by_a(self) -> bool: ...
 
     def init(self, z: Array) -> Tree: ...
 
@@ -28,27 +53,37 @@ class Solver(Protocol):
         keys: Array,
         denoise: Callable,
         process: Process,
-        state: Tree,
+        z: Array,
+        memory: Tree,
         t: Array,
         s: Array,
-    ) -> Tree: ...
+    ) -> tuple[Array, Tree]: ...
 
 
-@static
-class Euler:
-    """z_s = z + (s - t) ż: order 1. With velocity prediction, x ← x - v/T."""
+class Memoryless:
+    """What most solvers have: one evaluation a step, and no memory."""
 
     evaluations = 1
+    at_first = 0
+    divides_by_a = False
 
-    def init(self, z: Array) -> Array:
-        return z
+    def init(self, z: Array) -> tuple:
+        return ()
 
-    def step(self, keys, denoise, process, z, t, s):
-        return z + (s - t) * ode_velocity(process, z, denoise(z, t), t)
+
+# ---------------------------------------------------------------- the ODE in t
 
 
 @static
-class Heun:
+class Euler(Memoryless):
+    """z_s = z + (s - t) ż: order 1. With velocity prediction, x ← x - v/T."""
+
+    def step(self, keys, denoise, process, z, memory, t, s):
+        return z + (s - t) * ode_velocity(process, z, denoise(z, t), t), memory
+
+
+@static
+class Heun(Memoryless):
     """Euler to s, then the mean of both slopes: order 2, two evaluations a step.
 
     Karras et al. 2022, arXiv:2206.00364, algorithm 1.
@@ -56,18 +91,97 @@ class Heun:
 
     evaluations = 2
 
-    def init(self, z: Array) -> Array:
-        return z
-
-    def step(self, keys, denoise, process, z, t, s):
+    def step(self, keys, denoise, process, z, memory, t, s):
         slope = ode_velocity(process, z, denoise(z, t), t)
         euler = z + (s - t) * slope
         slope_s = ode_velocity(process, euler, denoise(euler, s), s)
-        return z + (s - t) * (slope + slope_s) / 2
+        return z + (s - t) * (slope + slope_s) / 2, memory
+
+
+class Slopes(NamedTuple):
+    """The last slopes [order - 1, *z], their times, newest first, and how many."""
+
+    slopes: Array
+    times: Array
+    count: Array
 
 
 @static
-class DDIM:
+class AdamsBashforth(Memoryless):
+    """z_s = z + ∫ₜˢ (the polynomial through the last `order` slopes): order 2 or 3.
+
+    One evaluation a step, and one more in the first, which is Heun's: its error is
+    small enough for order 3, as is the second step's, of order 2. The weights are
+    those of any spacing of times. Bashforth and Adams 1883; for diffusion Liu et al.
+    2022, arXiv:2202.09778 (PNDM), Zhang and Chen 2023, arXiv:2204.13902 (DEIS, tAB).
+    """
+
+    order: int = 2
+    at_first = 1
+
+    def __post_init__(self):
+        if self.order not in (2, 3):
+            raise BadInput(f"order={self.order}: Adams-Bashforth has 2 or 3 here")
+
+    def init(self, z):
+        past = self.order - 1
+        zeros = jnp.zeros((past, *z.shape), z.dtype)
+        return Slopes(zeros, jnp.zeros(past), jnp.int32(0))
+
+    def step(self, keys, denoise, process, z, memory, t, s):
+        slope = ode_velocity(process, z, denoise(z, t), t)
+
+        def heun():
+            euler = z + (s - t) * slope
+            end = ode_velocity(process, euler, denoise(euler, s), s)
+            return (s - t) * (slope + end) / 2
+
+        def adams(order):
+            def increment():
+                w = adams_bashforth_weights(times[:order], s).astype(z.dtype)
+                return jnp.tensordot(w, slopes[:order], 1)
+
+            return increment
+
+        slopes = jnp.concatenate([slope[None], memory.slopes])
+        times = jnp.append(t, memory.times)
+        by_count = [heun, *(adams(n + 1) for n in range(1, self.order))]
+        z = z + jax.lax.switch(memory.count, by_count)
+        count = jnp.minimum(memory.count + 1, self.order - 1)
+        return z, Slopes(slopes[:-1], times[:-1].astype(memory.times.dtype), count)
+
+
+def adams_bashforth_weights(times: Array, s: Array) -> Array:
+    """w [m] with Σ w_j p(times_j) = ∫ p from times_0 to s, p of degree below m."""
+    step = s - times[0]
+    k = jnp.arange(len(times))
+    powers = ((times - times[0]) / step) ** k[:, None]
+    return step * jnp.linalg.solve(powers, 1.0 / (k + 1.0))
+
+
+# ---------------------------------------------------------------- q(z_s | z_t, x)
+
+
+def transition(path: Path, t: Array, s: Array) -> tuple[Array, Array]:
+    """(β², β̃²), variances of q(z_t|z_s) = N((a_t/a_s) z_s, β²) and of q(z_s|z_t, x).
+
+    β² = b_t² - (a_t/a_s)² b_s² and β̃² = β² b_s²/b_t². Ho et al. 2020,
+    arXiv:2006.11239, equation 7; Kingma et al. 2021, arXiv:2107.00630, appendix A.
+    """
+    a_t, b_t, a_s, b_s = path.a(t), path.b(t), path.a(s), path.b(s)
+    # Rounding alone can make the difference of squares negative.
+    forward = jnp.maximum(b_t**2 - (a_t / a_s) ** 2 * b_s**2, 0.0)
+    return forward, forward * (b_s / b_t) ** 2
+
+
+def toward(process: Process, x: Array, noise: Array, s: Array, tau2: Array) -> Array:
+    """a_s x̂ + √(b_s² - τ²) ε̂: the mean at s if noise of variance τ² is to be fresh."""
+    a_s, b_s = process.path.a(s), process.path.b(s)
+    return a_s * x + jnp.sqrt(jnp.maximum(b_s**2 - tau2, 0.0)) * noise
+
+
+@static
+class DDIM(Memoryless):
     """z_s = a_s x̂ + √(b_s² - τ²) ε̂ + τ w, with w ~ N(0, 1) and
 
         τ² = η² (b_s/b_t)² (b_t² - (a_t/a_s)² b_s²).
@@ -78,32 +192,250 @@ class DDIM:
     """
 
     eta: float = 0.0
-    evaluations = 1
 
     def __post_init__(self):
         if not 0 <= self.eta <= 1:
             raise BadInput(f"eta={self.eta} must be in [0, 1]: 0 is DDIM, 1 is DDPM")
 
-    def init(self, z: Array) -> Array:
-        return z
-
-    def step(self, keys, denoise, process, z, t, s):
+    def step(self, keys, denoise, process, z, memory, t, s):
         x, noise = recover(process, z, denoise(z, t), t)
-        a_t, b_t = process.path.a(t), process.path.b(t)
-        a_s, b_s = process.path.a(s), process.path.b(s)
         if self.eta == 0:
-            return a_s * x + b_s * noise
-        # Rounding alone can make the difference of squares negative.
-        posterior = jnp.maximum(b_t**2 - (a_t / a_s) ** 2 * b_s**2, 0.0)
-        tau = self.eta * b_s / b_t * jnp.sqrt(posterior)
-        along = jnp.sqrt(jnp.maximum(b_s**2 - tau**2, 0.0))
+            return toward(process, x, noise, s, jnp.zeros_like(t)), memory
+        tau2 = self.eta**2 * transition(process.path, t, s)[1]
         fresh = normal(keys, z.shape[1:])
-        return a_s * x + along * noise + tau * fresh
+        return toward(process, x, noise, s, tau2) + jnp.sqrt(tau2) * fresh, memory
 
 
 def DDPM() -> DDIM:
     """Ancestral sampling: DDIM with eta = 1. Ho et al. 2020, algorithm 2."""
     return DDIM(eta=1.0)
+
+
+def large(forward: Array, posterior: Array, extra: Array) -> Array:
+    """log β²: the upper bound, right if the data were N(0, 1). Ho et al., sec. 3.2."""
+    return jnp.log(forward)
+
+
+def learned(forward: Array, posterior: Array, extra: Array) -> Array:
+    """v log β² + (1 - v) log β̃², v = (extra + 1)/2 in [0, 1].
+
+    Nichol and Dhariwal 2021, arXiv:2102.09672, equation 15.
+    """
+    v = jnp.clip((extra + 1.0) / 2.0, 0.0, 1.0)
+    return v * jnp.log(forward) + (1.0 - v) * jnp.log(posterior)
+
+
+@static
+class Ancestral(Memoryless):
+    """A draw of N(mean of q(z_s | z_t, x̂), σ²) where σ² is not the posterior's own.
+
+    log_variance: `large` or `learned`, of which the second reads v from the channels
+    that the network has beyond those of x. (The posterior's own variance, DDPM's
+    "fixed small", is `DDPM()`.) No noise where b_s = 0.
+    """
+
+    log_variance: Callable = large
+
+    def step(self, keys, denoise, process, z, memory, t, s):
+        r = denoise(z, t)
+        r, extra = r[..., : z.shape[-1]], r[..., z.shape[-1] :]
+        if self.log_variance is learned and extra.shape != r.shape:
+            raise BadInput(
+                "this network learned no variances: train one with learned_variance, "
+                "or take DDPM()"
+            )
+        forward, posterior = transition(process.path, t, s)
+        mean = toward(process, *recover(process, z, r, t), s, posterior)
+        clean = process.path.b(s) == 0
+        log_variance = self.log_variance(
+            forward, jnp.where(clean, forward, posterior), extra
+        )
+        std = jnp.where(clean, 0.0, jnp.exp(0.5 * log_variance))
+        return mean + std * normal(keys, z.shape[1:]), memory
+
+
+# ---------------------------------------------------------------- the ODE and SDE in λ
+
+
+class Previous(NamedTuple):
+    """x̂ of the step before, and λ = log(a/b) there; -∞ before the first."""
+
+    x: Array
+    log_ratio: Array
+
+
+@static
+class DPMSolver(Memoryless):
+    """DPM-Solver++(2M): exact in z, the line through the last two x̂ in λ = log(a/b).
+
+        z_s = (b_s/b_t) kᵉᵗᵃ z + a_s (1 - k^(1 + eta)) D + b_s √(1 - k^(2 eta)) w,
+        D = x̂ + (h/2h_prev) (x̂ - x̂_prev),  h = λ_s - λ_t,  k = e⁻ʰ
+
+    Order 2 with one evaluation a step, and to first order where λ is infinite: DDIM
+    (eta = 0), DDPM (eta = 1, the SDE). Lu et al. 2022, arXiv:2211.01095, algorithm 2
+    and appendix B; eta in between: as DDIM's, a share of the SDE's noise.
+    """
+
+    eta: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.eta <= 1:
+            raise BadInput(f"eta={self.eta} must be in [0, 1]: 0 is the ODE, 1 the SDE")
+
+    def init(self, z):
+        return Previous(jnp.zeros_like(z), jnp.full((), -jnp.inf, z.dtype))
+
+    def step(self, keys, denoise, process, z, memory, t, s):
+        path = process.path
+        a_t, b_t, a_s, b_s = path.a(t), path.b(t), path.a(s), path.b(s)
+        x, _ = recover(process, z, denoise(z, t), t)
+        here = jnp.log(a_t) - jnp.log(b_t)
+        h, before = jnp.log(a_s) - jnp.log(b_s) - here, here - memory.log_ratio
+        known = jnp.isfinite(h) & jnp.isfinite(before)
+        line = jnp.where(known, h / jnp.where(known, 2.0 * before, 1.0), 0.0)
+        data = x + line * (x - memory.x)
+        k = b_s * a_t / (b_t * a_s)
+        z = b_s / b_t * k**self.eta * z + a_s * (1.0 - k ** (1.0 + self.eta)) * data
+        if self.eta > 0:
+            # expm1 keeps the digits of a short step.
+            share = -jnp.expm1(2.0 * self.eta * jnp.log(k))
+            z = z + b_s * jnp.sqrt(share) * normal(keys, z.shape[1:])
+        return z, Previous(x, here.astype(memory.log_ratio.dtype))
+
+
+# ---------------------------------------------------------------- the ODE in σ, churned
+
+
+@static
+class StochasticHeun(Memoryless):
+    """EDM's sampler in y = z/a and σ = b/a, where dy/dσ = ε̂: Heun's step after churn.
+
+        σ̂ = (1 + churn) σ_t,  ŷ = y + √(σ̂² - σ_t²) noise w,  then Heun from σ̂ to σ_s
+
+    for σ_t in [low, high]. churn is the paper's S_churn over the number of steps, at
+    most √2 - 1. Order 2 where churn = 0; Euler's step where σ is infinite or ends at 0.
+    Karras et al. 2022, arXiv:2206.00364, algorithm 2.
+    """
+
+    churn: float = 0.0
+    low: float = 0.0
+    high: float = math.inf
+    noise: float = 1.0
+    evaluations = 2
+
+    def __post_init__(self):
+        if not 0 <= self.churn <= math.sqrt(2) - 1:
+            raise BadInput(f"churn={self.churn}: it must be in [0, 0.414], √2 - 1")
+
+    def step(self, keys, denoise, process, z, memory, t, s):
+        path = process.path
+        a_t, a_s, b_s = path.a(t), path.a(s), path.b(s)
+        sigma, sigma_s = path.b(t) / a_t, b_s / a_s
+        if self.churn:
+            on = (self.low <= sigma) & (sigma <= self.high) & jnp.isfinite(sigma)
+            raised = jnp.where(on, (1.0 + self.churn) * sigma, sigma)
+            hat = jnp.where(on, path.time(jnp.ones_like(t), raised), t)
+            hat = jnp.clip(hat, t, 1.0)  # the path ends there
+            raised = path.b(hat) / path.a(hat)
+            extra = jnp.sqrt(jnp.maximum(raised**2 - sigma**2, 0.0))
+            extra = jnp.where(on, extra, 0.0) * self.noise
+            z = z + a_t * extra * normal(keys, z.shape[1:])
+            z = z * jnp.where(on, path.a(hat) / a_t, 1.0)
+            t, sigma = hat, raised
+        x, noise = recover(process, z, denoise(z, t), t)
+        euler = a_s * x + b_s * noise
+        _, noise_s = recover(process, euler, denoise(euler, s), s)
+        known = jnp.isfinite(sigma) & (sigma_s > 0)
+        half = jnp.where(known, a_s * (sigma_s - sigma) / 2.0, 0.0)
+        return euler + half * jnp.where(known, noise_s - noise, 0.0), memory
+
+
+# ---------------------------------------------------------------- the SDE and the score
+
+
+@static
+class EulerMaruyama(Memoryless):
+    """z_s = z + (s - t) (f z - g² ∇ log p) + g √(t - s) w, the reverse SDE: order 1.
+
+    dz = f z dt + g dw with f = a′/a and g² = 2 b (b′ - f b) has the path's marginals.
+    Song et al. 2021, arXiv:2011.13456, equations 5 and 6.
+    """
+
+    divides_by_a = True
+
+    def step(self, keys, denoise, process, z, memory, t, s):
+        a, b, da, db = derivatives(process.path, t)
+        f = da / a
+        g2 = 2.0 * b * (db - f * b)
+        score = -recover(process, z, denoise(z, t), t)[1] / b
+        fresh = normal(keys, z.shape[1:])
+        drift = f * z - g2 * score
+        return z + (s - t) * drift + jnp.sqrt(g2 * (t - s)) * fresh, memory
+
+
+@static
+class Rescaled(Memoryless):
+    """z_s = (a_s/a_t) z: nothing but the change of level, for `annealed_langevin`."""
+
+    evaluations = 0
+    divides_by_a = True
+
+    def step(self, keys, denoise, process, z, memory, t, s):
+        return process.path.a(s) / process.path.a(t) * z, memory
+
+
+@static
+class Corrected:
+    """A predictor's step from t to s, then `corrections` Langevin steps at s:
+
+        z ← z + (δ/2) ∇ log p_s(z) + √δ w,  δ = rate² b_s²
+
+    Song et al. 2021, algorithms 2 and 4, whose δ is chosen by norms of a batch so that
+    signal and noise stand in the ratio `snr`; here δ = (2 snr)² b_s² is that choice for
+    a score of norm √D/b, and a sample does not depend on its batch.
+    """
+
+    predictor: Any
+    corrections: int = 1
+    snr: float = 0.16
+
+    @property
+    def evaluations(self) -> int:
+        """The predictor's, and one a correction."""
+        return self.predictor.evaluations + self.corrections
+
+    @property
+    def at_first(self) -> int:
+        """The predictor's."""
+        return self.predictor.at_first
+
+    @property
+    def divides_by_a(self) -> bool:
+        """The predictor's."""
+        return self.predictor.divides_by_a
+
+    def init(self, z):
+        return self.predictor.init(z)
+
+    def step(self, keys, denoise, process, z, memory, t, s):
+        z, memory = self.predictor.step(keys, denoise, process, z, memory, t, s)
+        rate, b = 2.0 * self.snr, process.path.b(s)
+        for i in range(self.corrections):
+            noise = recover(process, z, denoise(z, s), s)[1]
+            fresh = normal(fold_in(keys, i + 1), z.shape[1:])
+            z = z - 0.5 * rate**2 * b * noise + rate * b * fresh
+        return z, memory
+
+
+def annealed_langevin(corrections: int = 5, snr: float = 0.16) -> Corrected:
+    """Langevin steps at every level of noise, from much to little.
+
+    Song and Ermon 2019, arXiv:1907.05600, algorithm 1.
+    """
+    return Corrected(Rescaled(), corrections, snr)
+
+
+# ---------------------------------------------------------------- all steps
 
 
 def solve(
@@ -114,10 +446,104 @@ def solve(
     z: Array,
     grid: Array,
 ) -> Array:
-    """Carry z along the falling times of the grid [n + 1]: n steps under one scan."""
+    """Carry z along the falling times of the grid [n + 1]: n steps under one scan.
 
-    def step(keys, state, t_s):
-        return solver.step(keys, denoise, process, state, *t_s), None
+    Raises BadInput for a grid that does not fall within [0, 1], or begins where the
+    solver cannot.
+    """
+    grid = checked(jnp.asarray(grid))
+    if solver.divides_by_a and not isinstance(grid, jax.core.Tracer):
+        with jax.ensure_compile_time_eval():
+            if process.path.a(grid[0]) == 0:
+                raise BadInput(
+                    f"{type(solver).__name__} divides by a({grid[0]:g}) = 0: begin the "
+                    "grid earlier, at 0.999 say"
+                )
+    return _solve(solver, keys, denoise, process, z, grid)
 
-    state, _ = sample_scan(step, keys, solver.init(z), (grid[:-1], grid[1:]))
-    return state
+
+def invert(
+    solver: Solver, denoise: Callable, process: Process, x: Array, grid: Array
+) -> Array:
+    """Carry data to noise: the deterministic solver along the grid's times rising.
+
+    DDIM inversion: what `solve` brings back, up to the steps' error. Song, Meng and
+    Ermon 2021, section 4.3; Dhariwal and Nichol 2021, arXiv:2105.05233, appendix F.
+    """
+    keys = jnp.broadcast_to(jax.random.key(0), x.shape[:1])
+    rising = checked(jnp.asarray(grid))[::-1]
+    return _solve(solver, keys, denoise, process, x, rising)
+
+
+def _solve(solver, keys, denoise, process, z, grid):
+    def step(keys, carry, t_s):
+        return solver.step(keys, denoise, process, *carry, *t_s), None
+
+    carry, _ = sample_scan(step, keys, (z, solver.init(z)), (grid[:-1], grid[1:]))
+    return carry[0]
+
+
+class Parallel(NamedTuple):
+    """What `solve_parallel` found: z at the end, and sweeps of parallel evaluations."""
+
+    z: Array
+    sweeps: Array
+
+
+def solve_parallel(
+    solver: Solver,
+    keys: Array,
+    denoise: Callable,
+    process: Process,
+    z: Array,
+    grid: Array,
+    window: int | None = None,
+    tolerance: float = 1e-3,
+) -> Parallel:
+    """`solve` by Picard's iteration: `window` steps at once, swept until they agree.
+
+        z_{i+1} ← z_{i₀} + Σ_{j=i₀…i} (step_j(z_j) - z_j)
+
+    Its fixed point is the sequential sample (with the same noise of every step), and
+    after a sweep one step more is exact, so there are at most n sweeps. The window
+    moves past the steps whose mean square changed by less than tolerance² b².
+    The solver must have no memory. Shih et al. 2023, arXiv:2305.16317 (ParaDiGMS),
+    algorithm 1.
+    """
+    grid = checked(jnp.asarray(grid))
+    n = len(grid) - 1
+    width = n if window is None else min(window, n)
+    if width < 1 or jax.tree.leaves(solver.init(z)):
+        raise BadInput(
+            f"window={window}, {solver}: Picard's iteration needs a window of at least "
+            "1 step and a solver without memory (Euler, Heun, DDIM)"
+        )
+    # Beyond the grid's end, steps of no length.
+    times = jnp.pad(grid, (0, width), mode="edge")
+    scale = process.path.b(times[:-1]) ** 2
+
+    def step(i, z):
+        t, s = times[i], times[i + 1]
+        new = solver.step(fold_in(keys, i), denoise, process, z, (), t, s)[0]
+        return jnp.where(i < n, new - z, 0.0)
+
+    def sweep(carry):
+        states, first, sweeps = carry  # states [n + width + 1, B, ...]
+        here = first + jnp.arange(width)
+        old = jax.lax.dynamic_slice_in_dim(states, first + 1, width)
+        start = jax.lax.dynamic_slice_in_dim(states, first, width)
+        change = jax.vmap(step)(here, start)
+        new = start[0] + jnp.cumsum(change, axis=0)
+        moved = jnp.mean((new - old) ** 2, axis=tuple(range(2, old.ndim))).max(axis=1)
+        settled = moved <= tolerance**2 * scale[here]
+        # The first step of a window starts from a settled state, so it is exact.
+        stride = jnp.maximum(jnp.argmin(jnp.append(settled, False)), 1)
+        ahead = jnp.arange(n + width + 1).reshape(-1, *[1] * z.ndim) > first + width
+        states = jax.lax.dynamic_update_slice_in_dim(states, new, first + 1, 0)
+        states = jnp.where(ahead, new[-1], states)  # the best guess beyond the window
+        return states, first + stride.astype(first.dtype), sweeps + 1
+
+    states = jnp.broadcast_to(z, (n + width + 1, *z.shape))
+    carry = states, jnp.int32(0), jnp.int32(0)
+    states, _, sweeps = jax.lax.while_loop(lambda c: c[1] < n, sweep, carry)
+    return Parallel(states[n], sweeps)

@@ -2,42 +2,69 @@
 
 Data x and noise ε are mixed into z = a(t) x + b(t) ε; a network sees (z, t) and is
 asked for r = c x + d ε. Its optimum is the conditional mean E[r | z], which knows the
-score of every noised density, and so an ODE (or SDE) that carries noise to data. Which
-path, which row, which times, which solver: four values, see `diffusion.process`.
+score of every noised density, and so an ODE (or SDE) that carries noise to data. Every
+method of the literature is a choice of values, see `diffusion.process`:
 
-    Process(Linear(), Velocity()), Uniform, Euler       flow matching
-    Process(VariancePreserving(), Noise()), DDPM        denoising diffusion
+    Process(Linear(), Velocity()), LogitNormal, Euler          flow matching
+    Process(Table(), Noise()), Steps, DDPM                     DDPM
+    Process(VarianceExploding(), Score()), In(Noise()), Corrected   score SDE
+    Process(Karras(s), EDM(s)), LogNormal, StochasticHeun      EDM
+
+Four views of the same object, each of which is a method:
+
+    a deep latent-variable model   `log_likelihood`, a bound on log p(x) term by term
+    a score, a field to walk along `denoiser` and `process.score`
+    an SDE and its ODE             `sample` by any solver, `to_latent` and back
+    regression                     `loss`
 
 Labels are dropped with probability `label_dropout` in training, so that one network is
 both conditional and, at the null label, unconditional: classifier-free guidance.
 """
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gengen.diffusion.guidance import guided
+from gengen.diffusion.couplings import Coupling, Independent
+from gengen.diffusion.guidance import Guidance
+from gengen.diffusion.likelihood import DiscreteLikelihood, VariationalBound
+from gengen.diffusion.likelihood import posterior_kl, step_logvar
 from gengen.diffusion.matching import matching_loss
-from gengen.diffusion.process import Process, corrupt, recover, usable_times
-from gengen.diffusion.solvers import Euler, Solver, solve
-from gengen.diffusion.times import Times, Uniform, draw, uniform_grid
+from gengen.diffusion.process import Process, corrupt, expand, recover, usable_times
+from gengen.diffusion.solvers import Euler, Solver, invert, solve, solve_parallel
+from gengen.diffusion.times import (
+    Even,
+    Grid,
+    Times,
+    Uniform,
+    draw,
+    histogram_quantile,
+    importance,
+    independent,
+    times_of,
+)
+from gengen.diffusion.weights import Plain, Weight
 from gengen.images import to_unit
 from gengen.labels import given_labels, sample_labels
 from gengen.objective import Bind
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.types import Array, BadInput, no_density, static
+from gengen.types import Array, BadInput, static
 
 
 @static
 class Diffusion:
     """net (z, t, label) -> r̂, and what is asked of it.
 
-    shape (H, W, C) and levels describe the data. times: the distribution of training
-    times. space: the prediction in which the error is measured, None for the
-    process' own. solver, steps and guidance_scale: the sampler's defaults.
-    num_classes: 0 for unconditional; label num_classes is the null label.
+    shape (H, W, C) and levels describe the data. Of training: times, the distribution
+    of t, drawn from `uniforms`; weight, of the squared error; coupling, of noise with
+    images; importance_bins: K > 0 for times drawn by their loss in K bins of time;
+    vlb_weight: above 0 the network has twice the channels and learns the variance of a
+    step of 1/variance_steps, too. num_classes: 0 for unconditional; label num_classes
+    is the null label. Of sampling, all of them defaults: solver, grid, steps, guidance.
+    likelihood: what `log_likelihood` estimates.
     """
 
     net: nn.Module
@@ -45,25 +72,43 @@ class Diffusion:
     shape: tuple[int, int, int]
     levels: int = 256
     times: Times = Uniform()
-    space: Process | None = None
+    uniforms: Callable = independent
+    weight: Weight = Plain()
+    coupling: Coupling = Independent()
+    importance_bins: int = 0
+    vlb_weight: float = 0.0
+    variance_steps: int = 1000
     num_classes: int = 0
     label_dropout: float = 0.1
     solver: Solver = Euler()
+    grid: Grid = Even()
     steps: int = 50
-    guidance_scale: float = 1.0
-    density: ClassVar[str] = "none"
+    guidance: Guidance = Guidance()
+    likelihood: DiscreteLikelihood = VariationalBound()
+    density: ClassVar[str] = "bound"
+
+    @property
+    def likelihood_kind(self) -> str:
+        """What `log_likelihood` is: "VLB", "PF-ODE, uniform dequantisation", …"""
+        return self.likelihood.kind
 
     def init(self, key, batch):
         x = to_unit(batch["image"][:1], self.levels)
         label = batch["label"][:1] if self.num_classes else None
         params = self.net.init(key, x, jnp.zeros(1), label)["params"]
-        return {"denoiser": params}, {}
+        state = {}
+        if self.importance_bins:
+            state["second_moment"] = jnp.ones(self.importance_bins)
+        return {"denoiser": params}, state
 
     def losses(self):
         return {"denoiser": Bind(Diffusion.loss, self)}
 
     def denoiser(self, params, label=None, **kwargs):
-        """`denoise(z, t) -> r̂` with parameters and label bound; t [] or [B]."""
+        """`denoise(z, t) -> r̂` with parameters and label bound; t [] or [B].
+
+        Of a network that learns variances r̂ has twice the channels of z.
+        """
         weights = {"params": params["denoiser"]}
 
         def denoise(z, t):
@@ -72,30 +117,85 @@ class Diffusion:
 
         return denoise
 
+    # ------------------------------------------------------------ training
+
     def training_times(self) -> tuple[float, float]:
-        """(t_min, t_max): where the process, and the space of its loss, is regular."""
-        spans = [usable_times(p) for p in (self.process, self.space) if p is not None]
-        return max(low for low, _ in spans), min(high for _, high in spans)
+        """(t_min, t_max): where the process, and the weight of its loss, is regular."""
+        return usable_times(self.process, weight=self.weight)
 
     def loss(self, params, state, batch, key):
         """Mean of `matching_loss` over fresh noise, times and dropped labels."""
-        key_noise, key_time, key_label, key_dropout = jax.random.split(key, 4)
+        key_noise, key_time, key_label, key_dropout, key_pair = jax.random.split(key, 5)
         x = to_unit(batch["image"], self.levels)
-        t = draw(self.times, key_time, x.shape[0], self.training_times())
+        noise = jax.random.normal(key_noise, x.shape)
+        noise = self.coupling(key_pair, x, noise)
         label = None
         if self.num_classes:
-            drop = jax.random.bernoulli(key_label, self.label_dropout, t.shape)
+            drop = jax.random.bernoulli(key_label, self.label_dropout, x.shape[:1])
             label = jnp.where(drop, self.num_classes, batch["label"])
         rngs = {"dropout": key_dropout}
         denoise = self.denoiser(params, label, train=True, rngs=rngs)
-        noise = jax.random.normal(key_noise, x.shape)
-        loss = matching_loss(denoise, self.process, x, noise, t, self.space)
-        return jnp.mean(loss), (state, {})
+
+        def loss(t):
+            if not self.vlb_weight:
+                return matching_loss(denoise, self.process, x, noise, t, self.weight)
+            return self._hybrid(denoise, x, noise, t)
+
+        span, num = self.training_times(), x.shape[0]
+        if not self.importance_bins:
+            t = draw(
+                self.times, self.process.path, key_time, num, span, self.uniforms
+            )
+            return jnp.mean(loss(t)), (state, {})
+        moment = state["second_moment"]
+        u = self.uniforms(key_time, num)
+        where, bins, correction = histogram_quantile(u, importance(moment))
+        t = self.times.quantile(where, self.process.path)
+        each = loss(span[0] + (span[1] - span[0]) * t)
+        moment = _averaged(moment, bins, jax.lax.stop_gradient(each) ** 2)
+        state = {**state, "second_moment": moment}
+        return jnp.mean(correction * each), (state, {})
+
+    def _hybrid(self, denoise, x, noise, t) -> Array:
+        """L_simple + vlb_weight · T KL(q(z_s | z_t, x) ‖ N(mean, σ²))/D, s = t - 1/T.
+
+        The mean is stopped in the second. Nichol and Dhariwal 2021, section 3.1.
+        """
+        process, path = self.process, self.process.path
+        z, _ = corrupt(process, x, noise, t)
+        out = denoise(z, t)
+        r, v = jnp.split(out, 2, axis=-1)
+        simple = matching_loss(lambda z, t: r, process, x, noise, t, self.weight)
+        s = t - 1.0 / self.variance_steps
+        known = (s > 0) & (path.b(jnp.maximum(s, 0.0)) > 0)
+        s = jnp.where(known, s, 0.5 * t)
+        clean, eps = recover(process, z, jax.lax.stop_gradient(r), t)
+        logvar = step_logvar(path, (v + 1.0) / 2.0, expand(t, z), expand(s, z))
+        spread = jnp.exp(step_logvar(path, 0.0, expand(t, z), expand(s, z)))
+        a_s, b_s = path.a(expand(s, z)), path.b(expand(s, z))
+        mean = a_s * clean + jnp.sqrt(jnp.maximum(b_s**2 - spread, 0.0)) * eps
+        kl = posterior_kl(process, x, z, t, s, mean, logvar) / x[0].size
+        return simple + jnp.where(known, self.vlb_weight * self.variance_steps * kl, 0)
+
+    # ------------------------------------------------------------ sampling
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """The shape of one latent: noise as large as the data."""
         return self.shape
+
+    def sampling_times(
+        self, steps: int | None = None, solver=None, grid=None
+    ) -> Array:
+        """The falling times of the grid within what process and solver can do."""
+        solver = self.solver if solver is None else solver
+        grid = self.grid if grid is None else grid
+        path = self.process.path
+        low, high = usable_times(self.process)
+        if solver.divides_by_a and float(path.a(jnp.float32(high))) == 0:
+            high = 1.0 - 1e-3
+        steps = self.steps if steps is None else steps
+        return times_of(grid, path, steps, (low, high))
 
     def from_latent(
         self,
@@ -108,29 +208,47 @@ class Diffusion:
         guidance_scale=None,
         steps: int | None = None,
         solver: Solver | None = None,
+        grid: Grid | None = None,
+        guidance: Guidance | None = None,
     ) -> Array:
-        """Carry noise z [B, H, W, C] to data: the solver along an even grid of times.
+        """Carry noise z [B, H, W, C] to data: the solver along the grid of times.
 
         label: int or [B], of a conditional model. guidance_scale: 1 for none (one
         network call), else two calls. keys [B]: for a stochastic solver; by default
         all rows share one, so that this is a function of z. Raises BadInput for
         guidance without a null label.
         """
+        denoise = self._guided_denoiser(params, z, label, guidance_scale, guidance)
+        times = self.sampling_times(steps, solver, grid)
         solver = self.solver if solver is None else solver
-        scale = self.guidance_scale if guidance_scale is None else guidance_scale
-        if keys is None:
-            keys = jnp.broadcast_to(jax.random.key(0), z.shape[:1])
-        label = given_labels(label, z.shape[0], self.num_classes)
-        denoise = self.denoiser(params, label)
-        if self._guided(scale):
-            null = jnp.full_like(label, self.num_classes)
-            denoise = guided(denoise, self.denoiser(params, null), scale)
-        span = usable_times(self.process)
-        grid = uniform_grid(self.steps if steps is None else steps, span)
-        x = solve(solver, keys, denoise, self.process, z, grid)
-        if span[0] > 0:  # The grid stops short of the data: jump to E[x | z].
-            x = recover(self.process, x, denoise(x, grid[-1]), grid[-1])[0]
-        return x
+        z = self.process.path.b(times[0]) * z
+        x = solve(solver, _keys(keys, z), denoise, self.process, z, times)
+        return self._to_data(denoise, x, times[-1])
+
+    def to_latent(
+        self,
+        params,
+        state,
+        x: Array,
+        *,
+        label=None,
+        guidance_scale=None,
+        steps: int | None = None,
+        solver: Solver | None = None,
+        grid: Grid | None = None,
+    ) -> Array:
+        """Carry images x in [-1, 1] to noise: `from_latent` backwards, DDIM inversion.
+
+        With the deterministic solver and without guidance by default, where the two are
+        inverse up to the steps' error.
+        """
+        scale = 1.0 if guidance_scale is None else guidance_scale
+        denoise = self._guided_denoiser(params, x, label, scale, None)
+        times = self.sampling_times(steps, solver, grid)
+        solver = self.solver if solver is None else solver
+        z = self.process.path.a(times[-1]) * x
+        z = invert(solver, denoise, self.process, z, times)
+        return z / self.process.path.b(times[0])
 
     def sample(self, params, state, key, num, *, first=0, label=None, **sampler):
         """[num, H, W, C] in data space: `from_latent` of noise, with its keywords.
@@ -142,22 +260,60 @@ class Diffusion:
         z, keys = normal(keys, self.latent_shape), fold_in(keys, 1)
         return self.from_latent(params, state, z, label=label, keys=keys, **sampler)
 
-    def log_likelihood(self, params, state, batch, key):
-        """Raises BadInput: there is no density of x."""
-        no_density("this diffusion model")
+    def sample_parallel(
+        self,
+        params,
+        state,
+        key,
+        num,
+        *,
+        first=0,
+        label=None,
+        window: int | None = None,
+        tolerance: float = 1e-2,
+        steps: int | None = None,
+        solver: Solver | None = None,
+        grid: Grid | None = None,
+        guidance_scale=None,
+    ) -> tuple[Array, Array]:
+        """(`sample`'s own samples within the tolerance, sweeps), by Picard's iteration.
 
-    def features(self, params, state, batch, key, t: float = 0.1) -> Array:
-        """The network's middle activations [B, F] at time t, without a label.
-
-        Needs a net that sows "features". Baranchuk et al. 2022, arXiv:2112.03126;
-        Xiang et al. 2023, arXiv:2303.09769.
+        window: steps that are taken at once, None for all; see `solve_parallel`.
         """
-        x = to_unit(batch["image"], self.levels)
-        noise, t = jax.random.normal(key, x.shape), jnp.full(x.shape[0], t)
-        z, _ = corrupt(self.process, x, noise, t)
-        weights = {"params": params["denoiser"]}
-        _, sown = self.net.apply(weights, z, t, mutable="intermediates")
-        return sown["intermediates"]["features"][0].reshape(x.shape[0], -1)
+        keys = sample_keys(key, num, first)
+        label = sample_labels(keys, label, self.num_classes)
+        z, keys = normal(keys, self.latent_shape), fold_in(keys, 1)
+        denoise = self._guided_denoiser(params, z, label, guidance_scale, None)
+        times = self.sampling_times(steps, solver, grid)
+        solver = self.solver if solver is None else solver
+        z = self.process.path.b(times[0]) * z
+        x, sweeps = solve_parallel(
+            solver, keys, denoise, self.process, z, times, window, tolerance
+        )
+        return self._to_data(denoise, x, times[-1]), sweeps
+
+    def _to_data(self, denoise, z, t):
+        """z itself at the data; where the grid stops short of them E[x | z]."""
+        if float(self.process.path.b(t)) == 0:
+            return z
+        r = denoise(z, t)[..., : z.shape[-1]]
+        return recover(self.process, z, r, t)[0]
+
+    def _guided_denoiser(self, params, z, label, scale, guidance):
+        label = given_labels(label, z.shape[0], self.num_classes)
+        guidance = self.guidance if guidance is None else guidance
+        scale = guidance.scale if scale is None else scale
+        denoise, null = self._calls(params, label), None
+        if self._guided(scale):
+            null = self._calls(params, jnp.full_like(label, self.num_classes))
+        return guidance(self.process, denoise, null, scale)
+
+    def _calls(self, params, label):
+        """The denoiser as the solver wants it: with learned variances or without."""
+        denoise = self.denoiser(params, label)
+        if self.vlb_weight:
+            return denoise
+        return denoise
 
     def _guided(self, guidance_scale) -> bool:
         traced = isinstance(guidance_scale, jax.core.Tracer)
@@ -176,11 +332,49 @@ class Diffusion:
         return True
 
     def evaluations(
-        self, *, guidance_scale=None, steps: int | None = None, solver=None
+        self,
+        *,
+        guidance_scale=None,
+        steps: int | None = None,
+        solver=None,
+        grid=None,
+        guidance=None,
     ) -> int:
-        """Network calls a sample: steps × solver's × 2 if guided, and a last jump."""
+        """Network calls a sample: of all steps and a last jump, × 2 if guided.
+
+        At most, where guidance is for an interval of times only.
+        """
+        guidance = self.guidance if guidance is None else guidance
+        scale = guidance.scale if guidance_scale is None else guidance_scale
+        with jax.ensure_compile_time_eval():
+            times = self.sampling_times(steps, solver, grid)
+            jump = float(self.process.path.b(times[-1])) > 0
         solver = self.solver if solver is None else solver
-        scale = self.guidance_scale if guidance_scale is None else guidance_scale
-        calls = solver.evaluations * (self.steps if steps is None else steps)
-        calls += usable_times(self.process)[0] > 0
+        calls = solver.evaluations * (len(times) - 1) + solver.at_first + jump
         return calls * (2 if self._guided(scale) else 1)
+
+    # ------------------------------------------------------------ likelihood, features
+
+    def log_likelihood(self, params, state, batch, key) -> Array:
+        """[B] nats of the levels, a bound: what `likelihood` says, without guidance.
+
+        Of a conditional model, of x given its label.
+        """
+        image = batch["image"]
+        label = batch["label"] if self.num_classes else None
+        denoise = _means(self.denoiser(params, label))
+        keys = sample_keys(key, image.shape[0])
+        return self.likelihood(keys, denoise, self.process, image, self.levels)
+
+    def features(self, params, state, batch, key, t: float = 0.1) -> Array:
+        """The network's middle activations [B, F] at time t, without a label.
+
+        Needs a net that sows "features". Baranchuk et al. 2022, arXiv:2112.03126;
+        Xiang et al. 2023, arXiv:2303.09769.
+        """
+        x = to_unit(batch["image"], self.levels)
+        noise, t = jax.random.normal(key, x.shape), jnp.full(x.shape[0], t)
+        z, _ = corrupt(self.process, x, noise, t)
+        weights = {"params": params["denoiser"]}
+        _, sown = self.net.apply(weights, z, t, mutable="intermediates")
+        return sown["intermediates"]["features"][0].reshape(x.shape[0], -1)

@@ -1,0 +1,76 @@
+"""Which noise goes with which image of a batch.
+
+A coupling permutes the *noise* and leaves the images where they are, so that labels
+cannot fall out of step with them. Noise is as good in any order, so the marginals stay.
+"""
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gengen.types import Array, Key, static
+
+
+class Coupling(Protocol):
+    """(key, x, noise [B, ...]) -> the noise in another order, [B, ...]."""
+
+    def __call__(self, key: Key, x: Array, noise: Array) -> Array: ...
+
+
+@static
+class Independent:
+    """The noise as it was drawn."""
+
+    def __call__(self, key, x, noise):
+        return noise
+
+
+def squared_distances(x: Array, noise: Array) -> Array:
+    """|x_i - ε_j|² [B, B], summed over dimensions."""
+    x, noise = (y.reshape(len(y), -1) for y in (x, noise))
+    squares = [jnp.sum(y**2, axis=-1) for y in (x, noise)]
+    return squares[0][:, None] + squares[1] - 2.0 * x @ noise.T
+
+
+@static
+class OptimalTransport:
+    """The assignment with the least Σ |x_i - ε_π(i)|²: straighter paths.
+
+    Pooladian et al. 2023, arXiv:2304.14772; Tong et al. 2024, arXiv:2302.00482,
+    proposition 3.4 (OT-CFM). Exact, by the Hungarian method: O(B³).
+    """
+
+    def __call__(self, key, x, noise):
+        images, noises = optax.assignment.hungarian_algorithm(
+            squared_distances(x, noise)
+        )
+        return noise[jnp.zeros_like(noises).at[images].set(noises)]
+
+
+@static
+class Sinkhorn:
+    """Noise j for image i with the probability of entropic optimal transport.
+
+    The plan is e^(f_i + g_j - |x_i - ε_j|²/(entropy · mean cost)), f and g by `sweeps`
+    of Sinkhorn's iteration, in logarithms. Drawn for each image, so some noise occurs
+    twice and some not at all. Cuturi 2013, arXiv:1306.0895; Tong et al. 2024, section
+    3.2.
+    """
+
+    entropy: float = 0.02
+    sweeps: int = 50
+
+    def plan(self, x: Array, noise: Array) -> Array:
+        """log of the plan, whose columns sum to one, and rows nearly: [B, B]."""
+        cost = squared_distances(x, noise)
+        log_p = -cost / (self.entropy * jnp.mean(cost))
+
+        def sweep(log_p, _):
+            return jax.nn.log_softmax(jax.nn.log_softmax(log_p, 1), 0), None
+
+        return jax.lax.scan(sweep, log_p, length=self.sweeps)[0]
+
+    def __call__(self, key, x, noise):
+        return noise[jax.random.categorical(key, self.plan(x, noise), axis=1)]

@@ -1,0 +1,438 @@
+"""Laws of solvers against Gaussian data, whose flow is known. In float64."""
+
+import itertools
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from exact import (
+    FAR_PATHS,
+    MEAN,
+    MIXTURE,
+    PATHS,
+    PREDICTIONS,
+    STD,
+    arrays,
+    close,
+    named,
+)
+
+from gengen.diffusion.paths import (
+    Linear,
+    Table,
+    VarianceExploding,
+    VariancePreserving,
+)
+from gengen.diffusion.process import EDM, Data, Noise, Process, V, Velocity, corrupt
+from gengen.diffusion.solvers import (
+    DDIM,
+    DDPM,
+    AdamsBashforth,
+    Ancestral,
+    Corrected,
+    DPMSolver,
+    Euler,
+    EulerMaruyama,
+    Heun,
+    StochasticHeun,
+    adams_bashforth_weights,
+    annealed_langevin,
+    invert,
+    large,
+    learned,
+    solve,
+    solve_parallel,
+    transition,
+)
+from gengen.diffusion.times import (
+    Even,
+    LogSNR,
+    times_of,
+    uniform_grid,
+)
+from gengen.models.closed_form import gaussian, gaussian_flow, gaussian_variance
+from gengen.scan import normal, sample_keys
+from gengen.types import BadInput, static
+
+KEY = jax.random.key(0)
+paths = pytest.mark.parametrize("path", PATHS, ids=str)
+far_paths = pytest.mark.parametrize("path", FAR_PATHS, ids=named)
+
+ONE_STEP = [Euler(), Heun(), DDIM(), DDIM(0.5), DDPM(), Ancestral(), EulerMaruyama()]
+ONE_STEP += [StochasticHeun(), StochasticHeun(0.3), Corrected(DDIM())]
+SOLVERS = [*ONE_STEP, DPMSolver(), DPMSolver(1.0), *map(AdamsBashforth, (2, 3))]
+solvers = pytest.mark.parametrize("solver", SOLVERS, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def carry(solver, process, data, z, grid, key=0):
+    keys = sample_keys(jax.random.key(key), len(z))
+    return solve(solver, keys, data.denoise(process), process, z, grid)
+
+
+def order(errors, steps):
+    """The slope of -log error over log steps."""
+    return -np.polyfit(np.log(steps), np.log(errors), 1)[0]
+
+
+# ---------------------------------------------------------------- one formula
+
+
+@solvers
+def test_every_prediction_gives_the_same_samples(solver):
+    (start,), keys = arrays(1), sample_keys(KEY, 7)
+    times = np.linspace(0.95, 0.05, 4)
+    path = VariancePreserving()
+    ways = [Process(path, prediction) for prediction in (Noise(), Velocity(), EDM(0.6))]
+
+    @jax.jit
+    def advance(zs, memories, t, s):
+        asked = zip(ways, zs, memories, strict=True)
+        answers = [
+            solver.step(keys, MIXTURE.denoise(way), way, z, memory, t, s)
+            for way, z, memory in asked
+        ]
+        return [z for z, _ in answers], [memory for _, memory in answers]
+
+    zs, memories = [start] * 3, [solver.init(start)] * 3
+    for t, s in itertools.pairwise(times):
+        zs, memories = advance(zs, memories, t, s)
+    for other in zs[1:]:
+        close(other, zs[0], 1e-7, 1e-8)
+
+
+def test_ddim_is_the_flow_matching_euler_step_on_the_linear_path():
+    z, answer = arrays(2)
+    t, s = np.float64(0.9), np.float64(0.4)
+    for prediction in PREDICTIONS:
+        process = Process(Linear(), prediction)
+        steps = [
+            solver.step(None, lambda z, t: answer, process, z, (), t, s)[0]
+            for solver in (Euler(), DDIM())
+        ]
+        close(steps[0], steps[1])
+
+
+@far_paths
+def test_first_steps_of_higher_solvers_are_those_of_ddim_and_ddpm(path):
+    process, (z,) = Process(path, Noise()), arrays(1)
+    keys, grid = sample_keys(KEY, len(z)), np.array([0.8, 0.3])
+    denoise = MIXTURE.denoise(process)
+    for one, other in [(DPMSolver(), DDIM()), (DPMSolver(1.0), DDPM())]:
+        found = [solve(s, keys, denoise, process, z, grid) for s in (one, other)]
+        close(*found, 1e-9, 1e-9)
+
+
+@paths
+def test_ddpm_step_draws_from_the_posterior_of_z_s_given_z_t_and_x(path):
+    # q(z_s | z_t, x) by Bayes' rule: prior N(a_s x, b_s²), z_t ~ N(α z_s, β²).
+    process, (x, noise) = Process(path, V()), arrays(2)
+    keys = sample_keys(KEY, len(x))
+    fresh = normal(keys, x.shape[1:])
+    for t, s in [(0.98, 0.9), (0.8, 0.1), (0.5, 0.49)]:
+        t, s = np.float64(t), np.float64(s)
+        z, r = corrupt(process, x, noise, t)
+        (a_t, b_t), (a_s, b_s) = ((path.a(u), path.b(u)) for u in (t, s))
+        alpha, beta2 = a_t / a_s, b_t**2 - (a_t / a_s * b_s) ** 2
+        variance = 1 / (1 / b_s**2 + alpha**2 / beta2)
+        close(transition(path, t, s), [beta2, variance], 1e-7)
+        mean = variance * (a_s * x / b_s**2 + alpha * z / beta2)
+        means = []
+        for solver, var in [(DDPM(), variance), (Ancestral(large), beta2)]:
+            drawn, _ = solver.step(keys, lambda z, t, r=r: r, process, z, (), t, s)
+            means.append(drawn - np.sqrt(var) * fresh)
+            close(means[-1], mean, 1e-6, 1e-7)
+        v = np.random.default_rng(0).uniform(-1, 1, r.shape)
+
+        def both(z, t, r=r, v=v):
+            return np.concatenate([r, v], -1)
+
+        drawn, _ = Ancestral(learned).step(keys, both, process, z, (), t, s)
+        share = (v + 1) / 2
+        std = np.exp(0.5 * (share * np.log(beta2) + (1 - share) * np.log(variance)))
+        close(drawn, mean + std * fresh, 1e-6, 1e-7)
+
+
+def test_learned_variances_of_a_network_without_them_are_refused():
+    process, (z,) = Process(Linear(), V()), arrays(1)
+    with pytest.raises(BadInput, match="learned no variances"):
+        carry(Ancestral(learned), process, MIXTURE, z, uniform_grid(3))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+@far_paths
+def test_ddim_keeps_the_marginals_when_data_are_known(path, eta):
+    # With the true (x, ε) every η draws z_s with mean a_s x and variance b_s².
+    process, (x, noise) = Process(path, Noise()), arrays(2)
+    keys, t, s = sample_keys(KEY, len(x)), np.float64(0.7), np.float64(0.3)
+
+    def step(noise):
+        z, r = corrupt(process, x, noise, t)
+        return DDIM(eta).step(keys, lambda z, t: r, process, z, (), t, s)[0]
+
+    along = step(noise + 1) - step(noise)
+    fresh = step(0 * noise) - path.a(s) * x
+    tau2 = (fresh / normal(keys, x.shape[1:])) ** 2
+    close(along**2 + tau2, np.full_like(x, path.b(s) ** 2), 1e-8)
+    assert (np.max(tau2) > 1e-9) == (eta > 0)
+
+
+# ---------------------------------------------------------------- convergence
+
+
+@pytest.mark.parametrize(
+    ("solver", "expected"),
+    [
+        (Euler(), 1),
+        (DDIM(), 1),
+        (Heun(), 2),
+        (StochasticHeun(), 2),
+        (DPMSolver(), 2),
+        (AdamsBashforth(2), 2),
+        (AdamsBashforth(3), 3),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "path",
+    [Linear(), VariancePreserving(0.5, 3.0), VarianceExploding(0.3, 5.0)],
+    ids=str,
+)
+def test_order_of_convergence_to_the_exact_flow(path, solver, expected):
+    process, data = Process(path, V()), gaussian(MEAN, STD)
+    z = np.linspace(-2, 2, 5)[:, None]
+    low, high = np.float64(0.1), np.float64(0.9)
+    truth = gaussian_flow(path, MEAN, STD, z, high, low)
+    run = jax.jit(lambda grid: carry(solver, process, data, z, grid))
+    steps, errors = [128, 256], []
+    for n in steps:
+        found = run(uniform_grid(n, (low, high)))
+        errors.append(np.max(np.abs(found - truth)))
+    assert order(errors, steps) == pytest.approx(expected, abs=0.1)
+
+
+def test_adams_bashforth_weights_are_the_published_ones_where_steps_are_even():
+    even = jnp.array([0.0, -1.0, -2.0, -3.0])
+    close(adams_bashforth_weights(even[:2], 1.0), np.array([3, -1]) / 2)
+    close(adams_bashforth_weights(even[:3], 1.0), np.array([23, -16, 5]) / 12)
+    close(adams_bashforth_weights(even, 1.0), np.array([55, -59, 37, -9]) / 24)
+    times, s = jnp.array([0.7, 0.9, 1.0]), 0.4  # uneven, and of falling time
+    w = adams_bashforth_weights(times, s)
+    for k in range(3):
+        close(w @ times**k, (s ** (k + 1) - 0.7 ** (k + 1)) / (k + 1), 1e-10)
+
+
+def moments(solver, process, data, grid, mean, variance):
+    """Mean and variance after the grid: a step is A + B z + noise of variance C.
+
+    A and B are exact, from samples at 0 and 1 that share their noise; the noise is that
+    of 4,000 others.
+    """
+    denoise = data.denoise(process)
+    z = jnp.zeros((4002, 1)).at[1].set(1.0)
+
+    def step(carry, t_s):
+        (mean, variance), (t, s) = carry, t_s
+        key = jax.random.fold_in(KEY, (1e6 * t).astype(int))
+        keys = jnp.concatenate([jnp.stack([key] * 2), sample_keys(key, 4000)])
+        out = solver.step(keys, denoise, process, z, (), t, s)[0][:, 0]
+        slope, others = out[1] - out[0], out[2:]
+        moved = jnp.mean(others) + slope * mean
+        return (moved, slope**2 * variance + jnp.var(others)), None
+
+    start = jnp.asarray(mean), jnp.asarray(variance)
+    return jax.lax.scan(step, start, (grid[:-1], grid[1:]))[0]
+
+
+STOCHASTIC = [DDIM(0.5), DDPM(), Ancestral(), EulerMaruyama(), StochasticHeun(0.1)]
+STOCHASTIC += [Corrected(DDIM(), 1, 0.1), Corrected(EulerMaruyama(), 2, 0.1)]
+
+
+@pytest.mark.parametrize("solver", STOCHASTIC, ids=str)
+@pytest.mark.parametrize("path", [Linear(), VariancePreserving(0.5, 3.0)], ids=named)
+def test_stochastic_samplers_have_the_moments_of_the_data(path, solver):
+    process, data = Process(path, Data()), gaussian(MEAN, STD)
+    low, high = 0.1, 0.9
+    t = np.float64(high)
+    start = MEAN * path.a(t), gaussian_variance(path, STD, t)
+    grid = uniform_grid(200, (low, high))
+    mean, variance = jax.jit(partial(moments, solver, process, data))(grid, *start)
+    exact = gaussian_variance(path, STD, low)
+    # The Monte-Carlo error of a step's noise, 1/√4000, is averaged over the steps.
+    assert mean == pytest.approx(float(MEAN * path.a(low)), abs=0.03)
+    assert variance == pytest.approx(float(exact), rel=0.05)
+
+
+@pytest.mark.parametrize("solver", [DPMSolver(1.0), DPMSolver(0.5)], ids=str)
+def test_the_sde_solver_has_the_moments_of_the_data(solver):
+    path, data = VariancePreserving(0.5, 3.0), gaussian(MEAN, STD)
+    process, n = Process(path, Noise()), 20_000
+    z = np.asarray(normal(sample_keys(jax.random.key(2), n), (1,)))
+    z = MEAN * path.a(0.9) + z * gaussian_variance(path, STD, 0.9) ** 0.5
+    out = jax.jit(partial(carry, solver, process, data))(
+        z, uniform_grid(40, (0.1, 0.9))
+    )
+    exact = gaussian_variance(path, STD, 0.1)
+    error = 4 * float(exact / n) ** 0.5
+    assert np.mean(out) == pytest.approx(float(MEAN * path.a(0.1)), abs=error)
+    assert np.var(out) == pytest.approx(float(exact), rel=0.04)
+
+
+def test_annealed_langevin_walks_along_the_score_to_the_data():
+    path, data, n = VarianceExploding(0.05, 20.0), gaussian(MEAN, STD), 4000
+    process = Process(path, Noise())
+    z = 20.0 * np.asarray(normal(sample_keys(KEY, n), (1,)))
+    grid = uniform_grid(60)
+    solver = annealed_langevin(20, 0.2)
+    assert solver.evaluations == 20
+    out = jax.jit(partial(carry, solver, process, data))(z, grid)
+    exact = gaussian_variance(path, STD, 0.0)
+    assert np.mean(out) == pytest.approx(MEAN, abs=0.05)
+    assert np.var(out) == pytest.approx(float(exact), rel=0.1)
+
+
+def test_noise_and_image_are_the_same_point_of_the_flow():
+    process, (x,) = Process(Linear(), Velocity()), arrays(1)
+    grid = times_of(Even(), Linear(), 400, (0.0, 1.0))
+    denoise = MIXTURE.denoise(process)
+    for solver in (DDIM(), Heun()):
+        z = invert(solver, denoise, process, x, grid)
+        back = solve(solver, sample_keys(KEY, len(x)), denoise, process, z, grid)
+        close(back, x, atol=0.02)
+    data = gaussian(MEAN, STD)
+    z = invert(Heun(), data.denoise(process), process, x, grid)
+    close(z, gaussian_flow(Linear(), MEAN, STD, x, 0.0, 1.0), atol=1e-4)
+
+
+# ---------------------------------------------------------------- ends of time
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        DDIM(),
+        DDPM(),
+        Ancestral(),
+        DPMSolver(),
+        DPMSolver(1.0),
+        StochasticHeun(),
+        AdamsBashforth(),
+    ],
+    ids=str,
+)
+def test_steps_from_pure_noise_and_to_clean_data_are_finite(solver):
+    process, (z,) = Process(Linear(), Velocity()), arrays(1)
+    data = gaussian(MEAN, STD)
+    for dtype, x64 in ((np.float64, True), (np.float32, False)):
+        with jax.enable_x64(x64):
+            out = carry(solver, process, data, z.astype(dtype), uniform_grid(100))
+        assert np.all(np.isfinite(out)) and out.dtype == dtype
+        assert np.mean(out) == pytest.approx(MEAN, abs=0.8)
+
+
+def test_solvers_that_divide_by_a_do_not_begin_where_it_is_zero():
+    process, (z,) = Process(Linear(), Velocity()), arrays(1)
+    for solver in (EulerMaruyama(), annealed_langevin(), Corrected(EulerMaruyama())):
+        with pytest.raises(BadInput, match="divides by a"):
+            carry(solver, process, MIXTURE, z, uniform_grid(3))
+
+
+def test_solvers_without_derivatives_walk_along_a_table():
+    process, data = Process(Table(), Noise()), gaussian(MEAN, STD)
+    z = arrays(1, batch=2000)[0]
+    for solver in (DDIM(), DDPM(), DPMSolver(), StochasticHeun()):
+        grid = times_of(Even(), Table(), 100)
+        out = jax.jit(partial(carry, solver, process, data))(z, grid)
+        assert np.mean(out) == pytest.approx(MEAN, abs=0.05)
+        assert np.std(out) == pytest.approx(STD, rel=0.1)
+    with pytest.raises(BadInput, match="no velocity"):
+        carry(Euler(), process, data, z, grid)
+
+
+@solvers
+def test_a_sample_does_not_depend_on_its_batch(solver):
+    (z,), grid = arrays(1), uniform_grid(5, (0.05, 0.95))
+    process = Process(Linear(), Velocity())
+    all_of_them = carry(solver, process, MIXTURE, z, grid)
+    close(carry(solver, process, MIXTURE, z[:2], grid), all_of_them[:2], 1e-9)
+
+
+# ---------------------------------------------------------------- parallel in time
+
+
+@pytest.mark.parametrize("solver", [Euler(), DDIM(), DDPM(), Heun()], ids=str)
+@pytest.mark.parametrize("window", [None, 5])
+def test_picards_iteration_finds_the_sequential_sample(solver, window):
+    process, (z,) = Process(VariancePreserving(), Noise()), arrays(1)
+    keys, grid = sample_keys(KEY, len(z)), times_of(Even(), Linear(), 16, (1e-3, 1.0))
+    ask = MIXTURE.denoise(process), process, z, grid
+    one = solve(solver, keys, *ask)
+    found = jax.jit(lambda: solve_parallel(solver, keys, *ask, window, 1e-9))()
+    close(found.z, one, 1e-6, 1e-6)
+    assert found.sweeps <= 16 + 1
+    loose = jax.jit(lambda: solve_parallel(solver, keys, *ask, window, 0.05))()
+    assert loose.sweeps < found.sweeps
+    close(loose.z, one, atol=1.0)
+
+
+def test_many_small_steps_take_few_sweeps():
+    process, (z,) = Process(Linear(), Velocity()), arrays(1)
+    keys, grid = sample_keys(KEY, len(z)), uniform_grid(200)
+    ask = MIXTURE.denoise(process), process, z, grid
+    one = solve(Euler(), keys, *ask)
+    found = jax.jit(lambda: solve_parallel(Euler(), keys, *ask, None, 1e-3))()
+    assert found.sweeps < 40
+    close(found.z, one, atol=0.02)
+
+
+def test_a_solver_with_memory_has_no_parallel_form():
+    process, (z,) = Process(Linear(), Velocity()), arrays(1)
+    with pytest.raises(BadInput, match="without memory"):
+        solve_parallel(DPMSolver(), None, None, process, z, uniform_grid(4))
+
+
+# ---------------------------------------------------------------- keys, mistakes
+
+
+@static
+class Recorder:
+    """A solver whose memory is the noise of its steps, one a column."""
+
+    evaluations = 0
+    divides_by_a = False
+
+    def init(self, z):
+        return ()
+
+    def step(self, keys, denoise, process, z, memory, t, s):
+        return jnp.concatenate([z[:, 1:], normal(keys, (1,))], axis=1), memory
+
+
+def test_fresh_noise_differs_between_steps_samples_and_keys():
+    process, data = Process(Linear(), Data()), gaussian(MEAN, STD)
+    z, grid = np.zeros((500, 3)), uniform_grid(3)
+    noise = [carry(Recorder(), process, data, z, grid, key) for key in (0, 1)]
+    noise = np.concatenate(noise, axis=1)  # [samples, keys and steps]
+    assert len(np.unique(noise)) == noise.size
+    correlation = np.corrcoef(noise, rowvar=False) - np.eye(6)
+    assert np.max(np.abs(correlation)) < 4 / np.sqrt(500)
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan])
+def test_values_out_of_range_are_refused(eta):
+    for make in (DDIM, DPMSolver):
+        with pytest.raises(BadInput, match="eta="):
+            make(eta)
+    with pytest.raises(BadInput, match="churn="):
+        StochasticHeun(eta)
+    with pytest.raises(BadInput, match="order=5"):
+        AdamsBashforth(5)
+    assert LogSNR() == LogSNR()
