@@ -124,13 +124,15 @@ def sigma_min(levels: int = 256, fraction: float = 0.35) -> float:
 
     Too large, and the softmax, which knows no prior of the levels, loses what the
     network knew; too small, and a network that knows no levels loses their spacing.
-    Nats a dimension (measured by quadrature, T = ∞): a network that is flat over
-    several bins loses the first row, the exact one the others.
+    Nats a dimension lost at T = ∞: by quadrature, of a network flat over several bins
+    and of the exact ones of independent pixels; and measured, of a U-Net trained for
+    1,500 steps (above its own best).
 
         fraction                      0.2     0.3     0.35    0.4     0.5
         flat                          0.225   0.029   0.008   0.002   0.000
-        17 levels of the digits       0.006   0.046   0.071   0.096   0.142
-        256 levels of two photos      0.000   0.001   0.002   0.002   0.004
+        exact, 17 levels, digits      0.006   0.046   0.071   0.096   0.142
+        exact, 256 levels, photos     0.000   0.001   0.002   0.002   0.004
+        U-Net, 17 levels, digits      0.092   0.000   0.008   0.026   0.070
     """
     return fraction * bin_width(levels)
 
