@@ -1,0 +1,447 @@
+"""Laws of `gengen.diffusion.likelihood`: quadrature, tiny worlds, known densities."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from exact import Mixture, gaussian, gaussian_variance, sigma_points
+
+from gengen.diffusion.likelihood import (
+    Exact,
+    Hutchinson,
+    bound_terms,
+    continuous,
+    diffusion_loss,
+    image_log_density,
+    level_log_probs,
+    log_density,
+    posterior,
+    posterior_kl,
+    prior_kl,
+    reconstruction_loss,
+    sigma_min,
+    snr,
+    squared_error,
+    step_logvar,
+    steps,
+    with_divergence,
+)
+from gengen.diffusion.ode import RK4, Adaptive
+from gengen.diffusion.paths import Linear, VariancePreserving
+from gengen.diffusion.process import (
+    Data,
+    Noise,
+    Process,
+    Score,
+    V,
+    Velocity,
+    corrupt,
+    expand,
+    recover,
+)
+from gengen.images import bin_width, dequantize, log_bin_volume, to_unit
+from gengen.losses.divergence import gaussian_kl
+from gengen.losses.likelihood import normal_log_prob
+from gengen.scan import sample_keys
+from gengen.types import BadInput, static
+
+PATHS = [Linear(), VariancePreserving(0.5, 6.0)]
+PREDICTIONS = [Noise(), Data(), V(), Velocity(), Score()]
+MEAN, STD = 0.5, 0.4
+MIXTURE = Mixture((0.3, 0.7), ((-1.0, 0.5), (1.0, 0.0)), (0.3, 0.5))
+FLOW = Process(Linear(), Velocity())
+T, S = np.linspace(0.1, 0.95, 7), np.linspace(0.05, 0.6, 7)
+
+paths = pytest.mark.parametrize("path", PATHS, ids=str)
+predictions = pytest.mark.parametrize("prediction", PREDICTIONS, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def arrays(num, rows=len(T), dim=2):
+    return np.random.default_rng(0).normal(size=(num, rows, dim))
+
+
+def close(actual, desired, rtol=1e-12, atol=1e-12):
+    np.testing.assert_allclose(actual, desired, rtol=rtol, atol=atol)
+
+
+def normal_nodes(num=161, end=8.0):
+    """Trapezium nodes and weights of N(0, 1): spectrally exact for smooth functions."""
+    nodes = np.linspace(-end, end, num)
+    weights = np.exp(-(nodes**2) / 2)
+    return nodes, weights / weights.sum()
+
+
+# ---------------------------------------------------------------- terms of the bound
+
+
+@paths
+def test_the_prior_term_is_the_divergence_of_the_last_latent(path):
+    (x,), t = arrays(1), np.float64(0.9)
+    logvar = jnp.full_like(x, 2 * np.log(path.b(t)))
+    expected = gaussian_kl(path.a(t) * x, logvar, 0.0, logvar)
+    close(prior_kl(Process(path, Data()), x, t), expected)
+
+
+@paths
+@predictions
+def test_the_error_of_x_is_found_from_every_prediction(path, prediction):
+    process, (x, noise) = Process(path, prediction), arrays(2)
+    denoise = MIXTURE.denoise(process)
+    z, _ = corrupt(process, x, noise, T)
+    found, _ = recover(process, z, denoise(z, T), T)
+    expected = np.sum((x - found) ** 2, axis=1)
+    close(squared_error(denoise, process, x, noise, T), expected, 1e-9)
+
+
+@paths
+@predictions
+def test_a_step_is_the_divergence_of_two_posteriors(path, prediction):
+    process, (x, noise) = Process(path, prediction), arrays(2)
+    denoise = MIXTURE.denoise(process)
+    z, _ = corrupt(process, x, noise, T)
+    mean, logvar = posterior(process, recover(process, z, denoise(z, T), T)[0], z, T, S)
+    expected = posterior_kl(process, x, z, T, S, mean, logvar)
+    close(diffusion_loss(denoise, process, x, noise, T, S), expected, 1e-9)
+
+
+@paths
+def test_posterior_and_its_divergence_by_quadrature(path):
+    t, s, x, z = np.float64(0.6), np.float64(0.4), np.array([[0.7]]), np.array([[-0.2]])
+    process = Process(path, Data())
+    grid = np.linspace(-8, 8, 4001)
+    dz = grid[1] - grid[0]
+
+    def density(z, mean, variance):
+        return np.exp(-((z - mean) ** 2) / variance / 2) / np.sqrt(2 * np.pi * variance)
+
+    alpha = path.a(t) / path.a(s)
+    forward = density(z[0, 0], alpha * grid, path.b(t) ** 2 - (alpha * path.b(s)) ** 2)
+    joint = density(grid, path.a(s) * x[0, 0], path.b(s) ** 2) * forward
+    q = joint / (joint.sum() * dz)
+    mean, logvar = posterior(process, x, z, t, s)
+    close(mean[0, 0], np.sum(q * grid) * dz, 1e-9)
+    variance = np.sum(q * (grid - mean[0, 0]) ** 2) * dz
+    close(np.exp(logvar[0, 0]), variance, 1e-9)
+
+    other = np.array([[0.1]]), np.array([[-1.2]])
+    p = density(grid, 0.1, np.exp(-1.2))
+    kl = np.sum(np.where(q > 0, q * (np.log(np.maximum(q, 1e-300)) - np.log(p)), 0))
+    close(posterior_kl(process, x, z, t, s, *other)[0], kl * dz, 1e-8)
+
+
+@paths
+def test_learned_variances_lie_between_the_small_and_the_large(path):
+    a_t, b_t, a_s, b_s = path.a(T), path.b(T), path.a(S), path.b(S)
+    large = b_t**2 - (a_t / a_s * b_s) ** 2
+    small = large * (b_s / b_t) ** 2
+    close(np.exp(step_logvar(path, 0.0, T, S)), small, 1e-10)
+    close(np.exp(step_logvar(path, 1.0, T, S)), large, 1e-10)
+    middle = np.sqrt(small * large)
+    close(np.exp(step_logvar(path, np.full(7, 0.5), T, S)), middle, 1e-10)
+
+
+@paths
+def test_infinitely_many_steps_share_the_drop_of_one(path):
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    t, s = T[:, None], S[:, None]
+    tau, drop = continuous(path, t, s, (nodes + 1) / 2)
+    close(drop @ weights / 2, steps(path, t, s, 0)[1][:, 0], 1e-6)
+    close(tau, s + (nodes + 1) / 2 * (t - s))
+
+
+@paths
+def test_the_bound_of_gaussian_data_closes_with_the_first_power_of_the_step(path):
+    # E_x KL(q(z_min | x) ‖ p(z_min)) = ½ log(v/b²) is what an exact model needs; the
+    # prior costs KL(p(z_max) ‖ N(0, b²)) more. Errors are linear in (x, ε), so sigma
+    # points give their mean square.
+    process = Process(path, V())
+    x, noise = sigma_points(2).T[:, :, None]
+    x = MEAN + STD * x
+    denoise, low, high = gaussian(MEAN, STD).denoise(process), 0.05, np.float64(1)
+    v, v_max = (gaussian_variance(path, STD, t) for t in (np.float64(low), high))
+    needed = 0.5 * np.log(v / path.b(np.float64(low)) ** 2)
+    b2 = path.b(high) ** 2
+    kl = 0.5 * (np.log(b2 / v_max) + (v_max + (path.a(high) * MEAN) ** 2) / b2 - 1)
+
+    @functools.partial(jax.jit, static_argnames="limit")
+    def bound(grid, u=0.0, limit=steps):
+        def term(t, s):
+            return diffusion_loss(denoise, process, x, noise, t, s, u, limit)
+
+        total = jnp.sum(jax.vmap(term)(grid[:-1], grid[1:]), axis=0)
+        return jnp.mean(prior_kl(process, x, grid[0]) + total) - needed - kl
+
+    gaps = [bound(np.linspace(1, low, n + 1)) for n in (200, 400, 800)]
+    assert min(gaps) > 0
+    assert gaps[0] / gaps[2] == pytest.approx(4, rel=0.1)
+
+    nodes, weights = np.polynomial.legendre.leggauss(8)
+    grid = np.linspace(1, low, 41)
+    at = [bound(grid, (u + 1) / 2, continuous) for u in nodes]
+    close(np.dot(at, weights) / 2, 0, atol=1e-8)
+
+
+@pytest.mark.parametrize("levels", [3, 17, 256])
+def test_levels_have_probabilities(levels):
+    process, (z,) = Process(Linear(), V()), arrays(1)
+    t = np.float64(sigma_min(levels))
+    log_probs = level_log_probs(process, z, t, levels)
+    assert log_probs.shape == (*z.shape, levels)
+    close(np.exp(log_probs).sum(-1), np.ones(z.shape))
+    image = np.random.default_rng(0).integers(levels, size=(4, 2)).astype(np.uint8)
+    noise = arrays(1, rows=4)[0]
+    seen, _ = corrupt(process, np.asarray(to_unit(image, levels)), noise, t)
+    values = np.asarray(to_unit(jnp.arange(levels), levels), np.float64)
+    joint = np.exp(-((seen[..., None] - (1 - t) * values) ** 2) / (2 * t**2))
+    of_image = np.take_along_axis(joint, image[..., None].astype(int), -1)[..., 0]
+    expected = -np.log(of_image / joint.sum(-1)).sum(-1)
+    close(reconstruction_loss(process, image, noise, t, levels), expected, 1e-5, 1e-7)
+
+
+def test_a_flat_network_loses_what_the_docstring_says():
+    # Over a flat density ε̂ = 0: the diffusion costs -log σ and a constant.
+    levels, (nodes, weights) = 17, normal_nodes()
+    process, image = Process(Linear(), V()), np.full((len(nodes), 1), 8, np.uint8)
+    for fraction, loss in [(0.2, 0.225), (0.35, 0.008), (0.5, 0.0)]:
+        sigma = sigma_min(levels, fraction)
+        t = np.float64(sigma / (1 + sigma))
+        found = weights @ reconstruction_loss(process, image, nodes[:, None], t, levels)
+        found -= math.log(fraction * math.sqrt(2 * math.pi * math.e))
+        close(found, loss, atol=6e-4)
+    assert sigma_min(levels) == 0.35 * bin_width(levels)
+
+
+# ---------------------------------------------------------------- a world of 3 levels
+
+
+@static
+class Levels:
+    """One pixel of level k with probability p_k: E[x | z] is a softmax."""
+
+    probs: tuple[float, ...]
+
+    def denoise(self, process):
+        values = jnp.linspace(-1, 1, len(self.probs))
+
+        def denoise(z, t):
+            a, b, c, d = process.matrix(expand(t, z))
+            logits = -0.5 * ((z - a * values) / b) ** 2 + jnp.log(
+                jnp.asarray(self.probs)
+            )
+            x = jnp.sum(jax.nn.softmax(logits) * values, axis=-1, keepdims=True)
+            return c * x + d * (z - a * x) / b
+
+        return denoise
+
+
+WORLD = Levels((0.5, 0.2, 0.3))
+
+
+def sigma_grid(num, low, high=300.0):
+    """Times of the linear path whose σ = t/(1 - t) falls geometrically."""
+    sigma = np.geomspace(high, low, num + 1)
+    return sigma / (1 + sigma)
+
+
+@functools.cache
+def world_bound(world, num, fraction):
+    """E bound of each level by quadrature over the noise, [3] nats."""
+    nodes, weights = normal_nodes()
+    image = np.repeat(np.arange(3, dtype=np.uint8), len(nodes))[:, None]
+    noise, denoise = np.tile(nodes, 3)[:, None], world.denoise(FLOW)
+    grid, x = jnp.asarray(sigma_grid(num, sigma_min(3, fraction))), to_unit(image, 3)
+
+    @jax.jit
+    def total():
+        def term(t_s):
+            return diffusion_loss(denoise, FLOW, x, noise, *t_s)
+
+        terms = jnp.sum(jax.lax.map(term, (grid[:-1], grid[1:])), axis=0)
+        terms += prior_kl(FLOW, x, grid[0])
+        return terms + reconstruction_loss(FLOW, image, noise, grid[-1], 3)
+
+    return np.asarray(total()).reshape(3, -1) @ weights
+
+
+@pytest.mark.parametrize("world", [WORLD, Levels((0.1, 0.8, 0.1))], ids=str)
+@pytest.mark.parametrize("num", [5, 30])
+def test_the_bounds_of_all_images_sum_to_at_most_one(world, num):
+    assert np.exp(-world_bound(world, num, 0.35)).sum() < 1
+
+
+def test_the_bound_of_an_exact_network_is_tight():
+    one, two = world_bound(WORLD, 200, 0.1), world_bound(WORLD, 400, 0.1)
+    close(np.exp(-two), WORLD.probs, 0.04)
+    # The gap falls with the first power of the step: extrapolated, nothing is left.
+    close(np.exp(one - 2 * two), WORLD.probs, 1e-3)
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"draws": 3}, {"limit": continuous}], ids=["steps", "3", "continuous"]
+)
+def test_the_estimated_bound_is_unbiased(how):
+    rows, grid = 3000, jnp.asarray(sigma_grid(30, sigma_min(3)))
+    image = np.full((rows, 1), 2, np.uint8)
+    keys, denoise = sample_keys(jax.random.key(0), rows), WORLD.denoise(FLOW)
+    terms = jax.jit(lambda: bound_terms(keys, denoise, FLOW, image, grid, 3, **how))()
+    assert terms.diffusion.shape == (how.get("draws", 30), rows)
+    close(terms.total, terms.prior + terms.diffusion.sum(0) + terms.reconstruction)
+    mean, error = np.mean(terms.total), np.std(terms.total) / np.sqrt(rows)
+    expected = world_bound(WORLD, 30, 0.35)[2]
+    if "limit" in how:  # extrapolated to infinitely many steps
+        expected = (
+            2 * world_bound(WORLD, 400, 0.35)[2] - world_bound(WORLD, 200, 0.35)[2]
+        )
+    assert abs(mean - expected) < 4 * error < 0.3
+
+
+@pytest.mark.parametrize("limit", [steps, continuous])
+def test_drawn_terms_average_to_all_of_them(limit):
+    num, draws, rows = 10, 4, 5
+    image = np.random.default_rng(0).integers(3, size=(rows, 2)).astype(np.uint8)
+    keys, grid = sample_keys(jax.random.key(1), rows), jnp.asarray(sigma_grid(num, 0.1))
+    bound = functools.partial(
+        bound_terms, denoise=MIXTURE.denoise(FLOW), process=FLOW, levels=3, limit=limit
+    )
+    every = jax.jit(lambda keys, image: bound(keys, image=image, grid=grid))
+    all_of_them = every(keys, image)
+
+    @jax.jit
+    def drawn(u):
+        return bound(keys, image=image, grid=grid, draws=draws, u=u)
+
+    # (k + u) 10/4 passes an integer at multiples of 1/5 only.
+    strata = [drawn(np.full(rows, (j + 0.5) / 10)) for j in range(10)]
+    mean = np.mean([one.diffusion.sum(0) for one in strata], axis=0)
+    close(mean, all_of_them.diffusion.sum(0), 1e-9)
+    for one in strata:
+        close(one.reconstruction, all_of_them.reconstruction, 1e-9)
+        close(one.prior, all_of_them.prior)
+    turned = every(keys[::-1], image[::-1])  # a row is a function of its key
+    close(turned.total[::-1], all_of_them.total, 1e-9)
+
+
+def test_a_bound_without_terms_is_refused():
+    image, keys = np.zeros((1, 1), np.uint8), sample_keys(jax.random.key(0), 1)
+    denoise = WORLD.denoise(FLOW)
+    with pytest.raises(BadInput, match="at least 2"):
+        bound_terms(keys, denoise, FLOW, image, np.ones(1))
+    with pytest.raises(BadInput, match="draws=0"):
+        bound_terms(keys, denoise, FLOW, image, np.linspace(1, 0.1, 3), draws=0)
+
+
+# ---------------------------------------------------------------- the density
+
+
+@pytest.mark.parametrize(
+    ("path", "prediction"),
+    [*((PATHS[1], p) for p in PREDICTIONS), (Linear(), Noise())],
+    ids=str,
+)
+def test_the_density_is_that_of_the_mixture(path, prediction):
+    # Between two interior times: exchange the prior for the mixture's own density.
+    process, (x,) = Process(path, prediction), arrays(1, rows=4)
+    grid, denoise = np.linspace(0.9, 0.1, 41), MIXTURE.denoise(process)
+    found = jax.jit(lambda x: log_density(denoise, process, x, grid, integrator=RK4))(x)
+    high, low = np.float64(0.9), np.float64(0.1)
+    prior = normal_log_prob(found.latent, 0.0, 2 * np.log(path.b(high))).sum(-1)
+    flow = found.log_prob - prior + MIXTURE.log_density(path, found.latent, high)
+    a = path.a(low)
+    close(flow, MIXTURE.log_density(path, a * x, low) + 2 * np.log(a), 1e-5, 1e-5)
+    close(found.evaluations, np.full(4, 160))
+
+
+GRID = np.linspace(1, 0, 65)
+
+
+def exact_flow(x, **how):
+    how = {"grid": GRID, "integrator": RK4} | how
+    return log_density(MIXTURE.denoise(FLOW), FLOW, x, **how)
+
+
+def test_the_whole_flow_has_the_density_of_the_data_and_its_score():
+    (x,) = arrays(1)
+    value, slope = jax.jit(
+        jax.vmap(jax.value_and_grad(lambda x: exact_flow(x[None]).log_prob[0]))
+    )(x)
+    close(value, MIXTURE.log_density(Linear(), x, np.float64(0)), 1e-6, 1e-6)
+    close(slope, MIXTURE.score(Linear(), x, np.float64(0)), 1e-4, 1e-4)
+
+
+def test_the_adaptive_density_agrees_and_counts():
+    (x,) = arrays(1)
+    how = {"grid": np.array([1.0, 0.0]), "integrator": Adaptive(rtol=1e-8, atol=1e-8)}
+    found = jax.jit(lambda x: exact_flow(x, **how))(x)
+    close(found.log_prob, MIXTURE.log_density(Linear(), x, np.float64(0)), 1e-6, 1e-6)
+    assert np.all(found.evaluations > 20) and len(set(found.evaluations.tolist())) > 1
+
+
+def test_hutchinson_is_unbiased():
+    (z,) = arrays(1)
+
+    def f(z):
+        return jnp.stack([jnp.sin(z[:, 0] * z[:, 1]), z[:, 0] ** 2 * z[:, 1]], axis=-1)
+
+    value, exact = with_divergence(f, z, Exact().probes(None, z))
+    close(value, f(z))
+    close(exact, z[:, 1] * np.cos(z[:, 0] * z[:, 1]) + z[:, 0] ** 2)
+    signs = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
+    every = np.broadcast_to(signs, (len(z), 4, 2)) / 2  # four probes: their mean
+    close(with_divergence(f, z, every)[1], exact)
+    one = with_divergence(f, z, every[:, :1] * 2)[1]
+    assert np.max(np.abs(one - exact)) > 0.1
+
+
+@pytest.mark.parametrize("probe", [jax.random.rademacher, jax.random.normal])
+def test_probes_have_unit_covariance(probe):
+    keys = sample_keys(jax.random.key(0), 1000)
+    e = np.asarray(Hutchinson(probe, 4).probes(keys, np.zeros((1000, 3))))
+    assert e.shape == (1000, 4, 3) and len(np.unique(e[..., 0])) > 1
+    covariance = np.einsum("bpi,bpj->ij", e, e) / 1000
+    close(covariance, np.eye(3), atol=0.1)
+
+
+def test_one_sign_probe_is_exact_where_the_jacobian_is_a_multiple_of_one():
+    (x,) = arrays(1)
+    denoise, keys = gaussian(MEAN, STD).denoise(FLOW), sample_keys(jax.random.key(0), 7)
+    found = log_density(denoise, FLOW, x, GRID, keys, Hutchinson(), RK4)
+    expected = normal_log_prob(x, MEAN, 2 * math.log(STD)).sum(-1)
+    close(found.log_prob, expected, 1e-6)
+
+
+def test_images_are_dequantised_and_their_bins_counted():
+    image = np.array([[0, 3], [16, 9]], np.uint8)
+    keys, denoise = sample_keys(jax.random.key(0), 2), MIXTURE.denoise(FLOW)
+    how = denoise, FLOW, image, GRID, 17, Exact(), RK4
+    found = jax.jit(lambda keys: image_log_density(keys, *how))(keys)
+    y = jnp.stack([dequantize(*row, 17) for row in zip(keys, image, strict=True)])
+    density = MIXTURE.log_density(Linear(), y, np.float64(0))
+    close(found.log_prob, density + log_bin_volume((2,), 17), 1e-5, 1e-5)
+
+
+def test_random_probes_need_keys_and_a_number():
+    with pytest.raises(BadInput, match="give it keys"):
+        exact_flow(np.zeros((2, 2)), divergence=Hutchinson())
+    with pytest.raises(BadInput, match="num=0"):
+        Hutchinson(num=0)
+
+
+def test_little_noise_keeps_its_digits_in_float32():
+    with jax.enable_x64(False):
+        t, s = jnp.float32(1.1e-3), jnp.float32(1e-3)
+        x, offset = jnp.ones((1, 2)), 1e-2
+        process = Process(Linear(), Noise())
+        noise = jnp.zeros_like(x)
+        found = diffusion_loss(lambda z, t: noise + offset, process, x, noise, t, s)
+        drop = float(snr(Linear(), np.float64(s)) - snr(Linear(), np.float64(t)))
+        weight = float(t / (1 - t)) ** 2
+        close(found[0], 0.5 * drop * weight * 2 * offset**2, 1e-4)
