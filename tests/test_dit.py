@@ -107,22 +107,32 @@ def test_positions_tell_rows_from_columns():
 @pytest.fixture(scope="module")
 def classes():
     """(variables, compiled apply) of a tiny DiT of three classes."""
-    net = tiny(num_classes=3)
+    net = tiny(num_classes=3, dropout=0.5)
     variables = randomised(net, images(), T, jnp.zeros(2, jnp.int32))
     return variables, jax.jit(net.apply)
 
 
-def test_dit_and_its_blocks_are_zero_and_identity_at_init():
+def test_at_init_blocks_are_the_identity_and_networks_zero():
+    h, e, pixels = images(2, (4, 8)), images(2, (6,)), images(2, (2, 2, 8))
+    context = CONTEXT, jnp.ones((2, 3), bool)
     net = tiny(num_classes=3, learned_variance=True)
-    out, _ = jax.jit(net.init_with_output)(KEY, images(), T, jnp.arange(2))
+
+    @jax.jit
+    def init(key):
+        return (
+            Block(2).init_with_output(key, h, e, context)[0],
+            PixelAttention(2).init_with_output(key, pixels, context)[0],
+            *net.init_with_output(key, images(), T, jnp.arange(2)),
+        )
+
+    same, same_pixels, out, variables = init(KEY)
+    np.testing.assert_array_equal(same, h)
+    np.testing.assert_array_equal(same_pixels, pixels)
     np.testing.assert_array_equal(out, jnp.zeros((2, 8, 8, 2)))
-    h, e = images(2, (4, 8)), images(2, (6,))
-    there = jnp.ones((2, 3), bool)
-    out, _ = jax.jit(Block(2).init_with_output)(KEY, h, e, (CONTEXT, there))
-    np.testing.assert_array_equal(out, h)
-    pixels = images(2, (2, 2, 8))
-    init = jax.jit(PixelAttention(2).init_with_output)
-    np.testing.assert_array_equal(init(KEY, pixels, (CONTEXT, there))[0], pixels)
+    # Each block from matrices of its own, of variance 1/width.
+    kernel = variables["params"]["blocks"]["Dense_1"]["kernel"]
+    assert kernel.shape == (2, 8, 32) and moved(*kernel[:, None])
+    np.testing.assert_allclose(jnp.std(kernel), 8**-0.5, rtol=0.1)
 
 
 def test_dit_answers_each_example_by_its_own_image_time_and_label(classes):
@@ -168,23 +178,16 @@ def test_a_block_that_is_the_identity_may_as_well_be_absent():
     assert moved(after_two, after_one)
 
 
-def test_blocks_start_from_matrices_of_their_own():
-    kernels = jax.jit(tiny().init)(KEY, images(), T)["params"]["blocks"]["Dense_1"]
-    assert kernels["kernel"].shape == (2, 8, 32)
-    assert moved(*kernels["kernel"][:, None])
-    np.testing.assert_allclose(jnp.std(kernels["kernel"]), 8**-0.5, rtol=0.1)
+def test_dropout_acts_in_training(classes):
+    """And only there: without a key, every other test would fail."""
+    variables, _ = classes
 
-
-def test_dropout_falls_on_each_block_anew_and_in_training_only():
-    net = tiny(blocks=1, dropout=0.5)
-    variables = randomised(net, images(), T)
-
-    @partial(jax.jit, static_argnums=1)
-    def out(seed, train=True):
+    @jax.jit
+    def out(seed):
         rngs = {"dropout": jax.random.key(seed, impl="rbg")}
-        return net.apply(variables, images(), T, train=train, rngs=rngs)
+        net = tiny(num_classes=3, dropout=0.5)
+        return net.apply(variables, images(), T, train=True, rngs=rngs)
 
-    np.testing.assert_array_equal(out(0, False), out(1, False))
     assert moved(out(0), out(1))
 
 
@@ -198,7 +201,8 @@ def loss(net):
 def test_rematerialisation_changes_memory_and_nothing_else():
     z = images()
     plain, remat = tiny(), tiny(remat=True)
-    chex.assert_trees_all_equal(*(jax.jit(n.init)(KEY, z, T) for n in (plain, remat)))
+    shapes = (jax.eval_shape(net.init, KEY, z, T) for net in (plain, remat))
+    chex.assert_trees_all_equal_shapes_and_dtypes(*shapes)
     variables = randomised(plain, z, T, scale=0.3)
     (a, one), (b, other) = (
         jax.jit(jax.value_and_grad(loss(net)))(variables, z, T)
