@@ -3,6 +3,7 @@
 from functools import partial
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,13 +52,28 @@ def test_attention_is_a_softmax_of_scaled_products():
         close(attend(*(x.astype("f4") for x in (q, k, v)), given), expected)
 
 
-def test_a_block_without_positions_is_equivariant_to_permutations():
+def test_a_block_is_its_equations_and_knows_no_places():
     h, e, order = images(2, (5, 8)), images(2, (6,)), np.array([3, 1, 4, 0, 2])
     block = Block(2)
     variables, apply = randomised(block, h, e), jax.jit(block.apply)
     out = apply(variables, h, e)
     close(apply(variables, h[:, order], e), out[:, order])
     assert moved(out, out[:, order])
+
+    params = variables["params"]
+    film, expand, contract = (params[f"Dense_{i}"] for i in range(3))
+    film = (nn.silu(e) @ film["kernel"] + film["bias"])[:, None]
+    shift, scale, gate, *of_mlp = np.split(film, 6, axis=-1)
+
+    def modulated(h, shift, scale):
+        centred = h - np.mean(h, axis=-1, keepdims=True)
+        return centred / np.std(h, axis=-1, keepdims=True) * (1 + scale) + shift
+
+    attention = {"params": params["Attention_0"]}
+    h = h + gate * Attention(2).apply(attention, modulated(h, shift, scale))
+    shift, scale, gate = of_mlp
+    inner = nn.gelu(modulated(h, shift, scale) @ expand["kernel"] + expand["bias"])
+    close(out, h + gate * (inner @ contract["kernel"] + contract["bias"]), 1e-4)
 
 
 def test_context_is_a_set_of_tokens_of_which_zeros_are_not_there():
@@ -142,6 +158,15 @@ def test_dit_answers_each_example_by_its_own_image_time_and_label(classes):
     close(apply(variables, z[::-1], T[::-1], label[::-1])[::-1], out, 1e-4)
     for args in (z[::-1], T, label), (z, T[::-1], label), (z, T, label[::-1]):
         assert moved(apply(variables, *args), out)
+    # Patches know their places: shifted ones are not answered by a shifted answer.
+    shifted = apply(variables, jnp.roll(z, 4, axis=1), T, label)
+    assert moved(shifted, jnp.roll(out, 4, axis=1))
+    # Without a block, the last norm still knows the time.
+    params = variables["params"]
+    film = jax.tree.map(jnp.zeros_like, params["blocks"]["Dense_0"])
+    params = {**params, "blocks": {**params["blocks"], "Dense_0": film}}
+    early, late = (apply({"params": params}, z, t, label) for t in (T, T[::-1]))
+    assert moved(early, late)
     # A row's neighbours are nothing to it.
     other = apply(variables, z.at[1].set(0), T.at[1].set(1), label.at[1].set(1))
     close(other[0], out[0], 1e-4)
