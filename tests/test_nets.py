@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gengen.nets.attention import Attention
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from gengen.nets.dit import DiT
 from gengen.nets.layers import Conditioning, group_norm, halvings, sinusoidal
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.nets.unet import ResidualBlock, UNet
@@ -284,6 +286,9 @@ def nets():
         DCGANGenerator((8, 8, 1), 4),
         DCGANDiscriminator(4),
         UNet(8, (1, 2)),
+        UNet(8, (1, 2), attention=(4,)),
+        DiT(),
+        Attention(2),
         ResidualBlock(8),
         Conditioning(4),
     ]

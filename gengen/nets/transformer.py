@@ -18,20 +18,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.nets.attention import attend, head_width
 from gengen.nets.layers import Before, waves
 from gengen.types import Array, BadInput
-
-
-def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
-    """softmax(q kᵀ/√d) v: q [B, T, N, d], k and v [B, S, N, d] -> [B, T, N, d].
-
-    mask bool, broadcast to [B, N, T, S]; the softmax is float32.
-    """
-    scores = jnp.einsum("btnd,bsnd->bnts", q, k) * q.shape[-1] ** -0.5
-    scores = scores.astype(jnp.float32)
-    if mask is not None:
-        scores = jnp.where(mask, scores, -jnp.inf)
-    return jnp.einsum("bnts,bsnd->btnd", jax.nn.softmax(scores).astype(v.dtype), v)
 
 
 def attend_cached(q: Array, k: Array, v: Array, t: Array, segment: int) -> Array:
@@ -151,11 +140,7 @@ class Transformer(nn.Module):
     line = None  # nothing can be computed for several symbols at once
 
     def setup(self):
-        if self.width % self.heads:
-            raise BadInput(
-                f"a width of {self.width} cannot be cut into {self.heads} heads: take "
-                f"a multiple of {self.heads}"
-            )
+        head_width(self.width, self.heads)
         self.before = Before(self.vocabulary, self.width, self.num_classes)
         each = self.width, self.heads, self.dropout, self.cross, self.segment
         self.layers = [Block(*each, self.dtype) for _ in range(self.blocks)]
