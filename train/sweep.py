@@ -56,9 +56,8 @@ class Sweep:
 
 def sweep(options: Sweep) -> dict[str, Any]:
     """Measure, print, and write all figures, which are returned."""
-    from train.extractors import digest_of
     from train.features import empty
-    from train.quality import Quality, Reference, find_extractor
+    from train.quality import Quality, find_extractor
     from train.workdir import open_workdir
 
     base, out = evaluation(options), options.out or options.workdir / "sweep.json"
@@ -77,37 +76,40 @@ def sweep(options: Sweep) -> dict[str, Any]:
         f"cost: {len(asked)} points of {options.num:,} samples, of {min(calls)} to "
         f"{max(calls)} network evaluations each: {options.num * sum(calls):,} in all"
     )
-    extractor = find_extractor(trained, base)
-    identity = {
-        "experiment": trained.record.experiment,
-        "dataset": trained.record.run["dataset"],
-        "step": trained.step,
-        "weights": digest_of(trained.params),
-        "extractor": extractor.name,
-        "num": options.num,
-        "seed": options.seed,
-        "batch_size": options.batch_size,
-    }
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work
-    result = there(out, identity)
-    missing = [i for i, point in enumerate(asked) if not found(result, point)]
-    if len(missing) < len(asked):
-        print(f"{len(asked) - len(missing)} points are there: {out}")
-    if missing:
-        reference = Reference(extractor, splits["train"], options.seed)
-        result["noise_floor"] = reference.noise_floor()
-    for i in missing:
-        evaluations = f"{calls[i]} network evaluations a sample"
-        print(f"point {i + 1} of {len(asked)}: {words(asked[i])}; {evaluations}")
-        measured, _ = qualities[i].against(reference, tell=i == missing[0])
-        point = {"options": asked[i], "network_evaluations": calls[i], **measured}
-        result["points"].append(point)
-        save(out, result)
-        print("  " + in_words(point))
+    extractor = find_extractor(trained, base)
+    result = there(out, identity(trained, extractor, options))
+    measure(result, asked, qualities, extractor, out)
     empty(part)
     result["points"] = [found(result, point) for point in asked]
     show(result, lists(options), out)
     return result
+
+
+def measure(result: dict, asked: list[dict], qualities: list, extractor, out: Path):
+    """Add the points that are missing, each of which is saved at once."""
+    from train.quality import Reference
+
+    missing = [i for i, point in enumerate(asked) if not found(result, point)]
+    if len(missing) < len(asked):
+        print(f"{len(asked) - len(missing)} of {len(asked)} points are there: {out}")
+    if missing:
+        first = qualities[missing[0]]
+        reference = Reference(extractor, first.splits["train"], first.options.seed)
+        result["noise_floor"] = reference.noise_floor()
+    for i in missing:
+        quality, of = qualities[i], f"point {i + 1} of {len(asked)}"
+        print(f"{of}: {words(asked[i])}; {quality.calls} network evaluations a sample")
+        measured, _ = quality.against(reference, tell=i == missing[0])
+        point = {
+            "options": asked[i],
+            "network_evaluations": quality.calls,
+            "batch_size": quality.sampler.batch_size,
+            **measured,
+        }
+        result["points"].append(point)
+        save(out, result)
+        print(f"  {in_words(point)}")
 
 
 def evaluation(options: Sweep):
@@ -121,6 +123,21 @@ def evaluation(options: Sweep):
 def lists(options: Sweep) -> dict[str, tuple]:
     """{option: its values} of what is swept."""
     return {name: getattr(options, name) for name in AXES if getattr(options, name)}
+
+
+def identity(trained, extractor, options: Sweep) -> dict[str, Any]:
+    """What all points of a file have in common."""
+    from train.extractors import digest_of
+
+    return {
+        "experiment": trained.record.experiment,
+        "dataset": trained.record.run["dataset"],
+        "step": trained.step,
+        "weights": digest_of(trained.params),
+        "extractor": extractor.name,
+        "num": options.num,
+        "seed": options.seed,
+    }
 
 
 # ------------------------------------------------------------- what is asked

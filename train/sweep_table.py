@@ -121,7 +121,7 @@ def plot(result: dict, values: dict[str, tuple], path: Path) -> None:
             plain(ax.yaxis)
         else:
             low, high = ax.get_ylim()
-            ax.set_ylim(max(low - 0.02, -0.005), min(high + 0.02, 1.005))
+            ax.set_ylim(max(low - 0.04, -0.01), min(high + 0.04, 1.01))
     named = axes[0].get_legend_handles_labels()
     figure.legend(*named, loc="outside lower center", ncols=5, frameon=False)
     title = f"{result['experiment']} on {result['dataset']}, step {result['step']}"
