@@ -26,10 +26,13 @@ PANELS = {
 
 def words(point: dict) -> str:
     """ "heun, guidance scale 2": a point's options."""
-    of = (
-        v if k == "solver" else f"{k.replace('_', ' ')} {v}" for k, v in point.items()
-    )
-    return ", ".join(of)
+    named = {k: k.replace("_", " ") + " " for k in point} | {"solver": ""}
+    return ", ".join(f"{named[k]}{number(v)}" for k, v in point.items())
+
+
+def number(value) -> str:
+    """An option's value, as short as it can be."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def figures(point: dict) -> dict[str, float]:
@@ -63,7 +66,7 @@ def markdown(result: dict) -> str:
     lines = [[*(name.replace("_", " ") for name in asked), "evaluations"]]
     lines[0] += [*(PANELS[name] for name in panels), "ms/sample"]
     for point in result["points"]:
-        options = [str(value) for value in point["options"].values()]
+        options = [*map(number, point["options"].values())]
         milliseconds = f"{1e3 * point['seconds_per_sample']:.3g}"
         lines.append([*options, str(point["network_evaluations"])])
         lines[-1] += [f"{value:.3f}" for value in figures(point).values()]
@@ -105,7 +108,7 @@ def plot(result: dict, values: dict[str, tuple], path: Path) -> None:
     for ax, panel in zip(axes, panels, strict=True):
         for i, (name, line) in enumerate(lines.items()):
             at = sorted((abscissa(each, axis), figures(each)[panel]) for each in line)
-            width = 1.5 + 1.5 * (len(lines) - 1 - i)  # one below another is seen
+            width = 1.2 + 3 * (1 - (i + 1) / len(lines))  # one below another is seen
             style = {"linewidth": width, "marker": "o", "markersize": width + 3}
             ax.plot(*zip(*at, strict=True), **style, label=name)
         if panel in floor:
