@@ -113,7 +113,7 @@ def test_sample_refuses_what_it_cannot_draw(cli, runs, tmp_path):
     refused(cli(f"{vae} --label 1"), "--label 1", "unconditional")
     refused(cli(f"{vae} --guidance-scale 2"), "--guidance-scale 2", "leave it out")
     refused(cli(f"{flow} --num 0"), "--num 0", "at least 1")
-    refused(cli(f"{flow} --steps 0"), "steps=0", "at least 1")
+    refused(cli(f"{flow} --steps 0"), "--steps 0", "at least 1")
     refused(cli(f"train.sample --workdir {runs / 'vae'} --out x.jpg"), "x.jpg", ".npz")
     refused(cli(f"train.sample --workdir {tmp_path}/none"), "holds no run", "train one")
     assert not list(tmp_path.iterdir())

@@ -39,6 +39,12 @@ class Evaluate:
     """The sampler's steps; by default the run's own."""
     solver: SolverName | None = None
     """The sampler's solver; by default the run's own."""
+    temperature: float | None = None
+    """Of an autoregressive model's symbols: below 1 the probable become more so."""
+    top_k: int | None = None
+    """Draw each symbol from the K most probable ones only."""
+    top_p: float | None = None
+    """Draw each symbol from the fewest that have this much probability together."""
     draw: bool = False
     """Draw x ~ p(x|z) where the run's samples are means E[x|z]."""
     importance_samples: int | None = None
@@ -56,6 +62,7 @@ def check(options: Evaluate) -> None:
     """BadInput for numbers that no evaluation can have."""
     from gengen.types import BadInput
     from train.options import check_numbers
+    from train.sampling import KEYWORDS
 
     for name in ("num", "likelihood_num"):
         if getattr(options, name) < 10:
@@ -63,7 +70,7 @@ def check(options: Evaluate) -> None:
                 f"--{name.replace('_', '-')} {getattr(options, name)}: figures of so "
                 "few images mean nothing, take at least 10 (better 10,000)"
             )
-    names = ("seed", "guidance_scale", "steps", "importance_samples", "batch_size")
+    names = ("seed", "importance_samples", "batch_size", *KEYWORDS)
     check_numbers({name: getattr(options, name) for name in names})
 
 
@@ -110,13 +117,13 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
 def refuse_sampling(options: Evaluate) -> None:
     """BadInput for an option of the sampler, where there is none."""
     from gengen.types import BadInput
+    from train.sampling import given_keywords
 
-    for name in ("guidance_scale", "steps", "solver", "draw"):
-        if (value := getattr(options, name)) not in (None, False):
-            raise BadInput(
-                f"--{name.replace('_', '-')} {value}: a classifier draws no samples; "
-                "leave it out"
-            )
+    for name, value in given_keywords(options).items():
+        raise BadInput(
+            f"--{name.replace('_', '-')} {value}: a classifier draws no samples; "
+            "leave it out"
+        )
 
 
 def about(trained, options: Evaluate) -> dict[str, Any]:

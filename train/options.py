@@ -92,6 +92,7 @@ AT_LEAST_ONE = (
     "checkpoint_every",
     "components",
     "conv_levels",
+    "evaluations",
     "heads",
     "hidden",
     "importance_samples",

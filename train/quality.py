@@ -5,6 +5,7 @@ import inspect
 import statistics
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,35 +13,100 @@ import numpy as np
 
 from gengen.metrics import moments, sample_quality
 from train.data import Dataset, order
-from train.experiments.flow import solvers
-from train.extractors import digest_of, open_extractor
+from train.extractors import Extractor, digest_of, open_extractor
 from train.features import Features, Parts, check_finite, of_dataset
 from train.report import progress
-from train.sampling import Sampler
+from train.sampling import KEYWORDS, Sampler, as_keywords, given_keywords
 from train.workdir import Trained
 
 KEPT = 10_000  # features kept for the figures that need all of them at once
 PART = "evaluation.part"  # folder of the features of an evaluation under way
+NO_LABELS = (
+    "{} has no labels to train a classifier on, so give --extractor the weight file of "
+    "Inception-v3"
+)
+
+
+def find_extractor(trained: Trained, options) -> Extractor | None:
+    """What turns images into features, told; None if there is nothing that does."""
+    path, record = options.extractor, trained.record
+    if record.data.kind == "text":
+        return None
+    if path is None and not record.data.num_classes:
+        print(f"no sample quality: {NO_LABELS.format(record.data.name)}")
+        return None
+    extractor = open_extractor(path, options.workdir, record, options.data_dir)
+    print(f"features: {extractor.name} ({extractor.note})")
+    if path is None:
+        print(
+            "  --extractor FILE takes the FID convention's Inception-v3 instead; "
+            "figures of different extractors cannot be compared"
+        )
+    return extractor
+
+
+class Reference:
+    """The training images in an extractor's features: what samples are held against."""
+
+    def __init__(self, extractor: Extractor, train: Dataset, seed: int):
+        self.extractor, self.seed = extractor, seed
+        with progress("training images", train.size) as advance:
+            self.features = of_dataset(extractor, train, KEPT, advance)
+
+    def compared(
+        self, fake: Features, real: Features | None = None, tell: bool = False
+    ) -> dict[str, Any]:
+        """`metrics.sample_quality` as dictionaries; `tell` prints what it warns of.
+
+        real: others in the place of the training images.
+        """
+        real = self.features if real is None else real
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            figures = sample_quality(
+                real.kept,
+                fake.kept,
+                self.extractor.name,
+                fake.probs,
+                self.seed,
+                real.moments,
+                fake.moments,
+            )
+        for note in {str(warning.message) for warning in said} if tell else ():
+            print(f"note: {note}")
+        return {name: dataclasses.asdict(figure) for name, figure in figures.items()}
+
+    def noise_floor(self) -> dict[str, Any]:
+        """One half of the images against the other.
+
+        What remains of the figures where nothing differs.
+        """
+        first, second = (kept_part(self.features, half) for half in (0, 1))
+        return self.compared(second, first)
 
 
 class Quality:
-    """What it takes to judge the samples of a run; BadInput before any work."""
+    """What it takes to judge the samples of a run; BadInput before any work.
 
-    def __init__(self, trained: Trained, splits: dict[str, Dataset], options):
-        given = {
-            "guidance_scale": options.guidance_scale,
-            "steps": options.steps,
-            "solver": options.solver and solvers()[options.solver],
-        }
-        given = {name: value for name, value in given.items() if value is not None}
+    part: the folder of the features of samples under way.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        splits: dict[str, Dataset],
+        options,
+        part: Path | None = None,
+    ):
         if options.extractor is not None:
             trained.record.data.images_only("--extractor")
         self.trained, self.splits, self.options = trained, splits, options
-        drawn = {"draw": True} if options.draw else {}
-        self.sampler = Sampler(
-            trained.model, min(options.num, options.batch_size), **given, **drawn
-        )
-        self.calls = trained.model.evaluations(**given)
+        self.part = part or options.workdir / PART
+        keywords = as_keywords(given_keywords(options))
+        size = min(options.num, options.batch_size)
+        self.sampler = Sampler(trained.model, size, **keywords)
+        keywords.pop("draw", None)
+        self.calls = trained.model.evaluations(**keywords)
         means = "draw" in inspect.signature(trained.model.sample).parameters
         self.kind = "means E(x|z)" if means and not options.draw else "samples"
 
@@ -54,98 +120,50 @@ class Quality:
             f"{self.trained.record.data.examples}: {', '.join(sizes)}",
         ]
 
-    def open_extractor(self):
-        """What turns images into features, told; None if there is nothing that does."""
-        path, record = self.options.extractor, self.trained.record
-        if record.data.kind == "text":
-            return None
-        if path is None and not record.data.num_classes:
-            print(
-                f"no sample quality: {record.data.name} has no labels to train a "
-                "classifier on, so give --extractor the weight file of Inception-v3"
-            )
-            return None
-        extractor = open_extractor(
-            path, self.options.workdir, record, self.options.data_dir
-        )
-        print(f"features: {extractor.name} ({extractor.note})")
-        if path is None:
-            print(
-                "  --extractor FILE takes the FID convention's Inception-v3 instead; "
-                "figures of different extractors cannot be compared"
-            )
-        return extractor
-
     def measure(self) -> dict[str, Any]:
-        """Figures of samples; of test images in their place; and the noise floor.
-
-        The noise floor is one half of the training images against the other: what
-        remains of the figures where nothing differs.
-        """
-        self.extractor, seed = self.open_extractor(), self.options.seed
+        """Figures of samples; of test images in their place; and the noise floor."""
+        extractor = find_extractor(self.trained, self.options)
         result = {"samples": self.kind, "network_evaluations": self.calls}
-        if self.extractor is None:
+        if extractor is None:
             self.timed(0, None)  # compiles
             return {**result, "seconds_per_sample": self.timed(0, None)[1]}
-        extractor, train = self.extractor, self.splits["train"]
-        with progress("training images", train.size) as advance:
-            real = of_dataset(extractor, train, KEPT, advance)
-        labels = None
-        if getattr(self.trained.model, "num_classes", 0):
-            # As frequent as in the data: epoch after epoch of shuffled labels.
-            places = order(seed, 0, self.options.num, len(real.labels))
-            labels = real.labels[places]
-        seconds, fake = self.draw(labels)
-        result |= {
-            "extractor": extractor.name,
-            "seconds_per_sample": seconds,
-            "sample_quality": self.compared(real, fake, tell=True),
-        }
-        if labels is not None and extractor.labels:
-            right = np.argmax(fake.probs, axis=1) == labels[: len(fake.probs)]
-            result["class_accuracy"] = float(np.mean(right))
+        reference = Reference(extractor, self.splits["train"], self.options.seed)
+        figures, fake = self.against(reference)
+        result |= {"extractor": extractor.name, **figures}
         if "test" in self.splits:
             test = of_dataset(extractor, self.splits["test"], KEPT)
             # Samples nearer to training than to test images may be memories of them.
-            result["against_test"] = self.compared(test, fake, tell=False)
-            result["test_images"] = self.compared(real, test, tell=False)
-        halves = [kept_part(real, half) for half in (0, 1)]
-        result["noise_floor"] = self.compared(*halves, tell=False)
+            result["against_test"] = reference.compared(fake, test)
+            result["test_images"] = reference.compared(test)
+        result["noise_floor"] = reference.noise_floor()
         return result
 
-    def compared(self, real: Features, fake: Features, tell: bool) -> dict[str, Any]:
-        """`metrics.sample_quality` as dictionaries; what it warns of is printed."""
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            figures = sample_quality(
-                real.kept,
-                fake.kept,
-                self.extractor.name,
-                fake.probs,
-                self.options.seed,
-                real.moments,
-                fake.moments,
-            )
-        for note in {str(warning.message) for warning in said} if tell else ():
-            print(f"note: {note}")
-        return {name: dataclasses.asdict(figure) for name, figure in figures.items()}
+    def against(
+        self, reference: Reference, tell: bool = True
+    ) -> tuple[dict[str, Any], Features]:
+        """(figures of the samples, their features); `tell`: what to beware of."""
+        labels, extractor = None, reference.extractor
+        if getattr(self.trained.model, "num_classes", 0):
+            # As frequent as in the data: epoch after epoch of shuffled labels.
+            known = reference.features.labels
+            labels = known[order(reference.seed, 0, self.options.num, len(known))]
+        seconds, fake = self.draw(extractor, labels)
+        figures = {
+            "seconds_per_sample": seconds,
+            "sample_quality": reference.compared(fake, tell=tell),
+        }
+        if labels is not None and extractor.labels:
+            right = np.argmax(fake.probs, axis=1) == labels[: len(fake.probs)]
+            figures["class_accuracy"] = float(np.mean(right))
+        return figures, fake
 
-    def draw(self, labels) -> tuple[float, Features]:
+    def draw(self, extractor: Extractor, labels) -> tuple[float, Features]:
         """(median seconds a sample, their features); what is there is not redone."""
         trained, sampler, options = self.trained, self.sampler, self.options
-        extractor = self.extractor
-        names = (
-            "num",
-            "seed",
-            "guidance_scale",
-            "steps",
-            "solver",
-            "batch_size",
-            "draw",
-        )
+        names = ("num", "seed", "batch_size", *KEYWORDS)
         identity = {name: getattr(options, name) for name in names}
         identity |= {"step": trained.step, "weights": digest_of(trained.params)}
-        parts = Parts(options.workdir / PART, {**identity, "extractor": extractor.name})
+        parts = Parts(self.part, {**identity, "extractor": extractor.name})
         size = sampler.batch_size
         firsts = range(0, options.num, size)
         missing = [first for first in firsts if not parts.has(first)]

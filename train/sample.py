@@ -52,16 +52,12 @@ def sample(options: Sample) -> None:
     import jax
 
     from gengen.types import BadInput
-    from train.experiments.flow import solvers
     from train.options import at_least, check_numbers
-    from train.sampling import Sampler, class_labels
+    from train.sampling import Sampler, as_keywords, class_labels, given_keywords
     from train.workdir import open_workdir
 
     at_least(options, num=1, batch_size=1)
-    names = ("guidance_scale", "temperature", "top_k", "top_p")
-    given = {name: getattr(options, name) for name in names}
-    check_numbers({"seed": options.seed, **given})
-    given["steps"] = options.steps
+    check_numbers({"seed": options.seed, **given_keywords(options)})
     trained = open_workdir(options.workdir)
     text = trained.record.data.kind == "text"
     out = options.out or Path("samples.txt" if text else "samples.png")
@@ -73,11 +69,11 @@ def sample(options: Sample) -> None:
             f"--prompt {options.prompt!r} begins a text, and this run is of images: "
             "leave it out"
         )
-    given["solver"] = options.solver and solvers()[options.solver]
-    given = {name: value for name, value in given.items() if value is not None}
     prompt = options.prompt.encode(errors="surrogateescape")
     size = min(options.num, options.batch_size)
-    sampler = Sampler(trained.model, size, prompt, **given)
+    sampler = Sampler(
+        trained.model, size, prompt, **as_keywords(given_keywords(options))
+    )
     labels = class_labels(trained.model, options.num, options.label)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     key = jax.random.key(options.seed)

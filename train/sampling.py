@@ -12,9 +12,14 @@ import numpy as np
 from gengen.images import to_unit
 from gengen.types import BadInput
 from train.experiment import write_atomically
+from train.experiments.flow import solvers
 from train.pictures import save_grid, to_uint8
 
 COLUMNS = 10
+
+# The sampler's keywords that a program may have as options.
+KEYWORDS = ("guidance_scale", "steps", "solver", "draw")
+KEYWORDS += ("temperature", "top_k", "top_p")  # of autoregressive models
 
 
 def class_labels(model, num: int, label: int | None = None) -> np.ndarray | None:
@@ -34,12 +39,27 @@ def class_labels(model, num: int, label: int | None = None) -> np.ndarray | None
     return np.full(num, label, np.int32)
 
 
+def given_keywords(options) -> dict:
+    """{keyword: value} of the sampler's keywords that the options give."""
+    values = {name: getattr(options, name, None) for name in KEYWORDS}
+    return {k: v for k, v in values.items() if v is not None and v is not False}
+
+
+def as_keywords(given: dict) -> dict:
+    """Solvers by their names become solvers."""
+    return {k: solvers()[v] if k == "solver" else v for k, v in given.items()}
+
+
+def keywords_of(model) -> set[str]:
+    """The keywords of this model's sampler."""
+    takes = (model.sample, getattr(model, "from_latent", model.sample))
+    return {name for f in takes for name in inspect.signature(f).parameters}
+
+
 def check_options(model, options: dict) -> None:
     """BadInput for an option that this model's sampler does not have."""
-    takes = (model.sample, getattr(model, "from_latent", model.sample))
-    known = {name for f in takes for name in inspect.signature(f).parameters}
     for name, value in options.items():
-        if name not in known:
+        if name not in keywords_of(model):
             option = name.replace("_", "-")
             raise BadInput(
                 f"--{option} {value}: a {type(model).__name__}'s sampler has no such "
