@@ -24,9 +24,20 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 from sklearn.datasets import load_digits
 
-from gengen.diffusion.paths import Linear, VariancePreserving
-from gengen.diffusion.process import Noise, Process, Velocity
-from gengen.diffusion.solvers import DDPM
+from gengen.diffusion.couplings import OptimalTransport
+from gengen.diffusion.likelihood import FlowDensity, VariationalBound
+from gengen.diffusion.ode import HEUN
+from gengen.diffusion.paths import Karras, Linear, Table, VarianceExploding
+from gengen.diffusion.process import EDM, Noise, Process, Velocity
+from gengen.diffusion.solvers import (
+    Ancestral,
+    Corrected,
+    EulerMaruyama,
+    StochasticHeun,
+    learned,
+)
+from gengen.diffusion.times import LogNormal, Steps, stratified
+from gengen.diffusion.weights import Likelihood
 from gengen.heads import Categorical
 from gengen.images import bits_per_dim
 from gengen.labels import sample_labels
@@ -39,6 +50,7 @@ from gengen.models.multiscale import Multiscale
 from gengen.models.vae import VAE, Bernoulli, DiscretizedLogistic, Gaussian
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from gengen.nets.dit import DiT
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.nets.pixelrnn import PixelRNN, RowLSTM, Upsample
 from gengen.nets.resnet import ResNet
@@ -81,8 +93,25 @@ def flow():
 
 
 def ddpm():
-    net, process = UNet(8, (1,), groups=4), Process(VariancePreserving(), Noise())
-    return Diffusion(net, process, SHAPE, LEVELS, solver=DDPM(), steps=3)
+    net = UNet(8, (1,), groups=4, learned_variance=True)
+    values = {"times": Steps(), "vlb_weight": 1e-3, "solver": Ancestral(learned)}
+    chain = VariationalBound(10, draws=4)
+    process = Process(Table(), Noise())
+    return Diffusion(net, process, SHAPE, LEVELS, steps=3, likelihood=chain, **values)
+
+
+def edm():
+    net, process = DiT(2, 16, 2, 2, num_classes=10), Process(Karras(), EDM())
+    values = {"times": LogNormal(), "solver": StochasticHeun(0.1)}
+    values |= {"importance_bins": 4, "coupling": OptimalTransport(), "steps": 3}
+    return Diffusion(net, process, SHAPE, LEVELS, num_classes=10, **values)
+
+
+def score_sde():
+    net, process = DiT(2, 16, 1, 2), Process(VarianceExploding(), Noise())
+    values = {"weight": Likelihood(), "solver": Corrected(EulerMaruyama()), "steps": 3}
+    values |= {"likelihood": FlowDensity(integrator=HEUN), "uniforms": stratified}
+    return Diffusion(net, process, SHAPE, LEVELS, **values)
 
 
 def transformer():
@@ -114,7 +143,9 @@ ROWS = {
     "GAN, conditional": partial(gan, 10),
     "GAN, minimax": partial(gan, generator_loss=minimax_generator_loss),
     "flow matching, conditional": flow,
-    "DDPM": ddpm,
+    "DDPM, learned variances": ddpm,
+    "EDM, DiT": edm,
+    "score SDE": score_sde,
     "transformer, conditional": transformer,
     "multi-scale PixelRNN": multiscale,
     "classifier": classifier,
@@ -350,7 +381,7 @@ def test_samples_are_images_of_normal_latents(name):
     z = normal(keys, model.latent_shape)
     decode = partial(model.from_latent, ts.params, ts.state)
     given = {} if label is None else {"label": label}
-    if name == "DDPM":  # whose noise along the way belongs to each sample
+    if isinstance(model, Diffusion):  # whose noise along the way belongs to each sample
         given["keys"] = fold_in(keys, 1)
     x = jax.jit(decode)(z, **given)
     np.testing.assert_allclose(x, sampler(name, 4)(key, 0), atol=1e-5)

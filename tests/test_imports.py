@@ -105,7 +105,8 @@ def test_the_library_is_jax_and_the_standard_library(file):
 
 @pytest.mark.parametrize("file", [*files("gengen/diffusion"), *files("gengen/losses")])
 def test_mathematics_never_sees_a_network(file):
-    assert not {"flax", "optax"} & packages(ast.walk(tree(file)))
+    allowed = {"optax"} if file.endswith("couplings.py") else set()  # assignments
+    assert not {"flax", "optax"} & packages(ast.walk(tree(file))) - allowed
 
 
 @GENGEN

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from exact import Mixture, gaussian, gaussian_variance, sigma_points
+from exact import sigma_points
 
 from gengen.diffusion.likelihood import (
     Exact,
@@ -23,14 +23,12 @@ from gengen.diffusion.likelihood import (
     prior_kl,
     reconstruction_loss,
     sigma_min,
-    snr,
     squared_error,
-    step_logvar,
     steps,
     with_divergence,
 )
 from gengen.diffusion.ode import RK4, Adaptive
-from gengen.diffusion.paths import Linear, VariancePreserving
+from gengen.diffusion.paths import Linear, VariancePreserving, snr
 from gengen.diffusion.process import (
     Data,
     Noise,
@@ -42,9 +40,11 @@ from gengen.diffusion.process import (
     expand,
     recover,
 )
+from gengen.diffusion.solvers import step_logvar
 from gengen.images import bin_width, dequantize, log_bin_volume, to_unit
 from gengen.losses.divergence import gaussian_kl
 from gengen.losses.likelihood import normal_log_prob
+from gengen.models.closed_form import Mixture, gaussian, gaussian_variance
 from gengen.scan import sample_keys
 from gengen.types import BadInput, static
 

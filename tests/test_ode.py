@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from exact import Mixture, gaussian, gaussian_flow
 from scipy.integrate import solve_ivp
 
 from gengen.diffusion.ode import (
@@ -22,6 +21,7 @@ from gengen.diffusion.ode import (
 )
 from gengen.diffusion.paths import Linear, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity, ode_velocity
+from gengen.models.closed_form import Mixture, gaussian, gaussian_flow
 from gengen.types import BadInput
 
 MEAN, STD = 1.5, 0.4

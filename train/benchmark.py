@@ -110,10 +110,10 @@ def of_diffusion(model, num: int, steps=None) -> Reference:
 
     def velocity(params, z, t, label):
         v = network(params, z, t, label)
-        if model.guidance_scale == 1:
+        if model.guidance.scale == 1:
             return v
         null = network(params, z, t, jnp.full(num, model.num_classes))
-        return null + model.guidance_scale * (v - null)
+        return null + model.guidance.scale * (v - null)
 
     def bare(params, state, key):
         key_z, key_label = jax.random.split(key)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from train.command import parse, told
-from train.experiments.flow import SolverName
+from train.experiments.denoising import SolverName
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from train.command import parse, told
-from train.experiments.flow import SolverName
+from train.experiments.denoising import SolverName
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from gengen.images import to_unit
 from gengen.types import BadInput
 from train.experiment import write_atomically
-from train.experiments.flow import solvers
+from train.experiments.denoising import solvers
 from train.pictures import save_grid, to_uint8
 
 COLUMNS = 10

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from train.command import parse, told
-from train.experiments.flow import SolverName
+from train.experiments.denoising import SolverName
 from train.sweep_table import AXES, in_words, show, words
 
 

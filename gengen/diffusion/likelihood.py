@@ -28,8 +28,16 @@ import jax
 import jax.numpy as jnp
 
 from gengen.diffusion.ode import Adaptive, Integrator, integrate
-from gengen.diffusion.paths import Path
-from gengen.diffusion.process import Process, corrupt, expand, ode_velocity
+from gengen.diffusion.paths import Path, snr
+from gengen.diffusion.process import (
+    Process,
+    corrupt,
+    expand,
+    ode_velocity,
+    usable_times,
+)
+from gengen.diffusion.solvers import toward, transition
+from gengen.diffusion.times import Even, LogSNR, times_of
 from gengen.images import bin_width, dequantize, log_bin_volume, to_unit
 from gengen.losses.divergence import gaussian_kl
 from gengen.losses.likelihood import normal_log_prob, per_example
@@ -37,11 +45,6 @@ from gengen.scan import normal
 from gengen.types import Array, BadInput, static
 
 # ---------------------------------------------------------------- the bound
-
-
-def snr(path: Path, t: Array) -> Array:
-    """a²/b²."""
-    return jnp.square(path.a(t) / path.b(t))
 
 
 def prior_kl(process: Process, x: Array, t_max: Array | float) -> Array:
@@ -208,31 +211,18 @@ def _fold_in(keys: Array, i: Array | int) -> Array:
 # ---------------------------------------------------------------- learned variances
 
 
-def step_logvar(path: Path, v: Array | float, t: Array, s: Array) -> Array:
-    """The log-variance of p(z_s | z_t), between its two limits, v in [0, 1].
-
-    (1 - ρ) b_s^(2(1 - v)) b_t^(2v) with ρ = SNR(t)/SNR(s): v = 0 is the posterior's
-    (fixed small, right for one x), v = 1 DDPM's β (fixed large, right for x ~ N(0, 1)
-    if variance preserving). Nichol and Dhariwal 2021, arXiv:2102.09672, equation 15.
-    """
-    b_t, b_s = path.b(t), path.b(s)
-    fall = jnp.log1p(-jnp.square(path.a(t) * b_s / (path.a(s) * b_t)))
-    return fall + 2 * v * jnp.log(b_t) + 2 * (1 - v) * jnp.log(b_s)
-
-
 def posterior(
     process: Process, x: Array, z: Array, t: Array, s: Array
 ) -> tuple[Array, Array]:
     """(mean, log-variance) of q(z_s | z_t, x), s < t: Gaussian, one variance for all.
 
-    mean = (a_t b_s²)/(a_s b_t²) z + a_s (1 - ρ) x, ρ = SNR(t)/SNR(s); with x̂ for x the
-    mean of the model's step. t, s [] or [B]. Kingma et al. 2021, appendix A.2.
+    With x̂ for x the mean of the model's step. t, s [] or [B]. Kingma et al. 2021,
+    appendix A.2.
     """
-    t, s = expand(t, z), expand(s, z)
-    path = process.path
-    of_z = path.a(t) / path.a(s) * jnp.square(path.b(s) / path.b(t))
-    of_x = path.a(s) - of_z * path.a(t)
-    return of_z * z + of_x * x, step_logvar(path, 0.0, t, s)
+    path, t, s = process.path, expand(t, z), expand(s, z)
+    noise = (z - path.a(t) * x) / path.b(t)
+    spread = transition(path, t, s)[1]
+    return toward(process, x, noise, s, spread), jnp.log(spread)
 
 
 def posterior_kl(
@@ -380,3 +370,81 @@ def image_log_density(
     found = log_density(denoise, process, y, grid, keys, divergence, integrator)
     volume = log_bin_volume(image.shape[1:], levels)
     return found._replace(log_prob=found.log_prob + volume)
+
+
+# ---------------------------------------------------------------- one number an image
+
+
+class DiscreteLikelihood(Protocol):
+    """(keys, denoise, process, image, levels) -> [B] nats; `kind` says which."""
+
+    @property
+    def kind(self) -> str: ...
+
+    def __call__(
+        self,
+        keys: Array,
+        denoise: Callable,
+        process: Process,
+        image: Array,
+        levels: int,
+    ) -> Array: ...
+
+
+def lower_end(process: Process, levels: int) -> float:
+    """The time at which σ = `sigma_min`, or the process' own end if that is later."""
+    low, _ = usable_times(process)
+    with jax.ensure_compile_time_eval():
+        one = jnp.ones(())
+        t = process.path.time(one, sigma_min(levels) * one)
+        return max(low, float(t))
+
+
+@static
+class VariationalBound:
+    """`bound_terms` on a grid that is even in log SNR, `draws` of its terms an image.
+
+    steps: T of the model's chain (DDPM has 1,000, at even times); None for infinitely
+    many, where the integral is drawn from `draws` intervals. Unbiased for the bound.
+    """
+
+    steps: int | None = None
+    draws: int = 16
+
+    @property
+    def kind(self) -> str:
+        """ "VLB", of T = ∞, or "VLB-1000"."""
+        return "VLB" if self.steps is None else f"VLB-{self.steps}"
+
+    def grid(self, process: Process, levels: int) -> Array:
+        """Times from t_max to where σ is a fraction of the levels' bins."""
+        span = lower_end(process, levels), usable_times(process)[1]
+        if self.steps is None:
+            return times_of(LogSNR(), process.path, self.draws, span)
+        return times_of(Even(), process.path, self.steps, span)
+
+    def terms(self, keys, denoise, process, image, levels) -> Bound:
+        """The terms of the bound in nats, of an image of levels [B, ...]."""
+        grid = self.grid(process, levels)
+        limit = continuous if self.steps is None else steps
+        draws = None if self.steps is None else min(self.draws, self.steps)
+        return bound_terms(keys, denoise, process, image, grid, levels, limit, draws)
+
+    def __call__(self, keys, denoise, process, image, levels):
+        return -self.terms(keys, denoise, process, image, levels).total
+
+
+@static
+class FlowDensity:
+    """`image_log_density`: the density of the probability-flow ODE, dequantised."""
+
+    divergence: Divergence = Hutchinson()
+    integrator: Integrator = Adaptive()
+    kind = "PF-ODE, uniform dequantisation"
+
+    def __call__(self, keys, denoise, process, image, levels):
+        low, high = usable_times(process)
+        grid = jnp.asarray([high, low])
+        values = self.divergence, self.integrator
+        ask = keys, denoise, process, image, grid, levels
+        return image_log_density(*ask, *values).log_prob

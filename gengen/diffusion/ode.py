@@ -112,6 +112,8 @@ class Adaptive:
     atol: float = 1e-5
     max_steps: int = 4096
     evaluations: ClassVar[None] = None  # not known beforehand
+    at_first: ClassVar[int] = 0
+    divides_by_a: ClassVar[bool] = False
 
     def __post_init__(self):
         if not (self.rtol >= 0 and self.atol >= 0 and self.rtol + self.atol > 0):

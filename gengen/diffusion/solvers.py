@@ -211,18 +211,26 @@ def DDPM() -> DDIM:
     return DDIM(eta=1.0)
 
 
-def large(forward: Array, posterior: Array, extra: Array) -> Array:
-    """log β²: the upper bound, right if the data were N(0, 1). Ho et al., sec. 3.2."""
-    return jnp.log(forward)
+def step_logvar(path: Path, v: Array | float, t: Array, s: Array) -> Array:
+    """The log-variance of p(z_s | z_t), between its two limits, v in [0, 1].
 
-
-def learned(forward: Array, posterior: Array, extra: Array) -> Array:
-    """v log β² + (1 - v) log β̃², v = (extra + 1)/2 in [0, 1].
-
-    Nichol and Dhariwal 2021, arXiv:2102.09672, equation 15.
+    (1 - ρ) b_s^(2(1 - v)) b_t^(2v) with ρ = SNR(t)/SNR(s): v = 0 is the posterior's
+    (fixed small, right for one x), v = 1 DDPM's β (fixed large, right for x ~ N(0, 1)
+    if variance preserving). Nichol and Dhariwal 2021, arXiv:2102.09672, equation 15.
     """
-    v = jnp.clip((extra + 1.0) / 2.0, 0.0, 1.0)
-    return v * jnp.log(forward) + (1.0 - v) * jnp.log(posterior)
+    b_t, b_s = path.b(t), path.b(s)
+    fall = jnp.log1p(-jnp.square(path.a(t) * b_s / (path.a(s) * b_t)))
+    return fall + 2 * v * jnp.log(b_t) + 2 * (1 - v) * jnp.log(b_s)
+
+
+def large(path: Path, t: Array, s: Array, extra: Array) -> Array:
+    """log β²: the upper bound, right if the data were N(0, 1). Ho et al., sec. 3.2."""
+    return step_logvar(path, 1.0, t, s)
+
+
+def learned(path: Path, t: Array, s: Array, extra: Array) -> Array:
+    """`step_logvar` with v = (extra + 1)/2, cut to [0, 1], of what the network says."""
+    return step_logvar(path, jnp.clip((extra + 1.0) / 2.0, 0.0, 1.0), t, s)
 
 
 @static
@@ -244,13 +252,10 @@ class Ancestral(Memoryless):
                 "this network learned no variances: train one with learned_variance, "
                 "or take DDPM()"
             )
-        forward, posterior = transition(process.path, t, s)
+        _, posterior = transition(process.path, t, s)
         mean = toward(process, *recover(process, z, r, t), s, posterior)
-        clean = process.path.b(s) == 0
-        log_variance = self.log_variance(
-            forward, jnp.where(clean, forward, posterior), extra
-        )
-        std = jnp.where(clean, 0.0, jnp.exp(0.5 * log_variance))
+        std = jnp.exp(0.5 * self.log_variance(process.path, t, s, extra))
+        std = jnp.where(process.path.b(s) == 0, 0.0, std)
         return mean + std * normal(keys, z.shape[1:]), memory
 
 

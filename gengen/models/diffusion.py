@@ -30,11 +30,25 @@ import jax.numpy as jnp
 
 from gengen.diffusion.couplings import Coupling, Independent
 from gengen.diffusion.guidance import Guidance
-from gengen.diffusion.likelihood import DiscreteLikelihood, VariationalBound
-from gengen.diffusion.likelihood import posterior_kl, step_logvar
+from gengen.diffusion.likelihood import (
+    DiscreteLikelihood,
+    VariationalBound,
+    posterior_kl,
+)
 from gengen.diffusion.matching import matching_loss
 from gengen.diffusion.process import Process, corrupt, expand, recover, usable_times
-from gengen.diffusion.solvers import Euler, Solver, invert, solve, solve_parallel
+from gengen.diffusion.solvers import (
+    Ancestral,
+    Euler,
+    Solver,
+    invert,
+    learned,
+    solve,
+    solve_parallel,
+    step_logvar,
+    toward,
+    transition,
+)
 from gengen.diffusion.times import (
     Even,
     Grid,
@@ -52,6 +66,26 @@ from gengen.labels import given_labels, sample_labels
 from gengen.objective import Bind
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.types import Array, BadInput, static
+
+
+def _means(denoise: Callable) -> Callable:
+    """r̂ without the learned variances behind it, if there are any."""
+    return lambda z, t: denoise(z, t)[..., : z.shape[-1]]
+
+
+def _averaged(moment: Array, bins: Array, square: Array, decay: float = 0.99) -> Array:
+    """The running mean of `square` [B] in each of K bins that was seen."""
+    seen = jnp.zeros_like(moment).at[bins].add(1.0)
+    total = jnp.zeros_like(moment).at[bins].add(square)
+    mean = total / jnp.maximum(seen, 1.0)
+    return jnp.where(seen > 0, decay * moment + (1.0 - decay) * mean, moment)
+
+
+def _keys(keys: Array | None, z: Array) -> Array:
+    """One key a row; the same for all if None."""
+    if keys is None:
+        return jnp.broadcast_to(jax.random.key(0), z.shape[:1])
+    return keys
 
 
 @static
@@ -143,9 +177,7 @@ class Diffusion:
 
         span, num = self.training_times(), x.shape[0]
         if not self.importance_bins:
-            t = draw(
-                self.times, self.process.path, key_time, num, span, self.uniforms
-            )
+            t = draw(self.times, self.process.path, key_time, num, span, self.uniforms)
             return jnp.mean(loss(t)), (state, {})
         moment = state["second_moment"]
         u = self.uniforms(key_time, num)
@@ -171,9 +203,8 @@ class Diffusion:
         s = jnp.where(known, s, 0.5 * t)
         clean, eps = recover(process, z, jax.lax.stop_gradient(r), t)
         logvar = step_logvar(path, (v + 1.0) / 2.0, expand(t, z), expand(s, z))
-        spread = jnp.exp(step_logvar(path, 0.0, expand(t, z), expand(s, z)))
-        a_s, b_s = path.a(expand(s, z)), path.b(expand(s, z))
-        mean = a_s * clean + jnp.sqrt(jnp.maximum(b_s**2 - spread, 0.0)) * eps
+        _, spread = transition(path, expand(t, z), expand(s, z))
+        mean = toward(process, clean, eps, expand(s, z), spread)
         kl = posterior_kl(process, x, z, t, s, mean, logvar) / x[0].size
         return simple + jnp.where(known, self.vlb_weight * self.variance_steps * kl, 0)
 
@@ -184,9 +215,7 @@ class Diffusion:
         """The shape of one latent: noise as large as the data."""
         return self.shape
 
-    def sampling_times(
-        self, steps: int | None = None, solver=None, grid=None
-    ) -> Array:
+    def sampling_times(self, steps: int | None = None, solver=None, grid=None) -> Array:
         """The falling times of the grid within what process and solver can do."""
         solver = self.solver if solver is None else solver
         grid = self.grid if grid is None else grid
@@ -218,9 +247,10 @@ class Diffusion:
         all rows share one, so that this is a function of z. Raises BadInput for
         guidance without a null label.
         """
-        denoise = self._guided_denoiser(params, z, label, guidance_scale, guidance)
-        times = self.sampling_times(steps, solver, grid)
         solver = self.solver if solver is None else solver
+        ask = guidance_scale, guidance
+        denoise = self._guided_denoiser(params, z, label, solver, *ask)
+        times = self.sampling_times(steps, solver, grid)
         z = self.process.path.b(times[0]) * z
         x = solve(solver, _keys(keys, z), denoise, self.process, z, times)
         return self._to_data(denoise, x, times[-1])
@@ -242,10 +272,10 @@ class Diffusion:
         With the deterministic solver and without guidance by default, where the two are
         inverse up to the steps' error.
         """
-        scale = 1.0 if guidance_scale is None else guidance_scale
-        denoise = self._guided_denoiser(params, x, label, scale, None)
-        times = self.sampling_times(steps, solver, grid)
         solver = self.solver if solver is None else solver
+        scale = 1.0 if guidance_scale is None else guidance_scale
+        denoise = self._guided_denoiser(params, x, label, solver, scale)
+        times = self.sampling_times(steps, solver, grid)
         z = self.process.path.a(times[-1]) * x
         z = invert(solver, denoise, self.process, z, times)
         return z / self.process.path.b(times[0])
@@ -283,9 +313,9 @@ class Diffusion:
         keys = sample_keys(key, num, first)
         label = sample_labels(keys, label, self.num_classes)
         z, keys = normal(keys, self.latent_shape), fold_in(keys, 1)
-        denoise = self._guided_denoiser(params, z, label, guidance_scale, None)
-        times = self.sampling_times(steps, solver, grid)
         solver = self.solver if solver is None else solver
+        denoise = self._guided_denoiser(params, z, label, solver, guidance_scale)
+        times = self.sampling_times(steps, solver, grid)
         z = self.process.path.b(times[0]) * z
         x, sweeps = solve_parallel(
             solver, keys, denoise, self.process, z, times, window, tolerance
@@ -299,21 +329,15 @@ class Diffusion:
         r = denoise(z, t)[..., : z.shape[-1]]
         return recover(self.process, z, r, t)[0]
 
-    def _guided_denoiser(self, params, z, label, scale, guidance):
+    def _guided_denoiser(self, params, z, label, solver, scale=None, guidance=None):
         label = given_labels(label, z.shape[0], self.num_classes)
         guidance = self.guidance if guidance is None else guidance
         scale = guidance.scale if scale is None else scale
-        denoise, null = self._calls(params, label), None
+        denoise, null = self.denoiser(params, label), None
         if self._guided(scale):
-            null = self._calls(params, jnp.full_like(label, self.num_classes))
-        return guidance(self.process, denoise, null, scale)
-
-    def _calls(self, params, label):
-        """The denoiser as the solver wants it: with learned variances or without."""
-        denoise = self.denoiser(params, label)
-        if self.vlb_weight:
-            return denoise
-        return denoise
+            null = self.denoiser(params, jnp.full_like(label, self.num_classes))
+        denoise = guidance(self.process, denoise, null, scale)
+        return denoise if solver == Ancestral(learned) else _means(denoise)
 
     def _guided(self, guidance_scale) -> bool:
         traced = isinstance(guidance_scale, jax.core.Tracer)
@@ -339,10 +363,11 @@ class Diffusion:
         solver=None,
         grid=None,
         guidance=None,
-    ) -> int:
+    ) -> int | None:
         """Network calls a sample: of all steps and a last jump, × 2 if guided.
 
-        At most, where guidance is for an interval of times only.
+        At most, where guidance is for an interval of times only; None of an adaptive
+        solver, which decides as it goes.
         """
         guidance = self.guidance if guidance is None else guidance
         scale = guidance.scale if guidance_scale is None else guidance_scale
@@ -350,6 +375,8 @@ class Diffusion:
             times = self.sampling_times(steps, solver, grid)
             jump = float(self.process.path.b(times[-1])) > 0
         solver = self.solver if solver is None else solver
+        if solver.evaluations is None:
+            return None
         calls = solver.evaluations * (len(times) - 1) + solver.at_first + jump
         return calls * (2 if self._guided(scale) else 1)
 

@@ -1,46 +1,45 @@
-"""Flow matching, and with other values of its keywords, diffusion."""
-
-from typing import Literal
+"""Flow matching, and with other values of its keywords, all of diffusion."""
 
 from train.data import Spec
 from train.experiment import Experiment
+from train.experiments.denoising import (
+    CouplingName,
+    DrawName,
+    GridName,
+    LikelihoodName,
+    PathName,
+    Prediction,
+    SolverName,
+    TimesName,
+    WeightName,
+)
 from train.experiments.shared import Precision
-
-Prediction = Literal["noise", "data", "v", "velocity", "score"]
-SolverName = Literal["euler", "heun", "ddim", "ddpm"]
-
-
-def predictions() -> dict:
-    """Name -> row of the diffusion matrix."""
-    from gengen.diffusion.process import Data, Noise, Score, V, Velocity
-
-    rows = (Noise(), Data(), V(), Velocity(), Score())
-    return dict(zip(Prediction.__args__, rows, strict=True))
-
-
-def solvers() -> dict:
-    """Name -> solver."""
-    from gengen.diffusion.solvers import DDIM, DDPM, Euler, Heun
-
-    rows = (Euler(), Heun(), DDIM(), DDPM())
-    return dict(zip(SolverName.__args__, rows, strict=True))
 
 
 def flow(
     data: Spec,
     *,
-    path: Literal["linear", "variance-preserving"] = "linear",
+    path: PathName = "linear",
+    shift: float = 1.0,
     prediction: Prediction = "velocity",
-    loss_space: Prediction | None = None,
-    times: Literal["uniform", "logit-normal"] = "logit-normal",
+    data_std: float = 0.75,
+    weight: WeightName = "plain",
+    times: TimesName = "logit-normal",
+    draw: DrawName = "independent",
+    importance_bins: int = 0,
+    coupling: CouplingName = "independent",
     solver: SolverName = "euler",
+    grid: GridName = "even",
     sampling_steps: int = 50,
     guidance_scale: float | None = None,
+    likelihood: LikelihoodName = "vlb",
     conditional: bool = True,
     label_dropout: float = 0.1,
     channels: int = 32,
     multipliers: tuple[int, ...] = (1, 2),
     blocks: int = 1,
+    attention: tuple[int, ...] = (),
+    heads: int = 1,
     dropout: float = 0.0,
     precision: Precision = "float32",
     remat: bool = False,
@@ -51,27 +50,38 @@ def flow(
 ) -> Experiment:
     """Flow matching (any path, prediction, times and solver of the diffusion matrix).
 
-    Lipman et al. 2023, arXiv:2210.02747; DDPM is --path variance-preserving
-    --prediction noise --times uniform --solver ddpm. The defaults are for digits; for
+    Lipman et al. 2023, arXiv:2210.02747. The defaults are for digits; for
     Fashion-MNIST: --dataset fashion_mnist --channels 64 --multipliers 1 2 2 --blocks 2
     --batch-size 128 --ema-decay 0.9995 --steps 50000 (on an accelerator).
 
     Args:
-        path: z = (1 - t) x + t noise, or a(t)² + b(t)² = 1 with linear beta.
+        path: z = a(t) x + b(t) noise: (1 - t) x + t noise, or another of
+            gengen.diffusion.paths.
+        shift: Noise over signal at every time, times this: above 1 for large images.
         prediction: What the network is asked for.
-        loss_space: The prediction whose squared error is the loss; by default the
-            one that is predicted.
+        data_std: Standard deviation of the data in [-1, 1], which the karras path and
+            the edm prediction know: 0.75 of digits, 0.71 of Fashion-MNIST.
+        weight: Of the squared error at a time; a prediction's name measures the error
+            in that prediction.
         times: Distribution of training times.
+        draw: The times of a batch: independent, in pairs t and 1 - t, or one a stratum.
+        importance_bins: Above 0, times are drawn by the loss in so many bins.
+        coupling: Which noise goes with which image of a batch.
         solver: Default solver of the sampler.
+        grid: Default grid of the sampler's times.
         sampling_steps: Default steps of the sampler.
         guidance_scale: Default classifier-free guidance of the sampler; 1 is none. By
             default 1.5 where the model can be guided.
+        likelihood: What bits per dimension are: the variational bound (of infinitely
+            many steps, or 1000), or the density of the probability-flow ODE.
         conditional: Generate a given class, where the data set has labels.
         label_dropout: Share of labels dropped in training, for guidance.
         channels: Channels of the U-Net's first level, a multiple of 8.
         multipliers: Channels of each level over the first's; each level after the
             first halves the image.
         blocks: Residual blocks a level.
+        attention: Heights of images at which the U-Net attends to itself, such as 7.
+        heads: Attention heads.
         dropout: Dropout in the residual blocks.
         precision: Of the networks' layers; parameters, losses and the statistics of
             norms are float32 all the same.
@@ -81,41 +91,44 @@ def flow(
         steps: Training steps in all.
         ema_decay: Decay of the averaged parameters, from which samples are drawn.
     """
-    from gengen.diffusion.paths import Linear, VariancePreserving
-    from gengen.diffusion.process import Process, usable_times
-    from gengen.diffusion.times import LogitNormal, Uniform
-    from gengen.models.diffusion import Diffusion
-    from gengen.nets.unet import UNet
-    from train.experiments.shared import adam, dtype
+    from gengen.diffusion.paths import Shifted
+    from gengen.diffusion.process import Process
+    from train.experiments import denoising
 
-    curve = Linear() if path == "linear" else VariancePreserving()
-    process = Process(curve, predictions()[prediction])
-    usable_times(process)  # refuses before anything is computed
-    space = None if loss_space is None else Process(curve, predictions()[loss_space])
+    curve = denoising.paths(data_std)[path]
+    curve = curve if shift == 1 else Shifted(curve, shift)
+    process = Process(curve, denoising.predictions(data_std)[prediction])
     classes = data.num_classes if conditional else 0
-    if guidance_scale is None:
-        guidance_scale = 1.5 if classes and label_dropout > 0 else 1.0
-    model = Diffusion(
-        UNet(
-            channels,
-            multipliers,
-            blocks,
-            classes,
-            dropout=dropout,
-            dtype=dtype(precision),
-            remat=remat,
-        ),
-        process,
-        data.shape,
-        data.levels,
-        Uniform() if times == "uniform" else LogitNormal(),
-        space,
+    network = denoising.network(
+        "unet",
         classes,
-        label_dropout,
-        solvers()[solver],
-        sampling_steps,
-        guidance_scale,
+        channels=channels,
+        multipliers=multipliers,
+        blocks=blocks,
+        attention=attention,
+        heads=heads,
+        dropout=dropout,
+        precision=precision,
+        remat=remat,
     )
-    model.evaluations()  # refuses guidance without a null label
-    optimizers = {"denoiser": adam(learning_rate)}
-    return Experiment(model, optimizers, batch_size, steps, ema_decay)
+    return denoising.experiment(
+        data,
+        process,
+        network,
+        classes,
+        guidance_scale=guidance_scale,
+        label_dropout=label_dropout,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        steps=steps,
+        ema_decay=ema_decay,
+        sampling_steps=sampling_steps,
+        weight=denoising.weights(data_std)[weight],
+        times=denoising.times()[times],
+        uniforms=denoising.draws()[draw],
+        importance_bins=importance_bins,
+        coupling=denoising.couplings()[coupling],
+        solver=denoising.solvers()[solver],
+        grid=denoising.grids()[grid],
+        likelihood=denoising.likelihoods()[likelihood],
+    )
