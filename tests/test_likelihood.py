@@ -342,11 +342,8 @@ def test_a_bound_without_terms_is_refused():
 # ---------------------------------------------------------------- the density
 
 
-@pytest.mark.parametrize(
-    ("path", "prediction"),
-    [*((PATHS[1], p) for p in PREDICTIONS), (Linear(), Noise())],
-    ids=str,
-)
+@paths
+@predictions
 def test_the_density_is_that_of_the_mixture(path, prediction):
     # Between two interior times: exchange the prior for the mixture's own density.
     process, (x,) = Process(path, prediction), arrays(1, rows=4)
