@@ -98,8 +98,9 @@ class DiT(nn.Module):
     log-variance of a step lies between its bounds (Nichol and Dhariwal 2021,
     arXiv:2102.09672, equation 15). dtype: of the layers, bfloat16 or None for float32;
     tokens, norms, softmax and output are float32. remat: recompute each block in the
-    backward pass instead of keeping it. The tokens after half of the blocks are sown
-    as "features".
+    backward pass instead of keeping it. unroll: blocks a turn of the scan, more for
+    speed, fewer for compile time. The tokens after half of the blocks are sown as
+    "features".
     """
 
     patch: int = 2
@@ -112,6 +113,7 @@ class DiT(nn.Module):
     dropout: float = 0.0
     dtype: Any = None
     remat: bool = False
+    unroll: int = 1
 
     @nn.compact
     def __call__(
@@ -139,6 +141,7 @@ class DiT(nn.Module):
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             length=self.blocks,
+            unroll=self.unroll,
         )
         h, each = scan(kind(self.heads, self.dropout, self.dtype, name="blocks"), h)
         self.sow("intermediates", "features", each[(self.blocks - 1) // 2])
