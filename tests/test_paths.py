@@ -70,8 +70,8 @@ def test_noise_over_signal_rises_from_little_to_much(path):
 @paths
 def test_time_inverts_the_proportion_of_data_and_noise(path):
     t = np.linspace(0.001, 1, 50)
-    close(path.time(path.a(t), path.b(t)), t, 1e-9)
-    close(path.time(3 * path.a(t), 3 * path.b(t)), t, 1e-9)
+    close(path.when(path.a(t), path.b(t)), t, 1e-9)
+    close(path.when(3 * path.a(t), 3 * path.b(t)), t, 1e-9)
 
 
 @paths
@@ -107,7 +107,7 @@ def test_the_table_is_that_of_ddpm_and_the_continuous_path_its_limit():
     with jax.enable_x64(False):
         close(Table().a(t) ** 2, bars, 1e-5)
         close(Table().b(t) ** 2, 1 - bars, 1e-5)
-        close(Table().time(Table().a(t), Table().b(t)), t, atol=1e-6)
+        close(Table().when(Table().a(t), Table().b(t)), t, atol=1e-6)
     # log (1 - β) = -β - β²/2 - …: in the limit the second term and on are gone.
     second = np.append(0.0, np.cumsum(beta**2 / 2))
     close(VariancePreserving().a(t) ** 2, bars * np.exp(second), 0.012)

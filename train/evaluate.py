@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from train.command import parse, told
-from train.experiments.denoising import SolverName
+from train.experiments.denoising import GridName, SolverName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Evaluate:
     """The sampler's steps; by default the run's own."""
     solver: SolverName | None = None
     """The sampler's solver; by default the run's own."""
+    grid: GridName | None = None
+    """The grid of the sampler's times; by default the run's own."""
     temperature: float | None = None
     """Of an autoregressive model's symbols: below 1 the probable become more so."""
     top_k: int | None = None

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from train.command import parse, told
-from train.experiments.denoising import SolverName
+from train.experiments.denoising import GridName, SolverName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Sample:
     """The sampler's steps."""
     solver: SolverName | None = None
     """The sampler's solver."""
+    grid: GridName | None = None
+    """The grid of the sampler's times."""
     temperature: float | None = None
     """Of an autoregressive model's symbols: below 1 the probable become more so."""
     top_k: int | None = None

@@ -12,13 +12,13 @@ import numpy as np
 from gengen.images import to_unit
 from gengen.types import BadInput
 from train.experiment import write_atomically
-from train.experiments.denoising import solvers
+from train.experiments.denoising import grids, solvers
 from train.pictures import save_grid, to_uint8
 
 COLUMNS = 10
 
 # The sampler's keywords that a program may have as options.
-KEYWORDS = ("guidance_scale", "steps", "solver", "draw")
+KEYWORDS = ("guidance_scale", "steps", "solver", "grid", "draw")
 KEYWORDS += ("temperature", "top_k", "top_p")  # of autoregressive models
 
 
@@ -46,14 +46,16 @@ def given_keywords(options) -> dict:
 
 
 def as_keywords(given: dict) -> dict:
-    """Solvers by their names become solvers."""
-    return {k: solvers()[v] if k == "solver" else v for k, v in given.items()}
+    """Solvers and grids by their names become solvers and grids."""
+    named = {"solver": solvers, "grid": grids}
+    return {k: named[k]()[v] if k in named else v for k, v in given.items()}
 
 
 def keywords_of(model) -> set[str]:
     """The keywords of this model's sampler."""
-    takes = (model.sample, getattr(model, "from_latent", model.sample))
-    return {name for f in takes for name in inspect.signature(f).parameters}
+    methods = (getattr(model, n, None) for n in ("sample", "from_latent", "plan"))
+    takes = (inspect.signature(f).parameters for f in methods if f is not None)
+    return {name for parameters in takes for name in parameters}
 
 
 def check_options(model, options: dict) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from train.command import parse, told
-from train.experiments.denoising import SolverName
+from train.experiments.denoising import GridName, SolverName
 from train.sweep_table import AXES, in_words, show, words
 
 
@@ -26,6 +26,8 @@ class Sweep:
     """The run's folder."""
     solver: tuple[SolverName, ...] = ()
     """The sampler's solvers."""
+    grid: tuple[GridName, ...] = ()
+    """The grids of the sampler's times."""
     evaluations: tuple[int, ...] = ()
     """Network evaluations a sample: as many whole steps as they allow. Guidance takes
     two at a time, Heun's steps two each."""

@@ -15,6 +15,7 @@ AXES = {
     "top_p": "top-p",
     "top_k": "top-k",
     "solver": EVALUATIONS,
+    "grid": EVALUATIONS,
 }
 PANELS = {
     "frechet_distance": "Fréchet distance",

@@ -22,12 +22,12 @@ equations 11 to 14; Song et al. 2021, arXiv:2011.13456, appendix D.2.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from gengen.diffusion.ode import Adaptive, Integrator, integrate
+from gengen.diffusion.ode import RK4, Adaptive, Integrator, integrate
 from gengen.diffusion.paths import Path, snr
 from gengen.diffusion.process import (
     Process,
@@ -393,10 +393,17 @@ def image_log_density(
 
 
 class DiscreteLikelihood(Protocol):
-    """(keys, denoise, process, image, levels) -> [B] nats; `kind` says which."""
+    """(keys, denoise, process, image, levels) -> [B] nats; `kind` says which.
+
+    adaptive: whether its steps are chosen row by row, so that `denoise` must be one
+    row's.
+    """
 
     @property
     def kind(self) -> str: ...
+
+    @property
+    def adaptive(self) -> bool: ...
 
     def __call__(
         self,
@@ -413,7 +420,7 @@ def lower_end(process: Process, levels: int) -> float:
     low, _ = usable_times(process)
     with jax.ensure_compile_time_eval():
         one = jnp.ones(())
-        t = process.path.time(one, sigma_min(levels) * one)
+        t = process.path.when(one, sigma_min(levels) * one)
         return max(low, float(t))
 
 
@@ -427,6 +434,7 @@ class VariationalBound:
 
     steps: int | None = None
     draws: int = 16
+    adaptive: ClassVar[bool] = False
 
     @property
     def kind(self) -> str:
@@ -453,15 +461,26 @@ class VariationalBound:
 
 @static
 class FlowDensity:
-    """`image_log_density`: the density of the probability-flow ODE, dequantised."""
+    """`image_log_density`: the density of the probability-flow ODE, dequantised.
+
+    From where σ is `sigma_min` to the noise: in `intervals` that are even in log SNR,
+    or to the tolerance of `Adaptive`.
+    """
 
     divergence: Divergence = Hutchinson()
-    integrator: Integrator = Adaptive()
-    kind = "PF-ODE, uniform dequantisation"
+    integrator: Integrator = RK4
+    intervals: int = 16
+    kind: ClassVar[str] = "PF-ODE, uniform dequantisation"
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the integrator is."""
+        return isinstance(self.integrator, Adaptive)
 
     def __call__(self, keys, denoise, process, image, levels):
-        low, high = usable_times(process)
-        grid = jnp.asarray([high, low])
+        span = lower_end(process, levels), usable_times(process)[1]
+        intervals = 1 if self.adaptive else self.intervals
+        grid = times_of(LogSNR(), process.path, intervals, span)
         values = self.divergence, self.integrator
         ask = keys, denoise, process, image, grid, levels
         return image_log_density(*ask, *values).log_prob

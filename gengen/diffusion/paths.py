@@ -1,7 +1,7 @@
 """Paths z = a(t) x + b(t) ε from data (t = 0) to noise (t = 1).
 
 A path is a `static` dataclass with a and b of times t (any shape), smooth on (0, 1), so
-that `derivatives` can take a′ and b′; and with `time(a, b)`, the time at which data and
+that `derivatives` can take a′ and b′; and with `when(a, b)`, the time at which data and
 noise stand in the proportion a : b.
 
 Up to the scale of z and the clock, a path is its noise-to-signal ratio σ = b/a alone,
@@ -25,7 +25,7 @@ class Path(Protocol):
 
     def b(self, t: Array) -> Array: ...
 
-    def time(self, a: Array, b: Array) -> Array:
+    def when(self, a: Array, b: Array) -> Array:
         """t with a(t) : b(t) = a : b."""
         ...
 
@@ -64,7 +64,7 @@ class Linear:
     def b(self, t: Array) -> Array:
         return t
 
-    def time(self, a: Array, b: Array) -> Array:
+    def when(self, a: Array, b: Array) -> Array:
         return b / (a + b)
 
 
@@ -90,7 +90,7 @@ class VariancePreserving:
     def b(self, t: Array) -> Array:
         return jnp.sqrt(-jnp.expm1(2.0 * self.log_a(t)))
 
-    def time(self, a: Array, b: Array) -> Array:
+    def when(self, a: Array, b: Array) -> Array:
         return self._time_of(-0.5 * jnp.log1p((b / a) ** 2))
 
     def _time_of(self, log_a: Array) -> Array:
@@ -109,7 +109,7 @@ class SubVariancePreserving(VariancePreserving):
     def b(self, t: Array) -> Array:
         return -jnp.expm1(2.0 * self.log_a(t))
 
-    def time(self, a: Array, b: Array) -> Array:
+    def when(self, a: Array, b: Array) -> Array:
         return self._time_of(-jnp.arcsinh(0.5 * b / a))
 
 
@@ -129,7 +129,7 @@ class VarianceExploding:
     def b(self, t: Array) -> Array:
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
 
-    def time(self, a: Array, b: Array) -> Array:
+    def when(self, a: Array, b: Array) -> Array:
         ratio = math.log(self.sigma_max / self.sigma_min)
         return jnp.log(b / (a * self.sigma_min)) / ratio
 
@@ -160,7 +160,7 @@ class Cosine:
         product = jnp.sin(rise) * jnp.sin(rise + 2.0 * self._u0)
         return jnp.sqrt(product) / math.cos(self._u0)
 
-    def time(self, a: Array, b: Array) -> Array:
+    def when(self, a: Array, b: Array) -> Array:
         sine = jnp.hypot(b, math.sin(self._u0) * a)
         u = jnp.arctan2(sine, math.cos(self._u0) * a)
         return (u - self._u0) * 2.0 / math.pi * (1.0 + self.offset)
@@ -180,7 +180,7 @@ class Trigonometric:
     def b(self, t: Array) -> Array:
         return jnp.sin(math.pi / 2 * t)
 
-    def time(self, a: Array, b: Array) -> Array:
+    def when(self, a: Array, b: Array) -> Array:
         return jnp.arctan2(b, a) * 2.0 / math.pi
 
 
@@ -210,7 +210,7 @@ class Karras:
     def b(self, t: Array) -> Array:
         return self._sigma(t) * self.a(t)
 
-    def time(self, a: Array, b: Array) -> Array:
+    def when(self, a: Array, b: Array) -> Array:
         low, high = self._ends()
         return ((b / a) ** (1 / self.rho) - low) / (high - low)
 
@@ -240,7 +240,7 @@ class Table:
     def b(self, t: Array) -> Array:
         return jnp.sqrt(-jnp.expm1(2.0 * self._at(t)))
 
-    def time(self, a: Array, b: Array) -> Array:
+    def when(self, a: Array, b: Array) -> Array:
         log_a = -0.5 * jnp.log1p((b / a) ** 2)
         number = jnp.interp(-log_a, -self._log_a(), jnp.arange(self.steps + 1.0))
         return jnp.rint(number) / self.steps
@@ -263,7 +263,7 @@ class Shifted:
             raise BadInput(f"shift={self.shift}: it must be above 0 (1 is none)")
 
     def _t(self, t):
-        return self.path.time(self.path.a(t), self.shift * self.path.b(t))
+        return self.path.when(self.path.a(t), self.shift * self.path.b(t))
 
     def a(self, t: Array) -> Array:
         return self.path.a(self._t(t))
@@ -271,8 +271,8 @@ class Shifted:
     def b(self, t: Array) -> Array:
         return self.path.b(self._t(t))
 
-    def time(self, a: Array, b: Array) -> Array:
-        return self.path.time(self.shift * a, b)
+    def when(self, a: Array, b: Array) -> Array:
+        return self.path.when(self.shift * a, b)
 
 
 def resolution_shift(pixels: int, base: int) -> float:

@@ -339,7 +339,7 @@ class StochasticHeun(Memoryless):
         if self.churn:
             on = (self.low <= sigma) & (sigma <= self.high) & jnp.isfinite(sigma)
             raised = jnp.where(on, (1.0 + self.churn) * sigma, sigma)
-            hat = jnp.where(on, path.time(jnp.ones_like(t), raised), t)
+            hat = jnp.where(on, path.when(jnp.ones_like(t), raised), t)
             hat = jnp.clip(hat, t, 1.0)  # the path ends there
             raised = path.b(hat) / path.a(hat)
             extra = jnp.sqrt(jnp.maximum(raised**2 - sigma**2, 0.0))

@@ -60,7 +60,7 @@ class LogNormal:
 
     def quantile(self, u: Array, path: Path) -> Array:
         sigma = jnp.exp(self.mean + self.std * jax.scipy.special.ndtri(u))
-        return jnp.clip(path.time(jnp.ones_like(sigma), sigma), 0.0, 1.0)
+        return jnp.clip(path.when(jnp.ones_like(sigma), sigma), 0.0, 1.0)
 
 
 @static
@@ -222,7 +222,7 @@ def _sigmas(grid, path, span):
 
 
 def _at_sigmas(path, sigma, span):
-    return jnp.clip(path.time(jnp.ones_like(sigma), sigma), *span)
+    return jnp.clip(path.when(jnp.ones_like(sigma), sigma), *span)
 
 
 def times_of(

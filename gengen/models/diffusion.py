@@ -22,7 +22,7 @@ both conditional and, at the null label, unconditional: classifier-free guidance
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -81,11 +81,34 @@ def _averaged(moment: Array, bins: Array, square: Array, decay: float = 0.99) ->
     return jnp.where(seen > 0, decay * moment + (1.0 - decay) * mean, moment)
 
 
-def _keys(keys: Array | None, z: Array) -> Array:
-    """One key a row; the same for all if None."""
-    if keys is None:
-        return jnp.broadcast_to(jax.random.key(0), z.shape[:1])
-    return keys
+def each_row(function: Callable, *rows):
+    """`function(*rows)` a row at a time, under vmap: for adaptive steps."""
+
+    def alone(*row):
+        return function(*jax.tree.map(lambda x: x[None], row))[0]
+
+    return jax.vmap(alone)(*rows)
+
+
+class Plan(NamedTuple):
+    """A sampler's values, all known: its solver, its guidance, and its falling times.
+
+    first_b, last_a: of the path at both ends. jump: whether the times stop short of the
+    data, so that one more evaluation is due.
+    """
+
+    solver: Solver
+    guidance: Guidance
+    times: Array
+    first_b: float
+    last_a: float
+    jump: bool
+
+    def each(self, function: Callable, *rows):
+        """`function(*rows)`; of an adaptive solver each row by itself."""
+        if self.solver.evaluations is None:
+            return each_row(function, *rows)
+        return function(*rows)
 
 
 @static
@@ -215,16 +238,23 @@ class Diffusion:
         """The shape of one latent: noise as large as the data."""
         return self.shape
 
-    def sampling_times(self, steps: int | None = None, solver=None, grid=None) -> Array:
-        """The falling times of the grid within what process and solver can do."""
+    def plan(
+        self, steps: int | None = None, solver=None, grid=None, guidance=None
+    ) -> "Plan":
+        """What a sampler does, from its own keywords and the model's defaults."""
         solver = self.solver if solver is None else solver
         grid = self.grid if grid is None else grid
+        guidance = self.guidance if guidance is None else guidance
+        steps = self.steps if steps is None else steps
         path = self.process.path
         low, high = usable_times(self.process)
-        if solver.divides_by_a and float(path.a(jnp.float32(high))) == 0:
-            high = 1.0 - 1e-3
-        steps = self.steps if steps is None else steps
-        return times_of(grid, path, steps, (low, high))
+        with jax.ensure_compile_time_eval():
+            if solver.divides_by_a and path.a(jnp.float32(high)) == 0:
+                high = 1.0 - 1e-3
+            times = times_of(grid, path, steps, (low, high))
+            first, last = times[0], times[-1]
+            ends = float(path.b(first)), float(path.a(last)), bool(path.b(last) > 0)
+        return Plan(solver, guidance, times, *ends)
 
     def from_latent(
         self,
@@ -235,25 +265,28 @@ class Diffusion:
         label=None,
         keys: Array | None = None,
         guidance_scale=None,
-        steps: int | None = None,
-        solver: Solver | None = None,
-        grid: Grid | None = None,
-        guidance: Guidance | None = None,
+        **sampler,
     ) -> Array:
         """Carry noise z [B, H, W, C] to data: the solver along the grid of times.
 
-        label: int or [B], of a conditional model. guidance_scale: 1 for none (one
-        network call), else two calls. keys [B]: for a stochastic solver; by default
-        all rows share one, so that this is a function of z. Raises BadInput for
-        guidance without a null label.
+        label: int or [B], of a conditional model. keys [B]: for a stochastic solver; by
+        default all rows share one, so that this is a function of z. guidance_scale: in
+        the place of the guidance's own; 1 for none (one network call), else two calls.
+        sampler: steps, solver, grid, guidance. Raises BadInput for guidance without a
+        null label.
         """
-        solver = self.solver if solver is None else solver
-        ask = guidance_scale, guidance
-        denoise = self._guided_denoiser(params, z, label, solver, *ask)
-        times = self.sampling_times(steps, solver, grid)
-        z = self.process.path.b(times[0]) * z
-        x = solve(solver, _keys(keys, z), denoise, self.process, z, times)
-        return self._to_data(denoise, x, times[-1])
+        plan = self.plan(**sampler)
+        label = given_labels(label, z.shape[0], self.num_classes)
+        if keys is None:
+            keys = jnp.broadcast_to(jax.random.key(0), z.shape[:1])
+
+        def carry(z, keys, label):
+            denoise = self._denoiser(params, label, plan, guidance_scale)
+            z = plan.first_b * z
+            z = solve(plan.solver, keys, denoise, self.process, z, plan.times)
+            return self._to_data(denoise, z, plan)
+
+        return plan.each(carry, z, keys, label)
 
     def to_latent(
         self,
@@ -262,33 +295,36 @@ class Diffusion:
         x: Array,
         *,
         label=None,
-        guidance_scale=None,
-        steps: int | None = None,
-        solver: Solver | None = None,
-        grid: Grid | None = None,
+        guidance_scale=1.0,
+        **sampler,
     ) -> Array:
         """Carry images x in [-1, 1] to noise: `from_latent` backwards, DDIM inversion.
 
-        With the deterministic solver and without guidance by default, where the two are
-        inverse up to the steps' error.
+        By a deterministic solver, and by default without guidance, where the two are
+        inverse up to the steps' error. sampler: steps, solver, grid, guidance.
         """
-        solver = self.solver if solver is None else solver
-        scale = 1.0 if guidance_scale is None else guidance_scale
-        denoise = self._guided_denoiser(params, x, label, solver, scale)
-        times = self.sampling_times(steps, solver, grid)
-        z = self.process.path.a(times[-1]) * x
-        z = invert(solver, denoise, self.process, z, times)
-        return z / self.process.path.b(times[0])
+        plan = self.plan(**sampler)
+        label = given_labels(label, x.shape[0], self.num_classes)
+
+        def carry(x, label):
+            denoise = self._denoiser(params, label, plan, guidance_scale)
+            z = plan.last_a * x
+            return invert(plan.solver, denoise, self.process, z, plan.times)
+
+        return plan.each(carry, x, label) / plan.first_b
 
     def sample(self, params, state, key, num, *, first=0, label=None, **sampler):
         """[num, H, W, C] in data space: `from_latent` of noise, with its keywords.
 
         label: int or [num], uniform if None.
         """
+        z, keys, label = self._start(key, num, first, label)
+        return self.from_latent(params, state, z, label=label, keys=keys, **sampler)
+
+    def _start(self, key, num, first, label):
         keys = sample_keys(key, num, first)
         label = sample_labels(keys, label, self.num_classes)
-        z, keys = normal(keys, self.latent_shape), fold_in(keys, 1)
-        return self.from_latent(params, state, z, label=label, keys=keys, **sampler)
+        return normal(keys, self.latent_shape), fold_in(keys, 1), label
 
     def sample_parallel(
         self,
@@ -301,43 +337,35 @@ class Diffusion:
         label=None,
         window: int | None = None,
         tolerance: float = 1e-2,
-        steps: int | None = None,
-        solver: Solver | None = None,
-        grid: Grid | None = None,
         guidance_scale=None,
+        **sampler,
     ) -> tuple[Array, Array]:
         """(`sample`'s own samples within the tolerance, sweeps), by Picard's iteration.
 
         window: steps that are taken at once, None for all; see `solve_parallel`.
         """
-        keys = sample_keys(key, num, first)
-        label = sample_labels(keys, label, self.num_classes)
-        z, keys = normal(keys, self.latent_shape), fold_in(keys, 1)
-        solver = self.solver if solver is None else solver
-        denoise = self._guided_denoiser(params, z, label, solver, guidance_scale)
-        times = self.sampling_times(steps, solver, grid)
-        z = self.process.path.b(times[0]) * z
-        x, sweeps = solve_parallel(
-            solver, keys, denoise, self.process, z, times, window, tolerance
-        )
-        return self._to_data(denoise, x, times[-1]), sweeps
+        plan, process = self.plan(**sampler), self.process
+        z, keys, label = self._start(key, num, first, label)
+        denoise = self._denoiser(params, label, plan, guidance_scale)
+        ask = plan.solver, keys, denoise, process, plan.first_b * z, plan.times
+        z, sweeps = solve_parallel(*ask, window, tolerance)
+        return self._to_data(denoise, z, plan), sweeps
 
-    def _to_data(self, denoise, z, t):
+    def _to_data(self, denoise, z, plan):
         """z itself at the data; where the grid stops short of them E[x | z]."""
-        if float(self.process.path.b(t)) == 0:
+        if not plan.jump:
             return z
-        r = denoise(z, t)[..., : z.shape[-1]]
-        return recover(self.process, z, r, t)[0]
+        t = plan.times[-1]
+        return recover(self.process, z, _means(denoise)(z, t), t)[0]
 
-    def _guided_denoiser(self, params, z, label, solver, scale=None, guidance=None):
-        label = given_labels(label, z.shape[0], self.num_classes)
-        guidance = self.guidance if guidance is None else guidance
-        scale = guidance.scale if scale is None else scale
+    def _denoiser(self, params, label, plan, scale):
+        """`denoise` as the plan guides it and its solver wants it."""
+        scale = plan.guidance.scale if scale is None else scale
         denoise, null = self.denoiser(params, label), None
         if self._guided(scale):
             null = self.denoiser(params, jnp.full_like(label, self.num_classes))
-        denoise = guidance(self.process, denoise, null, scale)
-        return denoise if solver == Ancestral(learned) else _means(denoise)
+        denoise = plan.guidance(self.process, denoise, null, scale)
+        return denoise if plan.solver == Ancestral(learned) else _means(denoise)
 
     def _guided(self, guidance_scale) -> bool:
         traced = isinstance(guidance_scale, jax.core.Tracer)
@@ -355,30 +383,19 @@ class Diffusion:
             )
         return True
 
-    def evaluations(
-        self,
-        *,
-        guidance_scale=None,
-        steps: int | None = None,
-        solver=None,
-        grid=None,
-        guidance=None,
-    ) -> int | None:
+    def evaluations(self, *, guidance_scale=None, **sampler) -> int | None:
         """Network calls a sample: of all steps and a last jump, × 2 if guided.
 
         At most, where guidance is for an interval of times only; None of an adaptive
-        solver, which decides as it goes.
+        solver, which decides as it goes. sampler: steps, solver, grid, guidance.
         """
-        guidance = self.guidance if guidance is None else guidance
-        scale = guidance.scale if guidance_scale is None else guidance_scale
-        with jax.ensure_compile_time_eval():
-            times = self.sampling_times(steps, solver, grid)
-            jump = float(self.process.path.b(times[-1])) > 0
-        solver = self.solver if solver is None else solver
-        if solver.evaluations is None:
+        plan = self.plan(**sampler)
+        scale = plan.guidance.scale if guidance_scale is None else guidance_scale
+        guided = self._guided(scale)
+        if plan.solver.evaluations is None:
             return None
-        calls = solver.evaluations * (len(times) - 1) + solver.at_first + jump
-        return calls * (2 if self._guided(scale) else 1)
+        calls = plan.solver.evaluations * (len(plan.times) - 1)
+        return (calls + plan.solver.at_first + plan.jump) * (2 if guided else 1)
 
     # ------------------------------------------------------------ likelihood, features
 
@@ -389,9 +406,14 @@ class Diffusion:
         """
         image = batch["image"]
         label = batch["label"] if self.num_classes else None
-        denoise = _means(self.denoiser(params, label))
         keys = sample_keys(key, image.shape[0])
-        return self.likelihood(keys, denoise, self.process, image, self.levels)
+
+        def nats(keys, image, label):
+            denoise = _means(self.denoiser(params, label))
+            return self.likelihood(keys, denoise, self.process, image, self.levels)
+
+        rows = keys, image, label
+        return each_row(nats, *rows) if self.likelihood.adaptive else nats(*rows)
 
     def features(self, params, state, batch, key, t: float = 0.1) -> Array:
         """The network's middle activations [B, F] at time t, without a label.
