@@ -426,10 +426,10 @@ def lower_end(process: Process, levels: int) -> float:
 
 @static
 class VariationalBound:
-    """`bound_terms` on a grid that is even in log SNR, `draws` of its terms an image.
+    """`bound_terms` of an image, `draws` of them drawn: unbiased for the bound.
 
     steps: T of the model's chain (DDPM has 1,000, at even times); None for infinitely
-    many, where the integral is drawn from `draws` intervals. Unbiased for the bound.
+    many, whose integral is drawn once in each of `draws` intervals, even in log SNR.
     """
 
     steps: int | None = None
@@ -443,10 +443,12 @@ class VariationalBound:
 
     def grid(self, process: Process, levels: int) -> Array:
         """Times from t_max to where σ is a fraction of the levels' bins."""
-        span = lower_end(process, levels), usable_times(process)[1]
+        low, high = lower_end(process, levels), usable_times(process)[1]
         if self.steps is None:
-            return times_of(LogSNR(), process.path, self.draws, span)
-        return times_of(Even(), process.path, self.steps, span)
+            return times_of(LogSNR(), process.path, self.draws, (low, high))
+        times = times_of(Even(), process.path, self.steps, (0.0, high))
+        with jax.ensure_compile_time_eval():
+            return jnp.append(times[times > low], low)  # what is below is one level
 
     def terms(self, keys, denoise, process, image, levels) -> Bound:
         """The terms of the bound in nats, of an image of levels [B, ...]."""
