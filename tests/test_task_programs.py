@@ -198,9 +198,8 @@ def test_outliers_of_a_conditional_vae_are_judged_by_its_mixture(
     assert result["missing"] == {"likelihood regret": "--regret-num 0"}
 
 
-@pytest.mark.parametrize("family", ["gan", "flow"])
-def test_a_model_without_density_has_distances_of_features(cli, runs, family):
-    line = f"train.outliers --workdir {runs / family} --num 30 --against noise"
+def test_a_model_without_density_has_distances_of_features(cli, runs):
+    line = f"train.outliers --workdir {runs / 'gan'} --num 30 --against noise"
     out, result = answer(cli, runs, line, "outliers.json")
     figures_are_proper(result, ["noise"])
     assert all("istance" in x or "Mahalanobis" in x for x in result["scores"])
@@ -441,7 +440,7 @@ def test_bayes_refuses(cli, runs, tmp_path):
         return cli(f"train.bayes --workdir {workdir} {extractor} {more}")
 
     refused(line(runs / "classifier"), "p(y|x) already", "generative")
-    refused(line(runs / "flow"), "no likelihood", "--no-conditional")
+    refused(line(runs / "gan"), "no likelihood", "--no-conditional")
     refused(line(runs / "vae", "--reject-rate 1"), "--reject-rate 1.0", "between 0")
     refused(line(runs / "vae", "--candidates 0"), "--candidates 0", "at least 1")
     refused(line(runs / "vae", "--out x.jpg"), "x.jpg", ".png")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from train.command import parse, told
+from train.experiments.denoising import GridName, SolverName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,12 @@ class Benchmark:
     """Timed calls of each; the median counts."""
     steps: int | None = None
     """The sampler's steps, where it has any."""
+    solver: SolverName | None = None
+    """The sampler's solver; by default the run's own."""
+    grid: GridName | None = None
+    """The grid of the sampler's times; by default the run's own."""
+    guidance_scale: float | None = None
+    """Classifier-free guidance: 1 is none, above 1 sharpens."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +55,7 @@ def uniform_labels(key, num: int, classes: int):
     return jax.random.randint(key, (num,), 0, classes) if classes else None
 
 
-def of_vae(model, num: int, steps=None) -> Reference:
+def of_vae(model, num: int) -> Reference:
     """z ~ N(0, 1), uniform labels, one decoder call, the mean."""
     import jax
     import jax.numpy as jnp
@@ -70,7 +77,7 @@ def of_vae(model, num: int, steps=None) -> Reference:
     return Reference(call, bare)
 
 
-def of_gan(model, num: int, steps=None) -> Reference:
+def of_gan(model, num: int) -> Reference:
     """z ~ N(0, 1), uniform labels, one generator call."""
     import jax
     import jax.numpy as jnp
@@ -93,56 +100,87 @@ def of_gan(model, num: int, steps=None) -> Reference:
     return Reference(call, bare)
 
 
-def of_diffusion(model, num: int, steps=None) -> Reference:
-    """Noise, then Euler (or Heun) steps of the velocity network on the linear path."""
+def of_diffusion(model, num: int, **sampler) -> Reference:
+    """Noise, then the steps as one would write them for this one model.
+
+    Euler and Heun on the linear path are written out; of other values only the calls
+    of the network, in a scan without the solver's arithmetic.
+    """
     import jax
     import jax.numpy as jnp
 
+    from gengen.diffusion.guidance import Guidance
     from gengen.diffusion.paths import Linear
     from gengen.diffusion.process import Velocity
     from gengen.diffusion.solvers import Euler, Heun
+    from gengen.diffusion.times import Even
 
-    steps = model.steps if steps is None else steps
+    scale = sampler.pop("guidance_scale", model.guidance.scale)
+    plan = model.plan(**sampler)
+    steps, solver = len(plan.times) - 1, plan.solver
 
     def network(params, z, t, label):
         weights = {"params": params["denoiser"]}
-        return model.net.apply(weights, z, jnp.full(num, t), label)
+        r = model.net.apply(weights, z, jnp.full(num, t), label)
+        return r[..., : z.shape[-1]]
 
-    def velocity(params, z, t, label):
-        v = network(params, z, t, label)
-        if model.guidance.scale == 1:
-            return v
+    def guided(params, z, t, label):
+        r = network(params, z, t, label)
+        if scale == 1:
+            return r
         null = network(params, z, t, jnp.full(num, model.num_classes))
-        return null + model.guidance.scale * (v - null)
+        return null + scale * (r - null)
 
-    def bare(params, state, key):
+    def start(key):
         key_z, key_label = jax.random.split(key)
-        label, dt = uniform_labels(key_label, num, model.num_classes), 1.0 / steps
+        z = jax.random.normal(key_z, (num, *model.shape))
+        return z, uniform_labels(key_label, num, model.num_classes)
+
+    def written_out(params, state, key):
+        (x, label), dt = start(key), 1.0 / steps
 
         def euler(x, t):
-            return x - dt * velocity(params, x, t, label), None
+            return x - dt * guided(params, x, t, label), None
 
         def heun(x, t):
-            v = velocity(params, x, t, label)
-            w = velocity(params, x - dt * v, t - dt, label)
+            v = guided(params, x, t, label)
+            w = guided(params, x - dt * v, t - dt, label)
             return x - dt * (v + w) / 2, None
 
-        step = heun if model.solver == Heun() else euler
-        x = jax.random.normal(key_z, (num, *model.shape))
+        step = heun if solver == Heun() else euler
         return jax.lax.scan(step, x, 1.0 - jnp.arange(steps) * dt)[0]
+
+    def calls_alone(params, state, key):
+        z, label = start(key)
+
+        def step(z, t):
+            for _ in range(solver.evaluations):
+                z = 0.9 * z + 0.1 * guided(params, z, t, label)
+            return z, None
+
+        z, _ = jax.lax.scan(step, z, plan.times[:-1])
+        for _ in range(solver.at_first + plan.jump):
+            z = 0.9 * z + 0.1 * guided(params, z, 0.5, label)
+        return z
 
     def call(params, state):
         label = jnp.zeros(num, jnp.int32) if model.num_classes else None
         return network(params, jnp.zeros((num, *model.shape)), 0.5, label)
 
-    known = model.process.path == Linear() and model.process.prediction == Velocity()
-    if known and model.solver in (Euler(), Heun()):
-        return Reference(call, bare)
-    reason = "no bare program is written for this path, prediction and solver"
-    return Reference(call, None, reason)
+    flow = model.process.path == Linear() and model.process.prediction == Velocity()
+    plain = plan.guidance in (Guidance(), Guidance(model.guidance.scale))
+    even = sampler.get("grid", model.grid) == Even()
+    if flow and plain and even and solver in (Euler(), Heun()):
+        return Reference(call, written_out)
+    if solver.evaluations is None:
+        return Reference(
+            call, None, "an adaptive solver decides on its steps as it goes"
+        )
+    reason = "bare: the network's calls under one scan, without the solver's arithmetic"
+    return Reference(call, calls_alone, reason)
 
 
-def of_autoregressive(model, num: int, steps=None) -> Reference:
+def of_autoregressive(model, num: int) -> Reference:
     """A scan over the network's `decode`, and `jax.random.categorical`."""
     import jax
     import jax.numpy as jnp
@@ -179,7 +217,7 @@ def of_autoregressive(model, num: int, steps=None) -> Reference:
     return Reference(call, None, "no bare program is written for this network and head")
 
 
-def of_multiscale(model, num: int, steps=None) -> Reference:
+def of_multiscale(model, num: int) -> Reference:
     """No bare program; a call is one pass of both networks."""
     import jax
     import jax.numpy as jnp
@@ -194,7 +232,7 @@ def of_multiscale(model, num: int, steps=None) -> Reference:
     return Reference(call, None, "no bare program is written for two networks")
 
 
-def reference(model, num: int, steps: int | None) -> Reference:
+def reference(model, num: int, **sampler) -> Reference:
     """The model's bare program, by family."""
     from gengen.models.autoregressive import Autoregressive
     from gengen.models.diffusion import Diffusion
@@ -215,7 +253,7 @@ def reference(model, num: int, steps: int | None) -> Reference:
             f"a {type(model).__name__} draws no samples, so there is nothing to time: "
             "take the workdir of a generative model"
         )
-    return families[type(model)](model, num, steps)
+    return families[type(model)](model, num, **sampler)
 
 
 def compiled(function: Callable, *arguments) -> tuple[Callable, dict]:
@@ -269,9 +307,9 @@ def benchmark(options: Benchmark) -> None:
     import jax
 
     from gengen.types import BadInput
-    from train.decoding import beside_naive
+    from train.decoding import beside_naive, beside_sequential
     from train.experiment import write_atomically
-    from train.sampling import check_options
+    from train.sampling import as_keywords, check_options, given_keywords
     from train.workdir import open_workdir
 
     for name in ("num", "repeats"):
@@ -279,9 +317,10 @@ def benchmark(options: Benchmark) -> None:
             raise BadInput(f"--{name} {getattr(options, name)}: it must be at least 1")
     trained = open_workdir(options.workdir)
     model, params, state = trained.model, trained.params, trained.state
-    extra = {} if options.steps is None else {"steps": options.steps}
-    check_options(model, extra)
-    plain = reference(model, options.num, options.steps)
+    given = given_keywords(options)
+    check_options(model, given)
+    extra = as_keywords(given)
+    plain = reference(model, options.num, **extra)
     evaluations = model.evaluations(**extra)
     key = jax.random.key(0)
 
@@ -306,21 +345,23 @@ def benchmark(options: Benchmark) -> None:
         row["median_seconds"] = statistics.median(seconds[name])
         row["samples_per_second"] = options.num / row["median_seconds"]
         row["network_evaluations"] = evaluations
-        row["flops"] = None if flops is None else evaluations * flops
-        row["seconds_of_the_calls_alone"] = evaluations * one_call
+        known = evaluations is not None and flops is not None
+        row["flops"] = evaluations * flops if known else None
+        row["seconds_of_the_calls_alone"] = evaluations and evaluations * one_call
     device = jax.devices()[0]
     result = {
         "experiment": trained.record.experiment,
         "step": trained.step,
+        "options": given,
         "num": options.num,
         "repeats": options.repeats,
         "device": f"{device.platform}: {device.device_kind}",
         "jax": jax.__version__,
         **rows,
     }
-    if plain.bare is None:
-        result["bare"] = plain.reason
-    else:
+    if plain.reason:
+        result["bare_is"] = plain.reason
+    if plain.bare is not None:
         pairs = zip(seconds["gengen"], seconds["bare"], strict=True)
         ratios = [ours / bare for ours, bare in pairs]
         result["gengen_over_bare"] = statistics.median(ratios)
@@ -328,6 +369,10 @@ def benchmark(options: Benchmark) -> None:
         print("cost: the same samples once by a whole pass a symbol")
         fast = rows["gengen"]["median_seconds"]
         result["decoding"] = beside_naive(model, params, state, options.num, fast)
+    if hasattr(model, "sample_parallel") and model.parallel(**extra):
+        result["parallel"] = beside_sequential(
+            model, params, state, options.num, **extra
+        )
     if (stats := device.memory_stats()) and "peak_bytes_in_use" in stats:
         result["device_peak_bytes"] = stats["peak_bytes_in_use"]
     path = options.workdir / "benchmark.json"
@@ -364,10 +409,12 @@ def show(result: dict, rows: dict, path: Path) -> None:
     console.print(table)
     if "gengen_over_bare" in result:
         console.print(f"gengen takes {result['gengen_over_bare']:.3f} of the bare time")
-    else:
-        console.print(result["bare"])
+    if "bare_is" in result:
+        console.print(result["bare_is"])
     if "decoding" in result:
         console.print(decoding.told(result["decoding"]))
+    if "parallel" in result:
+        console.print(decoding.told_parallel(result["parallel"]))
     console.print(f"{result['device']}, JAX {result['jax']}: {path}")
 
 

@@ -35,6 +35,8 @@ class Compare:
     """Folder of the runs, the table and the picture; default runs/compare-DATASET."""
     num: int = 2_000
     """Samples of each family that are measured."""
+    likelihood_num: int = 2_000
+    """Images of each split whose likelihood is taken, where a family has one."""
     extractor: Path | None = None
     """As in python -m train.evaluate."""
     seed: int = 0
@@ -92,7 +94,7 @@ def compare(options: Compare) -> None:
     from train.experiment import file_name, write_atomically
     from train.options import Run, check_numbers
 
-    numbers = ("minutes", "steps", "num", "seed")
+    numbers = ("minutes", "steps", "num", "likelihood_num", "seed")
     check_numbers({name: getattr(options, name) for name in numbers})
     names = ("data_dir", "image_size", "levels")
     data = {name: getattr(options, name) for name in names}
@@ -156,6 +158,7 @@ def evaluation(run, options: Compare):
     return Evaluate(
         workdir=run.workdir,
         num=options.num,
+        likelihood_num=options.likelihood_num,
         seed=options.seed,
         extractor=options.extractor,
         data_dir=options.data_dir,

@@ -1,6 +1,7 @@
 """What cached decoding is worth: the same samples by a whole pass a symbol, in FLOPs.
 
-Part of `train.benchmark` for autoregressive models. The naive sampler passes over all
+Part of `train.benchmark` for autoregressive models; for diffusion the like, Picard's
+iteration beside the steps one by one. The naive sampler passes over all
 symbols once a symbol; Jacobi's sweeps over all until none moves. All three draw with
 the same keys, so that their samples can be compared.
 """
@@ -106,3 +107,46 @@ def told(row: dict) -> str:
         share = row["flops_over_one_pass"]
         lines.append(f"FLOPs of all symbols over those of one pass: {share:.2f}")
     return "\n".join(lines)
+
+
+def beside_sequential(model, params, state, num: int, **sampler) -> dict:
+    """Picard's sweeps, all steps at once, beside the steps one by one: once each."""
+    import jax
+
+    key = jax.random.key(0)
+
+    def sample(params, state, key):
+        return model.sample(params, state, key, num, **sampler)
+
+    def swept(params, state, key):
+        return model.sample_parallel(params, state, key, num, **sampler)
+
+    def timed(function):
+        program = jax.jit(function).lower(params, state, key).compile()
+        jax.block_until_ready(program(params, state, key))
+        began = time.perf_counter()
+        result = jax.block_until_ready(program(params, state, key))
+        return result, time.perf_counter() - began
+
+    x, seconds = timed(sample)
+    (y, sweeps), parallel_seconds = timed(swept)
+    return {
+        "steps": len(model.plan(**_without_guidance(sampler)).times) - 1,
+        "sweeps": int(sweeps),
+        "seconds": seconds,
+        "parallel_seconds": parallel_seconds,
+        "root_mean_square_difference": float(np.sqrt(np.mean((x - y) ** 2))),
+    }
+
+
+def _without_guidance(sampler: dict) -> dict:
+    return {k: v for k, v in sampler.items() if k != "guidance_scale"}
+
+
+def told_parallel(row: dict) -> str:
+    """The figures in words."""
+    return (
+        f"Picard: {row['sweeps']} sweeps for {row['steps']} steps, "
+        f"{row['parallel_seconds']:.3g} s against {row['seconds']:.3g} s; samples "
+        f"differ by {row['root_mean_square_difference']:.2g}"
+    )

@@ -351,6 +351,13 @@ class Diffusion:
         z, sweeps = solve_parallel(*ask, window, tolerance)
         return self._to_data(denoise, z, plan), sweeps
 
+    def parallel(self, guidance_scale=None, **sampler) -> bool:
+        """Whether the solver has a parallel form: it must have no memory."""
+        solver = self.plan(**sampler).solver
+        shape = jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
+        memory = jax.eval_shape(solver.init, shape)
+        return solver.evaluations is not None and not jax.tree.leaves(memory)
+
     def _to_data(self, denoise, z, plan):
         """z itself at the data; where the grid stops short of them E[x | z]."""
         if not plan.jump:
