@@ -19,9 +19,21 @@ from exact import fit_ppca, sigma_points
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
+from gengen.diffusion.likelihood import VariationalBound
+from gengen.diffusion.ode import Adaptive
 from gengen.diffusion.paths import Linear, VariancePreserving
-from gengen.diffusion.process import Data, Noise, Process, Velocity
-from gengen.diffusion.solvers import DDIM, DDPM, Euler, Heun
+from gengen.diffusion.process import Data, Noise, Process, V, Velocity
+from gengen.diffusion.solvers import (
+    DDIM,
+    DDPM,
+    AdamsBashforth,
+    Ancestral,
+    Corrected,
+    DPMSolver,
+    Euler,
+    Heun,
+    learned,
+)
 from gengen.images import bin_width, log_bin_volume, to_levels, to_unit
 from gengen.losses.adversarial import (
     minimax_generator_loss,
@@ -634,7 +646,11 @@ def test_guidance_leads_away_from_the_null_label(scale):
 
 
 @pytest.mark.parametrize("scale", [1, 2.0])
-@pytest.mark.parametrize("solver", [Euler(), Heun(), DDIM(0.5)], ids=str)
+@pytest.mark.parametrize(
+    "solver",
+    [Euler(), Heun(), DPMSolver(), AdamsBashforth(3), Corrected(DDIM(0.5), 2)],
+    ids=str,
+)
 @pytest.mark.parametrize(
     "process",
     [Process(Linear(), Data()), Process(Linear(), Velocity())],
@@ -648,9 +664,9 @@ def test_evaluations_are_the_network_calls_of_a_sample(process, solver, scale):
     sample(model, ECHOES, 2, **options)
     jax.effects_barrier()
     assert len(CALLS) == model.evaluations(**options)
-    per_step = solver.evaluations * (2 if scale == 2 else 1)
-    jump = (scale == 2) + 1 if process.prediction == Data() else 0
-    assert len(CALLS) == 3 * per_step + jump
+    jump = process.prediction == Data()
+    calls = 3 * solver.evaluations + solver.at_first + jump
+    assert len(CALLS) == calls * (2 if scale == 2 else 1)
 
 
 def test_steps_and_solver_can_be_chosen_at_sampling():
@@ -723,6 +739,98 @@ def test_samples_have_the_mean_and_variance_of_gaussian_data(solver):
     x = sample(model, NOTHING, n, steps=400)
     assert x.mean() == pytest.approx(mean, abs=4 * std / np.sqrt(n))
     assert x.var() == pytest.approx(std**2, abs=4 * std**2 * np.sqrt(2 / n))
+
+
+def test_noise_and_image_are_each_other_s():
+    z = np.random.default_rng(0).normal(size=(8, 1, 1, 1)).astype(np.float32)
+    model = replace(MODES, solver=Heun(), steps=200)
+    x = jax.jit(model.from_latent)(NOTHING, {}, z)
+    close(jax.jit(model.to_latent)(NOTHING, {}, x), z, atol=0.05)
+
+
+def test_samples_in_parallel_are_those_in_turn():
+    for solver in (DDPM(), Euler()):
+        model = replace(MODES, solver=solver, steps=20)
+        one = sample(model, NOTHING, 4)
+        draw = jax.jit(lambda model=model: model.sample_parallel(NOTHING, {}, KEY, 4))
+        swept, sweeps = draw()
+        close(swept, one, atol=0.02)
+        assert 1 < sweeps <= 20 and model.parallel()
+    assert not replace(MODES, solver=DPMSolver()).parallel()
+    assert not replace(MODES, solver=Adaptive()).parallel()
+    assert replace(MODES, solver=Adaptive()).evaluations() is None
+
+
+def test_an_adaptive_solver_knows_each_row_s_label():
+    process = Process(Linear(), Data())
+    model = replace(ECHO, process=process, solver=Adaptive(), steps=1)
+    close(sample(model, ECHOES, 3, label=np.array([2, 0, 1])).ravel(), [2, 0, 1], 1e-3)
+
+
+COIN = Mixture((0.3, 0.7), ((-1.0,), (1.0,)), (0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "gap"),
+    [
+        (VariationalBound(fraction=0.15), 0.0),
+        (VariationalBound(500, 500, 0.15), 0.01),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("path", [Linear(), VariancePreserving()], ids=type)
+def test_the_bound_of_the_optimal_network_is_tight(path, likelihood, gap):
+    # Infinitely many small steps of the true conditional mean are the true reverse,
+    # and where it ends, at a fraction of the levels' distance, -1 and 1 are far apart.
+    model = optimal(COIN, path, V(), levels=17, likelihood=likelihood)
+    image = np.repeat(np.array([0, 16], np.uint8), 4000).reshape(-1, 1, 1, 1)
+    log_p = jax.jit(model.log_likelihood)(NOTHING, {}, {"image": image}, KEY)
+    log_p = np.asarray(log_p).reshape(2, -1)
+    error = 4 * log_p.std(1) / np.sqrt(log_p.shape[1])
+    assert np.all(np.abs(log_p.mean(1) - np.log([0.3, 0.7])) < error + gap)
+    assert np.all(error < 0.1)
+
+
+def test_times_drawn_by_importance_leave_the_loss_what_it_is():
+    image = np.arange(20_000, dtype=np.uint8).reshape(-1, 1, 1, 1) % 2
+    model = optimal(COIN, Linear(), Data(), levels=2)
+    by_bins = replace(model, importance_bins=8)
+    plain, _ = jax.jit(model.loss)(NOTHING, {}, {"image": image}, KEY)
+    moment = jnp.linspace(0.01, 1.0, 8)
+    found, (state, _) = jax.jit(by_bins.loss)(
+        NOTHING, {"second_moment": moment}, {"image": image}, KEY
+    )
+    assert found == pytest.approx(float(plain), rel=0.05)
+    seen = np.asarray(state["second_moment"] - 0.99 * moment) / 0.01
+    assert np.all(seen >= 0) and np.all(np.diff(seen)[:3] > 0)  # noise costs more
+
+
+class WithVariance(nn.Module):
+    """What it is told of r and of v, times z."""
+
+    @nn.compact
+    def __call__(self, z, t, label=None, train=False):
+        r, v = (self.param(name, nn.initializers.ones, ()) for name in "rv")
+        return jnp.concatenate([r * z, 0.0 * z + v], axis=-1)
+
+
+def test_the_learned_variance_is_learnt_and_the_mean_is_not_by_it():
+    process = Process(VariancePreserving(), Noise())
+    model = Diffusion(WithVariance(), process, (2, 2, 1), 17, vlb_weight=1.0)
+    params = {"denoiser": {"r": jnp.float32(0.7), "v": jnp.float32(-0.5)}}
+    batch = {"image": np.full((64, 2, 2, 1), 12, np.uint8)}
+
+    def gradient(weight):
+        loss = replace(model, vlb_weight=weight).loss
+        grads = jax.grad(lambda p: loss(p, {}, batch, KEY)[0])(params)
+        return grads["denoiser"]
+
+    one, ten = gradient(1.0), gradient(10.0)
+    assert one["r"] == pytest.approx(float(ten["r"]), rel=1e-4)
+    assert ten["v"] == pytest.approx(10 * float(one["v"]), rel=1e-3) and one["v"] != 0
+    x = model.sample(params, {}, KEY, 2, solver=Ancestral(learned), steps=5)
+    assert x.shape == (2, 2, 2, 1) and np.all(np.isfinite(x))
+    assert np.all(np.isfinite(model.sample(params, {}, KEY, 2, steps=5)))
 
 
 def test_loss_of_the_optimal_network_is_the_posterior_variance():

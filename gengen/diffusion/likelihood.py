@@ -415,12 +415,12 @@ class DiscreteLikelihood(Protocol):
     ) -> Array: ...
 
 
-def lower_end(process: Process, levels: int) -> float:
+def lower_end(process: Process, levels: int, fraction: float = 0.35) -> float:
     """The time at which σ = `sigma_min`, or the process' own end if that is later."""
     low, _ = usable_times(process)
     with jax.ensure_compile_time_eval():
         one = jnp.ones(())
-        t = process.path.when(one, sigma_min(levels) * one)
+        t = process.path.when(one, sigma_min(levels, fraction) * one)
         return max(low, float(t))
 
 
@@ -430,10 +430,12 @@ class VariationalBound:
 
     steps: T of the model's chain (DDPM has 1,000, at even times); None for infinitely
     many, whose integral is drawn once in each of `draws` intervals, even in log SNR.
+    fraction: of the levels' bins at which the chain ends, `sigma_min`.
     """
 
     steps: int | None = None
     draws: int = 16
+    fraction: float = 0.35
     adaptive: ClassVar[bool] = False
 
     @property
@@ -443,7 +445,8 @@ class VariationalBound:
 
     def grid(self, process: Process, levels: int) -> Array:
         """Times from t_max to where σ is a fraction of the levels' bins."""
-        low, high = lower_end(process, levels), usable_times(process)[1]
+        low = lower_end(process, levels, self.fraction)
+        high = usable_times(process)[1]
         if self.steps is None:
             return times_of(LogSNR(), process.path, self.draws, (low, high))
         times = times_of(Even(), process.path, self.steps, (0.0, high))
