@@ -311,7 +311,7 @@ def test_usable_times_leave_out_the_singular_ends(x64):
 
 def test_a_table_has_no_velocity():
     process = Process(Table(), Velocity())
-    with pytest.raises(BadInput, match="Table.*no velocity"):
+    with pytest.raises(BadInput, match="Table.*no derivatives"):
         usable_times(process)
     noise = Process(Table(), Noise())
     with pytest.raises(BadInput, match="no velocity"):

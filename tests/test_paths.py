@@ -235,8 +235,10 @@ def test_an_even_grid_on_the_karras_path_is_the_karras_grid():
 def test_the_times_of_a_table_are_its_step_numbers():
     grid = np.asarray(times_of(Even(), Table(), 7)) * 1000
     close(grid, np.rint(grid), 1e-9)
-    with pytest.raises(BadInput, match="does not fall"):
+    with pytest.raises(BadInput, match="steps=20.*table of 10 steps"):
         times_of(Even(), Table(10), 20)
+    with pytest.raises(BadInput, match="does not fall"):
+        times_of(Quadratic(), Table(10), 10)
 
 
 @pytest.mark.parametrize("steps", [0, -3])

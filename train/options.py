@@ -86,6 +86,7 @@ OWN = ("process_id", "data_dir")
 AT_LEAST_ONE = (
     "accumulate",
     "annealing_steps",
+    "attention",
     "batch_size",
     "blocks",
     "channels",
@@ -104,6 +105,7 @@ AT_LEAST_ONE = (
     "multipliers",
     "num",
     "num_processes",
+    "patch",
     "patience",
     "r1_interval",
     "resolutions",
@@ -117,13 +119,14 @@ AT_LEAST_ONE = (
 AT_LEAST_ZERO = (
     "beta",
     "guidance_scale",
+    "importance_bins",
     "process_id",
-    "resident_bytes",
     "r1_weight",
+    "resident_bytes",
     "shift",
     "workers",
 )
-ABOVE_ZERO = ("learning_rate", "minutes", "seconds", "temperature", "top_p")
+ABOVE_ZERO = ("data_std", "learning_rate", "minutes", "seconds", "temperature", "top_p")
 BELOW_ONE = ("dropout", "ema_decay", "label_dropout", "label_smoothing")
 
 

@@ -34,9 +34,9 @@ def derivatives(path: Path, t: Array) -> tuple[Array, Array, Array, Array]:
     """(a, b, a′, b′) at t by forward differentiation. BadInput for a table."""
     if tabulated(path):
         raise BadInput(
-            f"{path} is a table, which has no velocity: take the noise, data or v "
-            "prediction and a solver without derivatives (DDIM, DDPM, DPM-Solver++), "
-            "or a continuous path"
+            f"{path} is a table: it has no derivatives, so no velocity; take the "
+            "noise, data or v prediction, a solver without derivatives (DDIM, DDPM, "
+            "DPM-Solver++), a bound of 1,000 steps, or a continuous path"
         )
     (a, b), (da, db) = jax.jvp(
         lambda t: (path.a(t), path.b(t)), (t,), (jnp.ones_like(t),)

@@ -234,6 +234,10 @@ def times_of(
     """
     if steps < 1:
         raise BadInput(f"steps={steps}: sampling needs at least 1 step")
+    if isinstance(path, Table) and steps > path.steps:
+        raise BadInput(
+            f"steps={steps}: this path is a table of {path.steps} steps, take fewer"
+        )
     with jax.ensure_compile_time_eval():
         times = grid(path, steps, span)
         if isinstance(path, Table):

@@ -404,6 +404,33 @@ class Diffusion:
         calls = plan.solver.evaluations * (len(plan.times) - 1)
         return (calls + plan.solver.at_first + plan.jump) * (2 if guided else 1)
 
+    def refuse(self) -> None:
+        """BadInput if training, sampling or likelihood cannot be: nothing is computed.
+
+        A process that is singular, a solver or a bound that wants derivatives of a
+        table or variances that are not learned, guidance without a null label.
+        """
+        self.training_times()
+        self.evaluations()
+        plan, channels = self.plan(), 2 if self.vlb_weight else 1
+
+        def denoise(z, t):
+            return jnp.concatenate([z] * channels, axis=-1)
+
+        def sample(keys, z):
+            return solve(plan.solver, keys, denoise, self.process, z, plan.times)
+
+        def likelihood(keys, image):
+            return self.likelihood(
+                keys, _means(denoise), self.process, image, self.levels
+            )
+
+        keys = jax.random.split(jax.random.key(0), 1)
+        z = jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
+        jax.eval_shape(sample, keys, z)
+        image = jax.ShapeDtypeStruct(z.shape, jnp.uint8)
+        jax.eval_shape(likelihood, keys, image)
+
     # ------------------------------------------------------------ likelihood, features
 
     def log_likelihood(self, params, state, batch, key) -> Array:

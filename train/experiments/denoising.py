@@ -154,12 +154,13 @@ def grids() -> dict:
     return dict(zip(GridName.__args__, rows, strict=True))
 
 
-def likelihoods() -> dict:
-    """Name -> what bits per dimension are."""
+def likelihoods(path: PathName = "linear") -> dict:
+    """Name -> what bits per dimension are; of no name, what the path has."""
     from gengen.diffusion.likelihood import FlowDensity, VariationalBound
 
     rows = VariationalBound(), VariationalBound(1000), FlowDensity()
-    return dict(zip(LikelihoodName.__args__, rows, strict=True))
+    named = dict(zip(LikelihoodName.__args__, rows, strict=True))
+    return named | {None: named["vlb-1000" if path == "table" else "vlb"]}
 
 
 def network(kind: Literal["unet", "dit"], classes: int, *, precision, **options):
@@ -206,7 +207,6 @@ def experiment(
         guidance=Guidance(guidance_scale),
         **values,
     )
-    model.training_times()  # a process that is singular, a velocity of a table
-    model.evaluations()  # guidance without a null label, no steps
+    model.refuse()
     optimizers = {"denoiser": adam(learning_rate)}
     return Experiment(model, optimizers, batch_size, steps, ema_decay)

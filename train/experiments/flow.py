@@ -32,7 +32,7 @@ def flow(
     grid: GridName = "even",
     sampling_steps: int = 50,
     guidance_scale: float | None = None,
-    likelihood: LikelihoodName = "vlb",
+    likelihood: LikelihoodName | None = None,
     conditional: bool = True,
     label_dropout: float = 0.1,
     channels: int = 32,
@@ -73,7 +73,8 @@ def flow(
         guidance_scale: Default classifier-free guidance of the sampler; 1 is none. By
             default 1.5 where the model can be guided.
         likelihood: What bits per dimension are: the variational bound (of infinitely
-            many steps, or 1000), or the density of the probability-flow ODE.
+            many steps, or 1000), or the density of the probability-flow ODE. By
+            default vlb, and vlb-1000 of a table.
         conditional: Generate a given class, where the data set has labels.
         label_dropout: Share of labels dropped in training, for guidance.
         channels: Channels of the U-Net's first level, a multiple of 8.
@@ -130,5 +131,5 @@ def flow(
         coupling=denoising.couplings()[coupling],
         solver=denoising.solvers()[solver],
         grid=denoising.grids()[grid],
-        likelihood=denoising.likelihoods()[likelihood],
+        likelihood=denoising.likelihoods(path)[likelihood],
     )
