@@ -5,6 +5,7 @@ In float64, so that a law holds to its last digits.
 
 import itertools
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -165,6 +166,17 @@ def test_weighted_error_is_the_error_in_the_other_prediction(path):
 def test_times_outside_of_the_path_are_refused(t):
     with pytest.raises(BadInput, match=f"{t}.*must be in"):
         corrupt(Process(Linear(), Velocity()), *arrays(2), np.full(7, t))
+
+
+def test_times_known_within_a_jit_are_checked_too():
+    process, t = Process(Linear(), Noise()), np.linspace(0.0, 1.0, 3)
+
+    def seen(noise, t):
+        return process.matrix(t).b * noise
+
+    close(jax.jit(partial(seen, t=t))(1.0), t)
+    with pytest.raises(BadInput, match="must be in"):
+        jax.jit(partial(seen, t=t + 0.5))(1.0)
 
 
 # ---------------------------------------------------------------- the loss

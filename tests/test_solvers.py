@@ -45,6 +45,7 @@ from gengen.diffusion.solvers import (
     learned,
     solve,
     solve_parallel,
+    trajectory,
     transition,
 )
 from gengen.diffusion.times import (
@@ -310,6 +311,15 @@ def test_noise_and_image_are_the_same_point_of_the_flow():
     data = gaussian(MEAN, STD)
     z = invert(Heun(), data.denoise(process), process, x, grid)
     close(z, gaussian_flow(Linear(), MEAN, STD, x, 0.0, 1.0), atol=1e-4)
+
+
+def test_a_trajectory_has_what_solve_returns_on_a_shorter_grid():
+    process, (z,) = Process(VariancePreserving(), Noise()), arrays(1)
+    grid, solver = uniform_grid(3, (0.1, 1.0)), Corrected(DPMSolver())
+    ask = sample_keys(KEY, len(z)), MIXTURE.denoise(process), process, z
+    states = trajectory(solver, *ask, grid)
+    assert np.array_equal(states[0], z)
+    close(states[2], solve(solver, *ask, grid[:3]))
 
 
 # ---------------------------------------------------------------- ends of time

@@ -133,11 +133,13 @@ class Process:
 
         Raises BadInput for known times outside.
         """
-        if not isinstance(t, jax.core.Tracer) and not jnp.all((t >= 0) & (t <= 1)):
-            raise BadInput(
-                f"times from {jnp.min(t)} to {jnp.max(t)}: they must be in [0, 1], 0 "
-                "the data and 1 the noise"
-            )
+        if not isinstance(t, jax.core.Tracer):
+            with jax.ensure_compile_time_eval():  # a constant within a jit, too
+                if not jnp.all((t >= 0) & (t <= 1)):
+                    raise BadInput(
+                        f"times from {jnp.min(t)} to {jnp.max(t)}: they must be in "
+                        "[0, 1], 0 the data and 1 the noise"
+                    )
         a, b = self.path.a(t), self.path.b(t)
         return Coefficients(a, b, *self.prediction.row(self.path, t))
 

@@ -456,6 +456,29 @@ def solve(
     Raises BadInput for a grid that does not fall within [0, 1], or begins where the
     solver cannot.
     """
+    grid = beginning(solver, process, grid)
+    return _solve(solver, keys, denoise, process, z, grid)[0]
+
+
+def trajectory(
+    solver: Solver,
+    keys: Array,
+    denoise: Callable,
+    process: Process,
+    z: Array,
+    grid: Array,
+) -> Array:
+    """The states that `solve` passes through, one a time of the grid: [n + 1, B, ...].
+
+    The first is z, the last what `solve` returns.
+    """
+    grid = beginning(solver, process, grid)
+    _, states = _solve(solver, keys, denoise, process, z, grid, lambda z: z)
+    return jnp.concatenate([z[None], states])
+
+
+def beginning(solver: Solver, process: Process, grid: Array) -> Array:
+    """The grid, if it falls and begins where the solver can."""
     grid = checked(jnp.asarray(grid))
     if solver.divides_by_a and not isinstance(grid, jax.core.Tracer):
         with jax.ensure_compile_time_eval():
@@ -464,7 +487,7 @@ def solve(
                     f"{type(solver).__name__} divides by a({grid[0]:g}) = 0: begin the "
                     "grid earlier, at 0.999 say"
                 )
-    return _solve(solver, keys, denoise, process, z, grid)
+    return grid
 
 
 def invert(
@@ -477,15 +500,19 @@ def invert(
     """
     keys = jnp.broadcast_to(jax.random.key(0), x.shape[:1])
     rising = checked(jnp.asarray(grid))[::-1]
-    return _solve(solver, keys, denoise, process, x, rising)
+    return _solve(solver, keys, denoise, process, x, rising)[0]
 
 
-def _solve(solver, keys, denoise, process, z, grid):
+def _solve(solver, keys, denoise, process, z, grid, emit=lambda z: None):
+    """(z at the end, emit(z) after each step)."""
+
     def step(keys, carry, t_s):
-        return solver.step(keys, denoise, process, *carry, *t_s), None
+        carry = solver.step(keys, denoise, process, *carry, *t_s)
+        return carry, emit(carry[0])
 
-    carry, _ = sample_scan(step, keys, (z, solver.init(z)), (grid[:-1], grid[1:]))
-    return carry[0]
+    xs = grid[:-1], grid[1:]
+    (z, _), emits = sample_scan(step, keys, (z, solver.init(z)), xs)
+    return z, emits
 
 
 class Parallel(NamedTuple):
