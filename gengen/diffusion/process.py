@@ -146,8 +146,13 @@ class Process:
 
 def expand(t: Array, x: Array) -> Array:
     """Times [] or [B] as [B, 1, ...], ready to meet x [B, ...]."""
-    t = jnp.asarray(t)
-    return jnp.reshape(t, t.shape + (1,) * (x.ndim - t.ndim))
+    def reshaped():
+        return jnp.reshape(t, jnp.shape(t) + (1,) * (x.ndim - jnp.ndim(t)))
+
+    if isinstance(t, jax.core.Tracer):
+        return reshaped()
+    with jax.ensure_compile_time_eval():  # known times stay known
+        return reshaped()
 
 
 def corrupt(process: Process, x: Array, noise: Array, t: Array) -> tuple[Array, Array]:
