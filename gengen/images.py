@@ -50,6 +50,11 @@ def log_bin_volume(shape: tuple[int, ...], levels: int = 256) -> float:
     return math.prod(shape) * math.log(bin_width(levels))
 
 
+def bits_name(shape: tuple[int, ...]) -> str:
+    """What bits per dimension of an example are called: of text, bits_per_byte."""
+    return "bits_per_byte" if len(shape) == 1 else "bits_per_dim"
+
+
 def bits_per_dim(log_likelihood: Array, shape: tuple[int, ...]) -> Array:
     """-log P / (D log 2) of discrete data from nats [...]; D the dimensions in `shape`.
 

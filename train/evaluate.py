@@ -176,9 +176,9 @@ def per_example(trained, options: Evaluate) -> dict[str, tuple[str, Any]]:
     """
     import jax.numpy as jnp
 
-    from gengen.images import bits_per_dim
+    from gengen.images import bits_name, bits_per_dim
     from gengen.tasks.bayes import generative_classifier
-    from train.heldout import bits_name, tightened
+    from train.heldout import tightened
 
     model, shape = trained.model, trained.record.data.shape
     model = tightened(model, options.importance_samples)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gengen.images import bits_per_dim
+from gengen.images import bits_name, bits_per_dim
 from gengen.types import BadInput
 from train import data as datasets
 from train.options import Run
@@ -25,11 +25,6 @@ def tightened(model, importance_samples: int | None):
             "no such estimate; leave it out"
         )
     return dataclasses.replace(model, importance_samples=importance_samples)
-
-
-def bits_name(shape: tuple[int, ...]) -> str:
-    """What bits per dimension of an example are called."""
-    return "bits_per_byte" if len(shape) == 1 else "bits_per_dim"
 
 
 def figure(model, shape) -> tuple[str, Callable] | None:

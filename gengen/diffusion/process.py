@@ -146,6 +146,7 @@ class Process:
 
 def expand(t: Array, x: Array) -> Array:
     """Times [] or [B] as [B, 1, ...], ready to meet x [B, ...]."""
+
     def reshaped():
         return jnp.reshape(t, jnp.shape(t) + (1,) * (x.ndim - jnp.ndim(t)))
 

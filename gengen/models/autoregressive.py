@@ -45,7 +45,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gengen.heads import PLAIN, Head, Tempering, symbols_of
-from gengen.images import to_unit
+from gengen.images import bits_name, to_unit
 from gengen.labels import given_labels, sample_labels
 from gengen.losses.likelihood import per_example
 from gengen.objective import Bind
@@ -166,7 +166,7 @@ class Autoregressive:
             params, x, self.context(batch), train=True, rngs=rngs
         )
         nats = -jnp.mean(self.head.log_prob(features, x))
-        return nats, (state, {"bits_per_dim": nats / jnp.log(2.0)})
+        return nats, (state, {bits_name(self.shape): nats / jnp.log(2.0)})
 
     def log_likelihood(self, params, state, batch, key):
         """log p(x | context): [B] nats, exact."""
