@@ -20,6 +20,7 @@ COLUMNS = 10
 # The sampler's keywords that a program may have as options.
 KEYWORDS = ("guidance_scale", "steps", "solver", "grid", "draw")
 KEYWORDS += ("temperature", "top_k", "top_p")  # of autoregressive models
+COMPLETION = ("particles", "method", "repeats")  # of `complete`
 
 
 def class_labels(model, num: int, label: int | None = None) -> np.ndarray | None:
@@ -41,7 +42,7 @@ def class_labels(model, num: int, label: int | None = None) -> np.ndarray | None
 
 def given_keywords(options) -> dict:
     """{keyword: value} of the sampler's keywords that the options give."""
-    values = {name: getattr(options, name, None) for name in KEYWORDS}
+    values = {name: getattr(options, name, None) for name in KEYWORDS + COMPLETION}
     return {k: v for k, v in values.items() if v is not None and v is not False}
 
 
@@ -53,7 +54,8 @@ def as_keywords(given: dict) -> dict:
 
 def keywords_of(model) -> set[str]:
     """The keywords of this model's sampler."""
-    methods = (getattr(model, n, None) for n in ("sample", "from_latent", "plan"))
+    names = "sample", "from_latent", "plan", "complete"
+    methods = (getattr(model, name, None) for name in names)
     takes = (inspect.signature(f).parameters for f in methods if f is not None)
     return {name for parameters in takes for name in parameters}
 
