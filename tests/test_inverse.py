@@ -1,11 +1,13 @@
 """Laws of inverse problems, against Gaussian data whose posterior is known."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from exact import FAR_PATHS, MEAN, PREDICTIONS, STD, arrays, close, named
+from exact import FAR_PATHS, MEAN, MIXTURE, PREDICTIONS, STD, arrays, close, named
 
+from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.inverse import (
     Average,
     Inpainting,
@@ -14,13 +16,16 @@ from gengen.diffusion.inverse import (
     Projection,
     residual,
 )
+from gengen.diffusion.ode import Adaptive, tsit5
 from gengen.diffusion.paths import Linear, Table, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity, expand, score
 from gengen.diffusion.solvers import DDPM, DPMSolver, Euler, Heun, solve
 from gengen.diffusion.times import starting_at, uniform_grid
-from gengen.models.closed_form import gaussian
+from gengen.models.classifier import ClassifierGuide
+from gengen.models.closed_form import Mixture, gaussian
+from gengen.models.diffusion import Diffusion
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.types import BadInput
+from gengen.types import BadInput, static
 
 KEY = jax.random.key(0)
 T = np.linspace(0.02, 0.98, 7)
@@ -196,3 +201,118 @@ def test_partial_noising_moves_data_towards_the_model_by_its_noise():
         found = solve(Heun(), keys, denoise, process, z, grid)
         slope = path.a(t) * STD / np.hypot(path.a(t) * STD, path.b(t))
         close(found[1] - found[0], [slope], 1e-3)
+
+
+# ---------------------------------------------------------------- other networks
+
+
+class Optimal(nn.Module):
+    """The conditional mean itself: of a component where there is a label."""
+
+    process: Process
+    std: float = 0.0  # above 0: of data that are wider by so much
+
+    def __call__(self, z, t, label=None, train=False):
+        stds = tuple(s + self.std for s in MIXTURE.stds)
+        data = Mixture(MIXTURE.weights, MIXTURE.means, stds)
+        if label is None:
+            return data.denoise(self.process)(z, t)
+        r = jnp.stack([data.denoise(self.process, k)(z, t) for k in (0, 1)])
+        return r[jnp.clip(label, 0, 1), jnp.arange(len(z))]
+
+
+@static
+class Exact:
+    """p(k | z) of the mixture."""
+
+    path: Linear = Linear()
+
+    def log_prob_labels_at(self, params, state, z, t):
+        return MIXTURE.log_prob_labels(self.path, z, t)[:, 0, 0]
+
+
+PROCESS = Process(Linear(), Velocity())
+NOTHING = {"denoiser": {}}
+
+
+def optimal(num_classes=0, std=0.0, **values):
+    net = Optimal(PROCESS, std)
+    values = {"num_classes": num_classes, "solver": Heun(), "steps": 8, **values}
+    return Diffusion(net, PROCESS, (1, 1, 2), **values)
+
+
+def test_an_exact_classifier_makes_the_optimal_network_conditional():
+    guide = ClassifierGuide(Exact(), 2)
+    model, label = optimal(guides=(guide,)), jnp.array([0, 1, 0, 1])
+    state = {"classifier": {}}
+    assert model.sample_classes == 2 and model.evaluations() == optimal().evaluations()
+    found = model.sample(NOTHING, state, KEY, 4, label=label)
+    grid = model.plan().times
+    assert grid[0] < 1  # it divides by a
+    conditional = optimal(2, guidance=Guidance(1.0))
+    later = Fixed(tuple(map(float, grid)))
+    close(found, conditional.sample(NOTHING, {}, KEY, 4, label=label, grid=later), 1e-6)
+    with pytest.raises(BadInput, match="along the sampler's path"):
+        other = ClassifierGuide(Exact(VariancePreserving()), 2)
+        model.sample(NOTHING, state, KEY, 4, label=label, guides=(other,))
+
+
+@static
+class Fixed:
+    """A grid of known times."""
+
+    times: tuple
+
+    def __call__(self, path, steps, span):
+        return jnp.array(self.times)
+
+
+def test_a_worse_network_takes_the_place_of_the_null_label():
+    # r̂ = worse + 3 (r̂ - worse), of an unconditional model, too.
+    worse = optimal(std=0.3)
+    model = optimal(worse=worse, guidance=Guidance(3.0))
+    state = {"worse": NOTHING}
+    plan = model.plan()
+    denoise = model._denoiser(NOTHING, state, None, plan, None)
+    z = jnp.reshape(arrays(1)[0], (7, 1, 1, 2))
+    both = [m.denoiser(NOTHING)(z, T) for m in (model, worse)]
+    close(denoise(z, T), both[1] + 3 * (both[0] - both[1]))
+    assert model.evaluations() == 2 * optimal().evaluations()
+    assert model.sample(NOTHING, state, KEY, 2).shape == (2, 1, 1, 2)
+    with pytest.raises(BadInput, match="one path and prediction"):
+        process = Process(Linear(), Noise())
+        optimal(worse=Diffusion(Optimal(process), process, (1, 1, 2)))
+
+
+@pytest.mark.parametrize("method", ["repaint", "replace", "posterior", "projection"])
+def test_a_model_completes_images_and_keeps_what_is_seen(method):
+    model = optimal(levels=3)
+    batch = {"image": np.array([[[[0, 1]]], [[[2, 1]]]], np.uint8)}
+    seen = np.array([True, False])
+    asked = {"method": method, "steps": 3, "repeats": 2}
+    x, effective = model.complete(NOTHING, {}, KEY, batch, seen, **asked)
+    close(x[:, 0, 0, 0], [-1.0, 1.0])
+    close(effective, np.ones(2))
+    second = {"image": batch["image"][1:]}
+    again = model.complete(NOTHING, {}, KEY, second, seen, first=1, **asked).x
+    close(again, x[1:], 1e-6)
+
+
+def test_restorations_are_refused_what_they_cannot_be():
+    model, batch = optimal(), {"image": np.zeros((1, 1, 1, 2), np.uint8)}
+    for method in ("repaint", "posterior"):
+        with pytest.raises(BadInput, match=r"fixed steps"):
+            adaptive = {"method": method, "solver": Adaptive(tsit5)}
+            model.complete(NOTHING, {}, KEY, batch, SEEN, **adaptive)
+    with pytest.raises(BadInput, match="there are repaint, replace"):
+        model.complete(NOTHING, {}, KEY, batch, SEEN, method="guess")
+    with pytest.raises(BadInput, match="strength=0"):
+        model.edit(NOTHING, {}, KEY, np.zeros((1, 1, 1, 2)), 0.0)
+
+
+def test_editing_with_all_strength_is_sampling_and_with_little_changes_little():
+    model, x = optimal(steps=10), jnp.array([[[[0.9, 0.1]]], [[[-1.0, 0.5]]]])
+    all_new = model.edit(NOTHING, {}, KEY, x, 1.0)
+    close(all_new, model.sample(NOTHING, {}, KEY, 2))
+    gaps = [model.edit(NOTHING, {}, KEY, x, s) - x for s in (0.1, 0.6)]
+    assert np.abs(gaps[0]).mean() < 0.2 < np.abs(gaps[1]).mean()

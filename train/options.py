@@ -118,6 +118,7 @@ AT_LEAST_ONE = (
 )
 AT_LEAST_ZERO = (
     "beta",
+    "classifier_scale",
     "guidance_scale",
     "process_id",
     "resident_bytes",

@@ -23,9 +23,14 @@ KEYWORDS += ("temperature", "top_k", "top_p")  # of autoregressive models
 COMPLETION = ("particles", "method", "repeats")  # of `complete`
 
 
+def sample_classes(model) -> int:
+    """How many classes a sample of this model can be asked for; 0 for none."""
+    return getattr(model, "sample_classes", getattr(model, "num_classes", 0))
+
+
 def class_labels(model, num: int, label: int | None = None) -> np.ndarray | None:
     """int32 [num]: `label` for all, or the classes in turn; None if unconditional."""
-    classes = getattr(model, "num_classes", 0)
+    classes = sample_classes(model)
     if label is None:
         return np.arange(num, dtype=np.int32) % classes if classes else None
     if not classes:
@@ -47,8 +52,12 @@ def given_keywords(options) -> dict:
 
 
 def as_keywords(given: dict) -> dict:
-    """Solvers and grids by their names become solvers and grids."""
+    """Solvers and grids by their names become solvers and grids.
+
+    A classifier's scale is its guide's, not a keyword.
+    """
     named = {"solver": solvers, "grid": grids}
+    given = {k: v for k, v in given.items() if k != "classifier_scale"}
     return {k: named[k]()[v] if k in named else v for k, v in given.items()}
 
 
