@@ -206,7 +206,7 @@ def points(model, values: dict[str, tuple]) -> list[dict]:
     for combination in itertools.product(*reversed(values.values())):
         point = dict(zip(reversed(values), combination, strict=True))
         evaluations = point.pop("evaluations", None)
-        check_options(model, as_keywords(point))
+        check_options(model, {k: point[k] for k in as_keywords(point)})
         if evaluations is not None:
             point["steps"] = steps_within(model, evaluations, point)
         if point not in result:
