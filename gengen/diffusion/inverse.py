@@ -14,7 +14,8 @@ data of one variance v₀ in all directions, x given z has variance
 
 which is exact for white Gaussian data and a linear A of orthogonal rows, and elsewhere
 what the papers assume. At the start of a path, a = 0, x̂ does not depend on z, and the
-change of x̂ is (b²/a) ∂x̂/∂z Aᵀ …: 0/0 with a limit, so a grid begins a little later.
+change of x̂ is (b²/a) ∂x̂/∂z Aᵀ …: 0/0 with a limit, of a network mostly its error, so
+a grid begins a little later.
 
 Replacement: Song et al. 2021, arXiv:2011.13456, appendix I.2. RePaint: Lugmayr et al.
 2022, arXiv:2201.09865. Posterior: Chung et al. 2023, arXiv:2209.14687 (DPS); Song et

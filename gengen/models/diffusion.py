@@ -70,6 +70,11 @@ from gengen.objective import Bind
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.types import Array, BadInput, Completion, static
 
+# b/a at which guides that divide by a begin: the error of a network's gradient grows
+# with it. Of digits the unseen half is missed by 1.27 (root mean square) from 1000 on,
+# by 0.50 from 50 on, and from 20 on.
+MOST_NOISE = 50.0
+
 
 def _means(denoise: Callable) -> Callable:
     """r̂ without the learned variances behind it, if there are any."""
@@ -288,10 +293,12 @@ class Diffusion:
                 f"{solver} takes each image by itself, and a guide that holds arrays "
                 "takes all at once: take a solver of fixed steps"
             )
-        divides_by_a = any(each.divides_by_a for each in (solver, *guides))
         with jax.ensure_compile_time_eval():
-            if divides_by_a and path.a(jnp.float32(high)) == 0:
+            if solver.divides_by_a and path.a(jnp.float32(high)) == 0:
                 high = 1.0 - 1e-3
+            if any(guide.divides_by_a for guide in guides):
+                latest = path.when(jnp.float32(1.0), jnp.float32(MOST_NOISE))
+                high = min(high, float(latest))
             times = times_of(grid, path, steps, (low, high))
             if strength < 1:
                 start = times[-1] + strength * (times[0] - times[-1])
