@@ -244,7 +244,7 @@ def there(out: Path, identity: dict) -> dict[str, Any]:
         result = json.loads(out.read_text())
         changed = [name for name in identity if result.get(name) != identity[name]]
         _ = [(point["options"], point["sample_quality"]) for point in result["points"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{out} is not a sweep's: take another --out") from error
     for name in changed:
         raise BadInput(
