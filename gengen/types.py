@@ -8,7 +8,7 @@ cell hits the compilation cache. Arrays live only in params, state, batch and ke
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import jax
 
@@ -44,6 +44,17 @@ def no_density(what: str) -> NoReturn:
     )
 
 
+class Completion(NamedTuple):
+    """x: samples [B, …] that agree with what was observed.
+
+    effective: the effective number of particles behind each, 1/Σ w² [B]; 0 where
+    tempering gives what was observed no mass behind any of them.
+    """
+
+    x: Array
+    effective: Array
+
+
 class LossFn(Protocol):
     """The one shape of every family's loss.
 
@@ -72,6 +83,7 @@ class Model(Protocol):
         reconstruct(params, state, batch, key) -> images in [-1, 1]
         evaluations() -> network calls a sample
         log_prob_labels(params, state, batch, key) -> [B, classes] nats, log p(y|x)
+        complete(params, state, key, batch, observed) -> Completion
 
     Of a discriminative model, which has `log_prob_labels`, `sample` raises BadInput.
     """

@@ -322,7 +322,11 @@ def test_completions_agree_with_what_was_seen(cli, runs, tmp_path, keep):
 
 
 def test_completion_refuses_what_it_cannot_do(cli, runs):
-    refused(cli(f"train.complete --workdir {runs / 'vae'}"), "VAE has no complete")
+    refused(
+        cli(f"train.complete --workdir {runs / 'vae'}"),
+        "VAE has no complete",
+        "diffusion",
+    )
     line = f"train.complete --workdir {runs / 'transformer'}"
     refused(cli(f"{line} --share 1"), "--share 1.0", "between 0 and 1")
     refused(cli(f"{line} --temperature 0"), "--temperature 0", "above 0")

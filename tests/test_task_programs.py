@@ -449,3 +449,97 @@ def test_bayes_refuses(cli, runs, tmp_path):
     refused(other, "not a classifier")
     conditional_only = line(runs / "gan", "--importance-samples 2")
     refused(conditional_only, "no likelihood")
+
+
+# ---------------------------------------------------------------- inverse problems
+
+
+@pytest.fixture(scope="module")
+def guides(runs, tmp_path_factory):
+    """A tiny classifier of noisy images, and a tiny unconditional flow."""
+    from program import call
+
+    folder = tmp_path_factory.mktemp("guides")
+    line = f"train classifier --workdir {folder / 'noisy'} {TINY['classifier']}"
+    assert call(f"{line} --steps 2 --path linear {EVENTS}") == 0
+    line = f"train flow --workdir {folder / 'flow'} {TINY['flow']} --no-conditional"
+    assert call(f"{line} --steps 2 {EVENTS}") == 0
+    return folder
+
+
+@pytest.mark.parametrize("method", ["repaint", "projection"])
+def test_diffusion_completes_and_keeps_what_was_seen(cli, runs, method, tmp_path):
+    line = (
+        f"train.complete --workdir {runs / 'flow'} --rows 2 --num 2 --method {method}"
+    )
+    rows = cells(picture(cli, line, tmp_path / "a.png"), 4, 2)
+    for row in rows:
+        assert all(np.array_equal(row[0][:4], each[:4]) for each in row[1:])
+    assert np.any(rows[0, 2][4:] != rows[0, 3][4:])
+
+
+def test_drawing_again_is_a_column_a_strength(cli, runs, tmp_path):
+    line = f"train.edit --workdir {runs / 'flow'} --rows 2 --strength 0.1 1 --steps 4"
+    image = picture(cli, f"{line} --label 3", tmp_path / "a.png")
+    rows = cells(image, 3, 2).astype(int)
+    near, far = (np.abs(rows[:, k] - rows[:, 0]).mean() for k in (1, 2))
+    assert near < far
+
+
+def test_restorations_made_small_are_the_small_image(cli, runs, tmp_path):
+    line = f"train.restore --workdir {runs / 'flow'} --rows 2 --num 2 --steps 3"
+    rows = cells(picture(cli, line, tmp_path / "a.png"), 4, 2)
+    small = rows[:, 0].reshape(2, 4, 2, 4, 2).mean((2, 4)).repeat(2, 1).repeat(2, 2)
+    assert np.abs(rows[:, 1] - small).max() <= 1
+
+
+def test_images_are_walked_between_by_inverting_the_flow(cli, runs, tmp_path):
+    line = (
+        f"train.interpolate --workdir {runs / 'flow'} --between data --num 2 --pairs 2"
+    )
+    assert cells(picture(cli, line, tmp_path / "a.png"), 4, 2).shape[0] == 2
+
+
+def test_other_networks_guide_a_run(cli, runs, guides, tmp_path):
+    from train.guides import guided
+    from train.sample import Sample
+    from train.workdir import open_workdir
+
+    line = (
+        f"train.sample --workdir {guides / 'flow'} --num 4 --out {tmp_path / 'a.npz'}"
+    )
+    line = f"{line} --classifier {guides / 'noisy'} --guide {runs / 'flow'}"
+    refused(cli(line), "needs a class")
+    line = line.rsplit(" --guide", 1)[0]
+    assert cli(f"{line} --classifier-scale 2 --label 3")[0] == 0
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert list(arrays["label"]) == [3] * 4
+    options = Sample(runs / "flow", guide=guides / "flow")
+    trained = guided(open_workdir(runs / "flow"), options)
+    assert trained.model.worse.num_classes == 0 and "worse" in trained.state
+    line = f"train.sample --workdir {runs / 'flow'} --num 4 --out {tmp_path / 'b.png'}"
+    assert cli(f"{line} --guide {guides / 'flow'} --guidance-scale 2")[0] == 0
+
+
+def test_inverse_problems_refuse(cli, runs, guides, tmp_path):
+    out = f"--out {tmp_path / 'x.png'}"
+
+    def line(program, family, more=""):
+        return cli(f"train.{program} --workdir {runs / family} {out} {more}")
+
+    refused(line("complete", "flow", "--particles 4"), "--particles 4", "leave it out")
+    refused(line("complete", "flow", "--temperature 0.5"), "--temperature 0.5")
+    refused(line("complete", "transformer", "--method repaint"), "--method repaint")
+    refused(line("complete", "flow", "--method replace --repeats 2"), "--repeats 2")
+    refused(line("complete", "flow", "--solver dpmpp-2m"), "without memory")
+    refused(line("edit", "vae"), "VAE has no edit", "diffusion")
+    refused(line("edit", "flow", "--strength 0"), "--strength 0.0")
+    refused(line("restore", "gan"), "GAN has no plan")
+    refused(line("restore", "flow", "--factor 3"), "factor 3", "divisor")
+    noisy, clean = guides / "noisy", runs / "classifier"
+    refused(line("sample", "flow", f"--classifier {clean}"), "clean images", "--path")
+    refused(line("sample", "flow", f"--classifier {runs / 'gan'}"), "not a classifier")
+    refused(line("sample", "flow", "--classifier-scale 2"), "--classifier too")
+    refused(line("sample", "vae", f"--classifier {noisy}"), "guides a diffusion")
+    refused(line("sample", "flow", f"--guide {runs / 'vae'}"), "not a diffusion")
+    assert not list(tmp_path.iterdir())

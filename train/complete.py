@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from train.command import parse, told
+from train.experiments.denoising import SolverName
 
 Keep = Literal["top", "bottom", "left", "right", "random"]
 
@@ -15,8 +16,9 @@ Keep = Literal["top", "bottom", "left", "right", "random"]
 class Complete:
     """Completions of test images of which a part is seen: draws of p(x | that part).
 
-    A row: the image, what is seen of it, completions. Where the part is not a beginning
-    of the model's order, completions are chosen among particles by their weight.
+    A row: the image, what is seen of it, completions. Of an autoregressive model they
+    are exact where the part is a beginning of its order, else chosen among particles by
+    their weight; of a diffusion model the sampler is made to agree with the part.
     """
 
     workdir: Path
@@ -31,11 +33,24 @@ class Complete:
     """Completions of an image."""
     rows: int = 8
     """Test images."""
-    particles: int = 1
-    """Candidates for each completion, of which one is chosen by its weight; 1 is exact
-    where the part is a beginning of the model's order (the top, in raster order)."""
-    temperature: float = 1.0
-    """Of the draws; below 1 they are more probable and less diverse."""
+    particles: int | None = None
+    """Of an autoregressive model: candidates for each completion, one of them chosen
+    by its weight; 1, the default, is exact where the part is a beginning of the model's
+    order (the top, in raster order)."""
+    temperature: float | None = None
+    """Of an autoregressive model's draws; below 1 they are more probable and less
+    diverse."""
+    method: Literal["repaint", "replace", "posterior", "projection"] | None = None
+    """Of a diffusion model: what is seen replaces those pixels at every level of noise,
+    once or --repeats times a step (repaint, the default), or guides the sampler."""
+    repeats: int | None = None
+    """Of repaint: how often each step is drawn; 10 by default."""
+    guidance_scale: float | None = None
+    """Of a conditional diffusion model: guidance to the class of the image."""
+    steps: int | None = None
+    """Of a diffusion model: the sampler's steps."""
+    solver: SolverName | None = None
+    """Of a diffusion model: the sampler's solver."""
     seed: int = 0
     """Seed of the choice of test images and of all draws."""
     data_dir: Path | None = None
@@ -68,8 +83,6 @@ def seen(keep: Keep, share: float, shape: tuple[int, ...], seed: int) -> np.ndar
 
 def complete(options: Complete) -> None:
     """Draw, write, say where."""
-    import functools
-
     import jax
     import jax.numpy as jnp
 
@@ -80,33 +93,38 @@ def complete(options: Complete) -> None:
     from train.options import at_least, check_numbers
     from train.outlier_sets import some
     from train.pictures import save_grid, to_uint8
+    from train.sampling import as_keywords, check_options, given_keywords
     from train.workdir import open_workdir
 
-    at_least(options, num=1, rows=1, particles=1)
-    check_numbers({"seed": options.seed, "temperature": options.temperature})
+    at_least(options, num=1, rows=1)
+    given = given_keywords(options)
+    check_numbers({"seed": options.seed, **given})
     if not 0 < options.share < 1:
         raise BadInput(f"--share {options.share}: it must be between 0 and 1")
     check_png(options.out)
     trained = open_workdir(options.workdir)
     trained.record.data.images_only("train.complete")
     model = trained.model
-    require(model, "complete", "take an autoregressive model, such as a transformer")
+    require(model, "complete", "take a diffusion or an autoregressive model")
+    check_options(model, given)
+    if options.repeats and options.method not in (None, "repaint"):
+        raise BadInput(
+            f"--repeats {options.repeats}: only --method repaint repeats its steps; "
+            "leave it out"
+        )
     dataset = trained.dataset("test", options.data_dir)
     batch = some(dataset, options.rows, options.seed)
     mask = seen(options.keep, options.share, dataset.spec.shape, options.seed)
-    fill = functools.partial(
-        model.complete,
-        observed=mask,
-        particles=options.particles,
-        temperature=options.temperature,
-    )
-    each = options.num * options.particles
-    print(f"cost: {len(batch['image']) * each:,} samples")
+    num, particles = len(batch["image"]), options.particles or 1
+    calls = f"cost: {num * options.num * particles:,} samples"
+    print(f"{calls}, {evaluations(model, given):,} network evaluations each")
 
     @jax.jit
     def row(params, key, batch):
         many = {name: jnp.repeat(x, options.num, axis=0) for name, x in batch.items()}
-        return fill(params, {}, key, many)
+        return model.complete(
+            params, trained.state, key, many, mask, **as_keywords(given)
+        )
 
     keys = jax.random.split(jax.random.key(options.seed), options.rows)
     first = {name: x[:1] for name, x in batch.items()}
@@ -120,13 +138,27 @@ def complete(options: Complete) -> None:
         images += [image, np.where(mask, image, -0.6), *np.asarray(x)]
         effective += [float(jnp.mean(count))]
     save_grid(options.out, to_uint8(np.stack(images)), options.num + 2)
-    if options.particles > 1:
+    if particles > 1:
         print(
-            f"effective particles: {np.mean(effective):.1f} of {options.particles} "
+            f"effective particles: {np.mean(effective):.1f} of {particles} "
             f"(the worst row: {np.min(effective):.1f})"
         )
     what = f"{options.keep}, {options.share:.0%}"
     print(f"a row: the image, what is seen ({what}), completions: {options.out}")
+
+
+def evaluations(model, given: dict) -> int:
+    """Network evaluations of one completion."""
+    from gengen.diffusion.inverse import completing
+    from train.sampling import COMPLETION, as_keywords
+
+    sampler = {k: v for k, v in as_keywords(given).items() if k not in COMPLETION}
+    if not hasattr(model, "plan"):
+        return model.evaluations(**sampler)
+    plan = model.plan(**{k: v for k, v in sampler.items() if k != "guidance_scale"})
+    how = given.get("method", "repaint"), plan.solver, 0, 0, given.get("repeats", 10)
+    solver, guides = completing(*how)
+    return model.evaluations(**{**sampler, "solver": solver, "guides": guides})
 
 
 def main() -> None:

@@ -35,6 +35,14 @@ class Evaluate:
     run's workdir, trained first if there is none."""
     guidance_scale: float | None = None
     """Classifier-free guidance: 1 is none; by default the run's own."""
+    guide: Path | None = None
+    """Workdir of a worse or shorter run of the same kind, which takes the place of the
+    network without a class in guidance: autoguidance."""
+    classifier: Path | None = None
+    """Workdir of a classifier of noisy images (--path), which guides the sampler to the
+    class, also of an unconditional run."""
+    classifier_scale: float | None = None
+    """How much it does: 1, the default, is Bayes' rule."""
     steps: int | None = None
     """The sampler's steps; by default the run's own."""
     solver: SolverName | None = None
@@ -72,7 +80,7 @@ def check(options: Evaluate) -> None:
                 f"--{name.replace('_', '-')} {getattr(options, name)}: figures of so "
                 "few images mean nothing, take at least 10 (better 10,000)"
             )
-    names = ("seed", "importance_samples", "batch_size", *KEYWORDS)
+    names = ("seed", "importance_samples", "batch_size", "classifier_scale", *KEYWORDS)
     check_numbers({name: getattr(options, name) for name in names})
 
 

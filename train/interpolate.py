@@ -58,8 +58,8 @@ def interpolate(options: Interpolate) -> None:
     condition = {} if labels is None else {"label": labels}
     if options.between == "data":
         images = image_pairs(trained, labels, options)  # [2, pairs, H, W, C]
-        encode = jax.jit(model.encode)
-        ends = [encode(trained.params, image, labels)[0] for image in images]
+        ends = encoded(trained, images, labels)
+        condition |= unguided(model)
     else:
         shape = (2, options.pairs, *model.latent_shape)
         ends = jax.random.normal(jax.random.key(options.seed), shape)
@@ -71,6 +71,9 @@ def interpolate(options: Interpolate) -> None:
     x = to_uint8(between(*weights, *ends, **condition))  # [pairs, num, H, W, C]
     if options.between == "data":
         first, last = (as_uint8(image, trained)[:, None] for image in images)
+        gap = np.concatenate([x[:, :1] - 1.0 * first, x[:, -1:] - 1.0 * last])
+        error = np.sqrt(np.mean(gap**2)) / 127.5
+        print(f"reconstruction error: {error:.3f} root mean square")
         x = np.concatenate([first, x, last], axis=1)
     names = trained.record.data.class_names
     rows = () if labels is None else [names[label] for label in labels]
@@ -95,8 +98,9 @@ def image_pairs(trained, labels, options) -> np.ndarray:
     from gengen.types import BadInput
     from train.outlier_sets import some
 
-    remedy = "it gives images no codes, so take --between noise"
-    require(trained.model, "encode", remedy)
+    if not hasattr(trained.model, "to_latent"):
+        remedy = "it gives images no codes, so take --between noise"
+        require(trained.model, "encode", remedy)
     dataset = trained.dataset("test", options.data_dir)
     if labels is None:
         image = some(dataset, 2 * options.pairs, options.seed)["image"]
@@ -112,6 +116,25 @@ def image_pairs(trained, labels, options) -> np.ndarray:
         raise BadInput(f"--label {small[0]}: fewer than two test images have it")
     chosen = np.stack([rng.choice(p, 2, replace=False) for p in places], axis=1)
     return known["image"][chosen]
+
+
+def encoded(trained, images: np.ndarray, labels) -> list:
+    """Latents of both sets of images: an encoder's means, or noise by the ODE."""
+    import jax
+
+    from gengen.images import to_unit
+
+    model, weights = trained.model, (trained.params, trained.state)
+    if hasattr(model, "encode"):
+        encode = jax.jit(model.encode)
+        return [encode(trained.params, image, labels)[0] for image in images]
+    invert = jax.jit(partial(model.to_latent, label=labels))
+    return [invert(*weights, to_unit(image, model.levels)) for image in images]
+
+
+def unguided(model) -> dict:
+    """What `from_latent` must be told to bring back what `to_latent` took away."""
+    return {"guidance_scale": 1.0} if hasattr(model, "to_latent") else {}
 
 
 def as_uint8(image: np.ndarray, trained) -> np.ndarray:

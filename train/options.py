@@ -106,8 +106,10 @@ AT_LEAST_ONE = (
     "num",
     "num_processes",
     "patch",
+    "particles",
     "patience",
     "r1_interval",
+    "repeats",
     "resolutions",
     "sample_every",
     "sampling_steps",
@@ -118,6 +120,7 @@ AT_LEAST_ONE = (
 )
 AT_LEAST_ZERO = (
     "beta",
+    "classifier_scale",
     "guidance_scale",
     "importance_bins",
     "process_id",

@@ -15,8 +15,16 @@ from gengen.metrics import moments, sample_quality
 from train.data import Dataset, order
 from train.extractors import Extractor, digest_of, open_extractor
 from train.features import Features, Parts, check_finite, of_dataset
+from train.guides import guided
+from train.guides import identity as guides_identity
 from train.report import progress
-from train.sampling import KEYWORDS, Sampler, as_keywords, given_keywords
+from train.sampling import (
+    KEYWORDS,
+    Sampler,
+    as_keywords,
+    given_keywords,
+    sample_classes,
+)
 from train.workdir import Trained
 
 KEPT = 10_000  # features kept for the figures that need all of them at once
@@ -100,6 +108,7 @@ class Quality:
     ):
         if options.extractor is not None:
             trained.record.data.images_only("--extractor")
+        trained = guided(trained, options)
         self.trained, self.splits, self.options = trained, splits, options
         self.part = part or options.workdir / PART
         keywords = as_keywords(given_keywords(options))
@@ -143,7 +152,7 @@ class Quality:
     ) -> tuple[dict[str, Any], Features]:
         """(figures of the samples, their features); `tell`: what to beware of."""
         labels, extractor = None, reference.extractor
-        if getattr(self.trained.model, "num_classes", 0):
+        if sample_classes(self.trained.model):
             # As frequent as in the data: epoch after epoch of shuffled labels.
             known = reference.features.labels
             labels = known[order(reference.seed, 0, self.options.num, len(known))]
@@ -160,8 +169,9 @@ class Quality:
     def draw(self, extractor: Extractor, labels) -> tuple[float, Features]:
         """(median seconds a sample, their features); what is there is not redone."""
         trained, sampler, options = self.trained, self.sampler, self.options
-        names = ("num", "seed", "batch_size", *KEYWORDS)
+        names = ("num", "seed", "batch_size", "classifier_scale", *KEYWORDS)
         identity = {name: getattr(options, name) for name in names}
+        identity["guides"] = guides_identity(trained)
         identity |= {"step": trained.step, "weights": digest_of(trained.params)}
         parts = Parts(self.part, {**identity, "extractor": extractor.name})
         size = sampler.batch_size

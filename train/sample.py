@@ -31,6 +31,14 @@ class Sample:
     """The class; by default the classes in turn."""
     guidance_scale: float | None = None
     """Classifier-free guidance: 1 is none, above 1 sharpens."""
+    guide: Path | None = None
+    """Workdir of a worse or shorter run of the same kind, which takes the place of the
+    network without a class in guidance: autoguidance."""
+    classifier: Path | None = None
+    """Workdir of a classifier of noisy images (--path), which guides the sampler to the
+    class, also of an unconditional run."""
+    classifier_scale: float | None = None
+    """How much it does: 1, the default, is Bayes' rule."""
     steps: int | None = None
     """The sampler's steps."""
     solver: SolverName | None = None
@@ -54,13 +62,15 @@ def sample(options: Sample) -> None:
     import jax
 
     from gengen.types import BadInput
+    from train.guides import guided
     from train.options import at_least, check_numbers
     from train.sampling import Sampler, as_keywords, class_labels, given_keywords
     from train.workdir import open_workdir
 
     at_least(options, num=1, batch_size=1)
-    check_numbers({"seed": options.seed, **given_keywords(options)})
-    trained = open_workdir(options.workdir)
+    numbers = {"seed": options.seed, "classifier_scale": options.classifier_scale}
+    check_numbers({**numbers, **given_keywords(options)})
+    trained = guided(open_workdir(options.workdir), options)
     text = trained.record.data.kind == "text"
     out = options.out or Path("samples.txt" if text else "samples.png")
     if out.suffix not in (shown := ".txt" if text else ".png", ".npz"):
@@ -94,7 +104,7 @@ def write(out: Path, x, labels, trained, turns: bool) -> None:
 
     from gengen.images import to_levels
     from train.pictures import save_grid, to_uint8
-    from train.sampling import save_texts
+    from train.sampling import sample_classes, save_texts
 
     if out.suffix == ".txt":
         save_texts(out, x)
@@ -107,7 +117,7 @@ def write(out: Path, x, labels, trained, turns: bool) -> None:
             arrays["label"] = labels
         np.savez_compressed(out, **arrays)
     else:
-        classes = getattr(trained.model, "num_classes", 0)
+        classes = sample_classes(trained.model)
         by_class = turns and 0 < classes <= 20
         columns = classes if by_class else math.ceil(math.sqrt(len(x)))
         save_grid(out, to_uint8(x), columns)

@@ -20,11 +20,17 @@ COLUMNS = 10
 # The sampler's keywords that a program may have as options.
 KEYWORDS = ("guidance_scale", "steps", "solver", "grid", "draw")
 KEYWORDS += ("temperature", "top_k", "top_p")  # of autoregressive models
+COMPLETION = ("particles", "method", "repeats")  # of `complete`
+
+
+def sample_classes(model) -> int:
+    """How many classes a sample of this model can be asked for; 0 for none."""
+    return getattr(model, "sample_classes", getattr(model, "num_classes", 0))
 
 
 def class_labels(model, num: int, label: int | None = None) -> np.ndarray | None:
     """int32 [num]: `label` for all, or the classes in turn; None if unconditional."""
-    classes = getattr(model, "num_classes", 0)
+    classes = sample_classes(model)
     if label is None:
         return np.arange(num, dtype=np.int32) % classes if classes else None
     if not classes:
@@ -41,19 +47,24 @@ def class_labels(model, num: int, label: int | None = None) -> np.ndarray | None
 
 def given_keywords(options) -> dict:
     """{keyword: value} of the sampler's keywords that the options give."""
-    values = {name: getattr(options, name, None) for name in KEYWORDS}
+    values = {name: getattr(options, name, None) for name in KEYWORDS + COMPLETION}
     return {k: v for k, v in values.items() if v is not None and v is not False}
 
 
 def as_keywords(given: dict) -> dict:
-    """Solvers and grids by their names become solvers and grids."""
+    """Solvers and grids by their names become solvers and grids.
+
+    A classifier's scale is its guide's, not a keyword.
+    """
     named = {"solver": solvers, "grid": grids}
+    given = {k: v for k, v in given.items() if k != "classifier_scale"}
     return {k: named[k]()[v] if k in named else v for k, v in given.items()}
 
 
 def keywords_of(model) -> set[str]:
     """The keywords of this model's sampler."""
-    methods = (getattr(model, n, None) for n in ("sample", "from_latent", "plan"))
+    names = "sample", "from_latent", "plan", "complete"
+    methods = (getattr(model, name, None) for name in names)
     takes = (inspect.signature(f).parameters for f in methods if f is not None)
     return {name for parameters in takes for name in parameters}
 

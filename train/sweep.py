@@ -35,6 +35,8 @@ class Sweep:
     """The sampler's steps, instead of evaluations."""
     guidance_scale: tuple[float, ...] = ()
     """Classifier-free guidance: 1 is none, above 1 sharpens."""
+    classifier_scale: tuple[float, ...] = ()
+    """Guidance by --classifier: 1 is Bayes' rule for an unconditional run."""
     temperature: tuple[float, ...] = ()
     """Of an autoregressive model's symbols: below 1 the probable become more so."""
     top_k: tuple[int, ...] = ()
@@ -46,6 +48,10 @@ class Sweep:
     seed: int = 0
     """Seed of the samples: the same at all points."""
     extractor: Path | None = None
+    """As in python -m train.evaluate."""
+    guide: Path | None = None
+    """As in python -m train.evaluate."""
+    classifier: Path | None = None
     """As in python -m train.evaluate."""
     out: Path | None = None
     """The figures (.json), beside which the plot (.png) and the table (.md) go; by
@@ -59,12 +65,15 @@ class Sweep:
 def sweep(options: Sweep) -> dict[str, Any]:
     """Measure, print, and write all figures, which are returned."""
     from train.features import empty
+    from train.guides import guided
     from train.quality import Quality, find_extractor
     from train.workdir import open_workdir
 
     base, out = evaluation(options), options.out or options.workdir / "sweep.json"
     check(options, base, out)
     trained = open_workdir(options.workdir)
+    scales = options.classifier_scale[:1] or (None,)  # refused without a classifier
+    trained = guided(trained, dataclasses.replace(base, classifier_scale=scales[0]))
     refuse_unmeasurable(trained, options)
     asked = points(trained.model, lists(options))
     splits = {"train": trained.dataset("train", options.data_dir)}
@@ -119,6 +128,7 @@ def evaluation(options: Sweep):
     from train.evaluate import Evaluate
 
     names = ("workdir", "num", "seed", "extractor", "batch_size", "data_dir")
+    names += ("guide", "classifier")
     return Evaluate(**{name: getattr(options, name) for name in names})
 
 
@@ -130,6 +140,7 @@ def lists(options: Sweep) -> dict[str, tuple]:
 def identity(trained, extractor, options: Sweep) -> dict[str, Any]:
     """What all points of a file have in common."""
     from train.extractors import digest_of
+    from train.guides import identity as guides_identity
 
     return {
         "experiment": trained.record.experiment,
@@ -139,6 +150,7 @@ def identity(trained, extractor, options: Sweep) -> dict[str, Any]:
         "extractor": extractor.name,
         "num": options.num,
         "seed": options.seed,
+        "guides": guides_identity(trained),
     }
 
 
@@ -188,13 +200,13 @@ def points(model, values: dict[str, tuple]) -> list[dict]:
     """The product of the lists, each point once; evaluations become steps."""
     import itertools
 
-    from train.sampling import check_options
+    from train.sampling import as_keywords, check_options
 
     result = []
     for combination in itertools.product(*reversed(values.values())):
         point = dict(zip(reversed(values), combination, strict=True))
         evaluations = point.pop("evaluations", None)
-        check_options(model, point)
+        check_options(model, {k: point[k] for k in as_keywords(point)})
         if evaluations is not None:
             point["steps"] = steps_within(model, evaluations, point)
         if point not in result:
@@ -230,13 +242,13 @@ def there(out: Path, identity: dict) -> dict[str, Any]:
         return {**identity, "points": []}
     try:
         result = json.loads(out.read_text())
-        changed = [name for name in identity if result[name] != identity[name]]
+        changed = [name for name in identity if result.get(name) != identity[name]]
         _ = [(point["options"], point["sample_quality"]) for point in result["points"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{out} is not a sweep's: take another --out") from error
     for name in changed:
         raise BadInput(
-            f"{out} holds a sweep of {name.replace('_', ' ')} {result[name]}, not "
+            f"{out} holds a sweep of {name.replace('_', ' ')} {result.get(name)}, not "
             f"{identity[name]}: take another --out, or remove it"
         )
     return result

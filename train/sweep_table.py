@@ -11,6 +11,7 @@ AXES = {
     "evaluations": EVALUATIONS,
     "steps": EVALUATIONS,
     "guidance_scale": "guidance scale",
+    "classifier_scale": "classifier scale",
     "temperature": "temperature",
     "top_p": "top-p",
     "top_k": "top-k",

@@ -14,12 +14,30 @@ arXiv:2105.05233, section 4; Karras et al. 2024, arXiv:2406.02507 (autoguidance)
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
 from gengen.diffusion.process import Process, expand, from_data, recover
-from gengen.types import Array, BadInput, static
+from gengen.types import Array, BadInput, State, static
+
+
+class Guide(Protocol):
+    """What wraps a sampler's network: called with `denoise`, its process, the model's
+    state, where a guide's own parameters are, and labels [B] (None without any).
+
+    divides_by_a: whether it divides by a(t). num_classes: of the labels it understands,
+    0 for none. evaluations: calls of the network that it adds to each.
+    """
+
+    divides_by_a: bool
+    num_classes: int
+    evaluations: int
+
+    def __call__(
+        self, denoise: Callable, process: Process, state: State, label: Array | None
+    ) -> Callable: ...
 
 
 def from_paper_w(w: float) -> float:
@@ -79,13 +97,18 @@ def classifier_guided(
 
 
 def with_data(denoise: Callable, process: Process, change: Callable):
-    """`denoise` with x̂ ← change(x̂, z, t) and the ε̂ that leaves z what it is."""
+    """`denoise` with x̂ ← change(x̂, z, t) and the ε̂ that leaves z what it is.
+
+    Where b(t) = 0 there is none: z is the data, and nothing changes.
+    """
 
     def changed(z: Array, t: Array) -> Array:
         r = denoise(z, t)
         mean, rest = r[..., : z.shape[-1]], r[..., z.shape[-1] :]
         x = change(recover(process, z, mean, t)[0], z, t)
-        return jnp.concatenate([from_data(process, z, x, t), rest], axis=-1)
+        noisy = expand(process.path.b(t), z) > 0
+        mean = jnp.where(noisy, from_data(process, z, x, t), mean)
+        return jnp.concatenate([mean, rest], axis=-1)
 
     return changed
 

@@ -245,6 +245,15 @@ def times_of(
         return checked(times)
 
 
+def starting_at(times: Array, start: float, path: Path) -> Array:
+    """The times of a grid from `start` on: it, and those below. Known numbers."""
+    with jax.ensure_compile_time_eval():
+        start = jnp.asarray(start, times.dtype)
+        if isinstance(path, Table):
+            start = jnp.rint(start * path.steps) / path.steps
+        return checked(jnp.append(start, times[times < start]))
+
+
 def checked(times: Array) -> Array:
     """The times, if they fall from one to the next within [0, 1], else BadInput."""
     if isinstance(times, jax.core.Tracer):

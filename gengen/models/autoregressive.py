@@ -50,18 +50,7 @@ from gengen.labels import given_labels, sample_labels
 from gengen.losses.likelihood import per_example
 from gengen.objective import Bind
 from gengen.scan import fold_in, sample_keys, sample_scan
-from gengen.types import Array, BadInput, static
-
-
-class Completion(NamedTuple):
-    """x: samples [B, …] that agree with what was observed.
-
-    effective: the effective number of particles behind each, 1/Σ w² [B]; 0 where
-    tempering gives what was observed no mass behind any of them.
-    """
-
-    x: Array
-    effective: Array
+from gengen.types import Array, BadInput, Completion, static
 
 
 class View(NamedTuple):

@@ -6,15 +6,22 @@ It is trained, saved and resumed like any family, but it has no density of x and
 no samples: whatever the image, its labels sum to one, so it cannot reject an
 unreasonable image. What it gives to the others: features in which samples and data are
 compared, labels for judging conditional samples, and p(y|x) for Bayes' rule.
+
+Trained on noisy images z = a(t) x + b(t) ε of a diffusion's path it is p(y|z), and
+`ClassifierGuide` makes samples of an unconditional diffusion conditional by its
+gradient, without training that again.
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.diffusion.guidance import classifier_guided
+from gengen.diffusion.paths import Path
+from gengen.diffusion.process import expand
 from gengen.images import to_unit
 from gengen.objective import Bind, map_batch
 from gengen.types import Array, BadInput, no_density, static
@@ -26,13 +33,16 @@ class Classifier:
 
     augment: a function (batch, key) -> batch at module scope or of a static value,
     applied in training only. label_smoothing: the share of the target spread over all
-    classes (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+    classes (Szegedy et al. 2016, arXiv:1512.00567, section 7). path: of the noise, at
+    uniform times, None for clean images; the network then takes t, too. Dhariwal and
+    Nichol 2021, arXiv:2105.05233, section 4.
     """
 
     net: nn.Module
     levels: int = 256
     augment: Callable | None = None
     label_smoothing: float = 0.0
+    path: Path | None = None
     density: ClassVar[str] = "none"
 
     def init(self, key, batch):
@@ -42,21 +52,37 @@ class Classifier:
                 "data set"
             )
         x = to_unit(batch["image"][:1], self.levels)
-        return {"classifier": self.net.init(key, x)["params"]}, {}
+        more = {} if self.path is None else {"t": jnp.zeros(1)}
+        return {"classifier": self.net.init(key, x, **more)["params"]}, {}
 
     def losses(self):
         loss = Bind(Classifier.loss, self)
         return {"classifier": map_batch(self.augment, loss) if self.augment else loss}
 
-    def _apply(self, params, image, **kwargs):
-        weights = {"params": params["classifier"]}
-        return self.net.apply(weights, to_unit(image, self.levels), **kwargs)
+    def _apply(self, params, z, t, **kwargs):
+        """Of z at times t [B], which the network sees with variance one, or of x."""
+        if self.path is not None:
+            a, b = (expand(f(t), z) for f in (self.path.a, self.path.b))
+            z, kwargs = z / jnp.hypot(a, b), {**kwargs, "t": t}
+        return self.net.apply({"params": params["classifier"]}, z, **kwargs)
+
+    def _clean(self, params, image):
+        """Of images as they are: at time 0."""
+        x, t = to_unit(image, self.levels), jnp.zeros(len(image))
+        return self._apply(
+            params, x if self.path is None else self.path.a(0 * x) * x, t
+        )
 
     def loss(self, params, state, batch, key):
         """-log p(y|x), mean over the batch, in nats; metric "accuracy"."""
-        logits, _ = self._apply(
-            params, batch["image"], train=True, rngs={"dropout": key}
-        )
+        x, t = to_unit(batch["image"], self.levels), None
+        if self.path is not None:
+            key, key_noise, key_time = jax.random.split(key, 3)
+            t = jax.random.uniform(key_time, x.shape[:1])
+            noise = jax.random.normal(key_noise, x.shape)
+            x = expand(self.path.a(t), x) * x + expand(self.path.b(t), x) * noise
+        rngs = {"dropout": key}
+        logits, _ = self._apply(params, x, t, train=True, rngs=rngs)
         target = jax.nn.one_hot(batch["label"], logits.shape[-1])
         target = (1.0 - self.label_smoothing) * target
         target = target + self.label_smoothing / logits.shape[-1]
@@ -66,7 +92,16 @@ class Classifier:
 
     def log_prob_labels(self, params, state, batch, key) -> Array:
         """log p(y|x) [B, num_classes] nats; the key is not used."""
-        return jax.nn.log_softmax(self._apply(params, batch["image"])[0])
+        return jax.nn.log_softmax(self._clean(params, batch["image"])[0])
+
+    def log_prob_labels_at(self, params, state, z, t) -> Array:
+        """log p(y|z) [B, num_classes] nats of noisy z at times t, [] or [B]."""
+        if self.path is None:
+            raise BadInput(
+                "this classifier has seen clean images only: train one with a path"
+            )
+        t = jnp.broadcast_to(t, z.shape[:1])
+        return jax.nn.log_softmax(self._apply(params, z, t)[0])
 
     def log_likelihood(self, params, state, batch, key):
         """Raises BadInput: there is no density of x."""
@@ -74,7 +109,7 @@ class Classifier:
 
     def features(self, params, state, batch, key) -> Array:
         """What the last layer sees, [B, F]; the key is not used."""
-        return self._apply(params, batch["image"])[1]
+        return self._clean(params, batch["image"])[1]
 
     def sample(self, params, state, key, num, **condition):
         """Raises BadInput: p(y|x) says nothing about which x there are."""
@@ -82,3 +117,32 @@ class Classifier:
             "a classifier draws no samples, it is p(y|x): sample a generative model, "
             "and use tasks.bayes.conditional_from to make it p(x|y)"
         )
+
+
+@static
+class ClassifierGuide:
+    """A sampler's guide: the score plus scale ∇ log p(y | z) of the classifier.
+
+    Its parameters are state["classifier"]. classifier: any model with `path` and
+    `log_prob_labels_at`. scale = 1 is Bayes' rule for an unconditional model.
+    """
+
+    classifier: Any
+    num_classes: int
+    scale: float = 1.0
+    divides_by_a: ClassVar[bool] = True
+    evaluations: ClassVar[int] = 0
+
+    def __call__(self, denoise, process, state, label):
+        if self.classifier.path != process.path:
+            raise BadInput(
+                f"the classifier's images are noisy by {self.classifier.path}, the "
+                f"sampler's by {process.path}: train it along the sampler's path"
+            )
+
+        def log_prob(z, t):
+            params = state["classifier"]
+            log_p = self.classifier.log_prob_labels_at(params, {}, z, t)
+            return jnp.take_along_axis(log_p, label[:, None], axis=-1)[:, 0]
+
+        return classifier_guided(denoise, process, log_prob, self.scale)

@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gengen.nets.layers import halvings, layers
+from gengen.nets.layers import Conditioning, halvings, layers
 from gengen.types import Array
 
 
@@ -20,7 +20,9 @@ class ResNet(nn.Module):
     pre-activation blocks. The features are the last level's channels, F of them,
     averaged over the image; the logits are linear in them. H and W must be multiples of
     2^(levels - 1), channels of `groups`. dtype: of the convolutions, bfloat16 or None
-    for float32. remat: recompute each block in the backward pass, do not keep it.
+    for float32. remat: recompute each block in the backward pass, do not keep it. Of
+    noisy images, t [B] in [0, 1] scales and shifts what each norm of a block gives
+    (FiLM, Perez et al. 2018, arXiv:1709.07871), by parameters of its own.
     """
 
     num_classes: int
@@ -33,17 +35,24 @@ class ResNet(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False) -> tuple[Array, Array]:
+    def __call__(
+        self, x: Array, train: bool = False, t: Array | None = None
+    ) -> tuple[Array, Array]:
         for side in x.shape[1:3]:
             halvings(side, len(self.multipliers) - 1, "ResNet")
-        _, conv, _, norm = layers(self.dtype, self.groups)
+        dense, conv, _, norm = layers(self.dtype, self.groups)
         widths = [self.channels * m for m in self.multipliers]
+        e = None if t is None else nn.silu(Conditioning(4 * self.channels)(t))
 
         def block(net, h):
             skip, width = h, h.shape[-1]
             for _ in range(2):
-                h = nn.silu(norm(width)(h))
-                h = conv(width, (3, 3))(h)
+                h = norm(width)(h)
+                if e is not None:
+                    film = dense(2 * width)(e)[:, None, None]
+                    scale, shift = jnp.split(film, 2, axis=-1)
+                    h = h * (1.0 + scale) + shift
+                h = conv(width, (3, 3))(nn.silu(h))
             return skip + h
 
         block = nn.remat(block) if self.remat else block

@@ -2,6 +2,7 @@
 
 from train.data import Spec
 from train.experiment import Experiment, bad_input
+from train.experiments.denoising import PathName
 from train.experiments.shared import Precision
 
 
@@ -15,6 +16,8 @@ def classifier(
     shift: int = 1,
     flip: bool = False,
     label_smoothing: float = 0.1,
+    path: PathName | None = None,
+    data_std: float = 0.75,
     precision: Precision = "float32",
     remat: bool = False,
     learning_rate: float = 2e-3,
@@ -38,6 +41,10 @@ def classifier(
         shift: Augmentation: pixels by which an image is moved at most.
         flip: Augmentation: mirror half of the images.
         label_smoothing: Share of the target spread over all classes.
+        path: Of noise that is mixed into the images, at all times: a classifier that
+            can guide the sampler of a diffusion along the same path.
+        data_std: Standard deviation of the data in [-1, 1], which the karras path
+            knows.
         precision: Of the networks' layers; parameters, losses and the statistics of
             norms are float32 all the same.
         remat: Recompute each block in the backward pass: less memory, more time.
@@ -49,6 +56,7 @@ def classifier(
     from gengen.augment import Chain, Flip, Shift
     from gengen.models.classifier import Classifier
     from gengen.nets.resnet import ResNet
+    from train.experiments.denoising import paths
     from train.experiments.shared import adam, dtype
 
     if not data.num_classes:
@@ -70,6 +78,7 @@ def classifier(
         data.levels,
         Chain(changes) if changes else None,
         label_smoothing,
+        paths(data_std)[path] if path else None,
     )
     optimizers = {"classifier": adam(learning_rate)}
     return Experiment(model, optimizers, batch_size, steps, ema_decay)

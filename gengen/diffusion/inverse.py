@@ -1,0 +1,239 @@
+"""Inverse problems: an image of which a part, a blur or a sketch is known.
+
+A model of x is enough: nothing is trained for the task. What is known enters
+
+    replacement, RePaint   after each step, into z        `Inpainting`, a solver
+    posterior sampling     the score, + ∇ log p(y | z)    `Posterior`, a guide
+    projection             x̂, which is made to fit y      `Projection`, a guide
+    partial noising        at the start, z at time t₀     `times.starting_at`
+
+where y = A x + noise for a function A of images: a mask, `Average`, any other. For
+data of one variance v₀ in all directions, x given z has variance
+
+    v_t = v₀ b²/(a² v₀ + b²),  so  log p(y | z) = log N(y; A x̂(z), v_t AAᵀ + σ²),
+
+which is exact for white Gaussian data and a linear A of orthogonal rows, and elsewhere
+what the papers assume. At the start of a path, a = 0, x̂ does not depend on z, and the
+change of x̂ is (b²/a) ∂x̂/∂z Aᵀ …: 0/0 with a limit, of a network mostly its error, so
+a grid begins a little later.
+
+Replacement: Song et al. 2021, arXiv:2011.13456, appendix I.2. RePaint: Lugmayr et al.
+2022, arXiv:2201.09865. Posterior: Chung et al. 2023, arXiv:2209.14687 (DPS); Song et
+al. 2023, "Pseudoinverse-guided diffusion models". Projection: Wang, Yu and Zhang 2023,
+arXiv:2212.00490 (DDNM). Partial noising: Meng et al. 2022, arXiv:2108.01073 (SDEdit).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gengen.diffusion.guidance import classifier_guided, with_data
+from gengen.diffusion.process import Process, expand, recover
+from gengen.diffusion.solvers import transition
+from gengen.scan import fold_in, normal
+from gengen.types import Array, BadInput, static
+
+
+class Inpainting(NamedTuple):
+    """A solver whose every step ends with z_s = a_s x + b_s ε where x is observed.
+
+    x [B, ...] is exact there at the data; `observed` is bool and broadcasts to it.
+    repeats = 1 is replacement; more is RePaint (algorithm 1): back to t by q(z_t | z_s)
+    and again to s, so that what is drawn comes to agree with what is observed. The
+    last step is repeated like the others, which the paper's is not. The solver must
+    have no memory, and steps that are known beforehand.
+    """
+
+    solver: Any
+    x: Array
+    observed: Array
+    repeats: int = 1
+
+    @property
+    def evaluations(self) -> int | None:
+        """The solver's, `repeats` times; None of an adaptive one (refused)."""
+        one = self.solver.evaluations
+        return None if one is None else self.repeats * one
+
+    @property
+    def at_first(self) -> int:
+        """None: there is no memory to begin."""
+        return 0
+
+    @property
+    def divides_by_a(self) -> bool:
+        """The solver's."""
+        return self.solver.divides_by_a
+
+    def init(self, z):
+        if self.repeats < 1:
+            raise BadInput(f"repeats={self.repeats}: it must be at least 1")
+        if jax.tree.leaves(self.solver.init(z)) or self.solver.evaluations is None:
+            raise BadInput(
+                f"{self.solver} cannot inpaint, which needs fixed steps without memory:"
+                " take Euler, Heun, DDIM or DDPM"
+            )
+        return ()
+
+    def step(self, keys, denoise, process, z, memory, t, s):
+        path, shape = process.path, z.shape[1:]
+        back, spread = path.a(t) / path.a(s), transition(path, t, s)[0]
+
+        def once(i, z_t_z_s):
+            keys_step, keys_seen, keys_back = (
+                fold_in(keys, 3 * i + j) for j in (0, 1, 2)
+            )
+            z, _ = self.solver.step(
+                keys_step, denoise, process, z_t_z_s[0], memory, t, s
+            )
+            seen = path.a(s) * self.x + path.b(s) * normal(keys_seen, shape)
+            z = jnp.where(self.observed, seen, z)
+            return back * z + jnp.sqrt(spread) * normal(keys_back, shape), z
+
+        return jax.lax.fori_loop(0, self.repeats, once, (z, z))[1], memory
+
+
+def residual(
+    operator: Callable, x: Array, y: Array, variance: Array, noise_std: float
+) -> Array:
+    """Aᵀ (v AAᵀ + σ²)⁻¹ (y - A x), the gradient in x of log N(y; A x, v AAᵀ + σ²).
+
+    AAᵀ is taken for the diagonal of its row sums, which it is where A's rows are
+    orthogonal; A is linearised at x where it is not linear. variance: v [] or [B].
+    """
+    seen, transpose = jax.vjp(operator, x)
+    _, rows = jax.jvp(operator, (x,), transpose(jnp.ones_like(seen)))
+    spread = expand(variance, seen) * rows + noise_std**2
+    known = spread > 0
+    return transpose(jnp.where(known, (y - seen) / jnp.where(known, spread, 1), 0))[0]
+
+
+def data_variance(process: Process, t: Array, data_std: float = 1.0) -> Array:
+    """v_t = v₀ b²/(a² v₀ + b²), of x given z where the data have v₀ = data_std²."""
+    a, b = process.path.a(t), process.path.b(t)
+    return (data_std * b) ** 2 / ((data_std * a) ** 2 + b**2)
+
+
+def posterior_guided(
+    denoise: Callable,
+    process: Process,
+    operator: Callable,
+    y: Array,
+    noise_std: float = 0.0,
+    scale: Array | float = 1.0,
+    data_std: float = 1.0,
+) -> Callable:
+    """The score plus scale ∇ log N(y; A x̂(z), v_t AAᵀ + σ²): through the network.
+
+    operator: A, images [B, ...] -> [B, ...] like y. noise_std: σ. Divides by a(t).
+    """
+
+    def log_prob(z, t):
+        x, _ = recover(process, z, denoise(z, t)[..., : z.shape[-1]], t)
+        variance = data_variance(process, t, data_std)
+        slope = residual(operator, jax.lax.stop_gradient(x), y, variance, noise_std)
+        return slope * x  # of which only the gradient is asked
+
+    return classifier_guided(denoise, process, log_prob, scale)
+
+
+def projected(
+    denoise: Callable,
+    process: Process,
+    operator: Callable,
+    y: Array,
+    noise_std: float = 0.0,
+    data_std: float = 1.0,
+) -> Callable:
+    """x̂ ← x̂ + v_t Aᵀ (v_t AAᵀ + σ²)⁻¹ (y - A x̂): at σ = 0 the nearest x̂ that fits y.
+
+    `posterior_guided` with the ∂x̂/∂z of white Gaussian data in the place of the
+    network's own: no gradient of the network, and defined where a = 0.
+    """
+
+    def change(x, z, t):
+        variance = data_variance(process, t, data_std)
+        slope = residual(operator, x, y, variance, noise_std)
+        return x + expand(variance, x) * slope
+
+    return with_data(denoise, process, change)
+
+
+class Posterior(NamedTuple):
+    """`posterior_guided` as a sampler's guide."""
+
+    operator: Callable
+    y: Array
+    noise_std: float = 0.0
+    scale: Array | float = 1.0
+    data_std: float = 1.0
+
+    divides_by_a = True
+    num_classes = 0
+    evaluations = 1  # and a gradient through each
+
+    def __call__(self, denoise, process, state, label):
+        return posterior_guided(denoise, process, *self)
+
+
+class Projection(NamedTuple):
+    """`projected` as a sampler's guide."""
+
+    operator: Callable
+    y: Array
+    noise_std: float = 0.0
+    data_std: float = 1.0
+
+    divides_by_a = False
+    num_classes = 0
+    evaluations = 0
+
+    def __call__(self, denoise, process, state, label):
+        return projected(denoise, process, *self)
+
+
+@static
+class Average:
+    """[B, H, W, C] -> [B, H/factor, W/factor, C], means of factor × factor pixels."""
+
+    factor: int
+
+    def __call__(self, x: Array) -> Array:
+        num, height, width, channels = x.shape
+        f = self.factor
+        if f < 1 or height % f or width % f:
+            raise BadInput(
+                f"factor {f}: images of {height}×{width} are not whole squares of {f} "
+                "pixels; take a divisor of both sides"
+            )
+        return jnp.mean(x.reshape(num, height // f, f, width // f, f, channels), (2, 4))
+
+
+class Observed(NamedTuple):
+    """x -> x where `observed`, 0 elsewhere: a mask as an operator."""
+
+    observed: Array
+
+    def __call__(self, x: Array) -> Array:
+        return jnp.where(self.observed, x, 0.0)
+
+
+METHODS = {"posterior": Posterior, "projection": Projection}
+
+
+def completing(
+    method: str, solver: Any, x: Array, observed: Array, repeats: int
+) -> tuple[Any, tuple]:
+    """(solver, guides) of a sampler of the rest of x.
+
+    method: "repaint", "replace" (which is repaint without repeats) or one of METHODS.
+    """
+    if method in METHODS:
+        mask = Observed(observed)
+        return solver, (METHODS[method](mask, mask(x)),)
+    if method not in ("repaint", "replace"):
+        names = ", ".join(("repaint", "replace", *METHODS))
+        raise BadInput(f"method={method!r}: there are {names}")
+    return Inpainting(solver, x, observed, repeats if method == "repaint" else 1), ()

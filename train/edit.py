@@ -1,0 +1,101 @@
+"""python -m train.edit --workdir DIR --strength 0.3 0.6 0.9: images, drawn again."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from train.command import parse, told
+from train.experiments.denoising import SolverName
+
+
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """Test images noised in part and drawn again from there: SDEdit.
+
+    A row: the image, then one drawing a strength. With another class asked for, that
+    is translation of images.
+    """
+
+    workdir: Path
+    """The run's folder."""
+    out: Path = Path("edit.png")
+    """The picture (.png)."""
+    strength: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
+    """Share of the sampler's times that are drawn again: 1 is a sample of its own."""
+    label: int | None = None
+    """The class that they are to become; by default each image's own."""
+    rows: int = 8
+    """Test images."""
+    guidance_scale: float | None = None
+    """Of a conditional model: classifier-free guidance."""
+    steps: int | None = None
+    """The sampler's steps, of which the share that is drawn again is taken."""
+    solver: SolverName | None = None
+    """The sampler's solver."""
+    seed: int = 0
+    """Seed of the choice of test images and of all noise."""
+    data_dir: Path | None = None
+    """Where the data set's files are."""
+
+
+def edit(options: Edit) -> None:
+    """Draw, write, say where."""
+    import jax
+
+    from gengen.images import to_unit
+    from gengen.tasks import require
+    from gengen.types import BadInput
+    from train.interpolate import check_png
+    from train.options import at_least, check_numbers
+    from train.outlier_sets import some
+    from train.pictures import save_grid, to_uint8
+    from train.sampling import as_keywords, class_labels, given_keywords
+    from train.workdir import open_workdir
+
+    at_least(options, rows=1)
+    given = given_keywords(options)
+    check_numbers({"seed": options.seed, **given})
+    check_png(options.out)
+    for strength in options.strength or (0.0,):
+        if not 0 < strength <= 1:
+            raise BadInput(f"--strength {strength}: above 0, and 1 at most")
+    trained = open_workdir(options.workdir)
+    model, sampler = trained.model, as_keywords(given)
+    require(model, "edit", "take a diffusion model, such as flow")
+    batch = some(trained.dataset("test", options.data_dir), options.rows, options.seed)
+    x = to_unit(batch["image"], model.levels)
+    label = class_labels(model, len(x), options.label)
+    if label is not None and options.label is None:
+        label = batch["label"]
+    calls = sum(
+        model.evaluations(strength=strength, **sampler) for strength in options.strength
+    )
+    print(f"cost: {len(x) * calls:,} network evaluations")
+    options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
+
+    @jax.jit
+    def drawn(params, state, key):
+        arguments = params, state, key, x
+        return [
+            model.edit(*arguments, strength, label=label, **sampler)
+            for strength in options.strength
+        ]
+
+    key = jax.random.key(options.seed)
+    columns = [x, *drawn(trained.params, trained.state, key)]
+    image = to_uint8(np.stack(columns, axis=1))
+    names = trained.record.data.class_names
+    rows = () if label is None else [names[each] for each in label]
+    save_grid(options.out, image.reshape(-1, *x.shape[1:]), len(columns), rows)
+    strengths = " ".join(map(str, options.strength))
+    print(f"a row: the image, drawn again with strength {strengths}: {options.out}")
+
+
+def main() -> None:
+    """The command line."""
+    told(lambda: edit(parse(Edit, "python -m train.edit")))
+
+
+if __name__ == "__main__":
+    main()

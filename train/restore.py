@@ -1,0 +1,110 @@
+"""python -m train.restore --workdir DIR --factor 2: small images, enlarged."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from train.command import parse, told
+from train.experiments.denoising import SolverName
+
+
+@dataclasses.dataclass(frozen=True)
+class Restore:
+    """Draws of p(x | its small version): super-resolution by a model of x alone.
+
+    A row: the test image, its small version enlarged, restorations.
+    """
+
+    workdir: Path
+    """The run's folder."""
+    out: Path = Path("restored.png")
+    """The picture (.png)."""
+    factor: int = 2
+    """Pixels of the small version are means of so many squared."""
+    noise: float = 0.0
+    """Standard deviation of noise on the small version, of pixels in [-1, 1]."""
+    method: Literal["projection", "posterior"] = "projection"
+    """Each x̂ is made to fit, or the score is guided by a gradient of the network."""
+    num: int = 6
+    """Restorations of an image."""
+    rows: int = 8
+    """Test images."""
+    guidance_scale: float | None = None
+    """Of a conditional model: guidance to the class of the image."""
+    steps: int | None = None
+    """The sampler's steps."""
+    solver: SolverName | None = None
+    """The sampler's solver."""
+    seed: int = 0
+    """Seed of the choice of test images and of all noise."""
+    data_dir: Path | None = None
+    """Where the data set's files are."""
+
+
+def restore(options: Restore) -> None:
+    """Draw, write, say where."""
+    import jax
+    import jax.numpy as jnp
+
+    from gengen.diffusion.inverse import METHODS, Average
+    from gengen.images import to_unit
+    from gengen.tasks import require
+    from gengen.types import BadInput
+    from train.interpolate import check_png
+    from train.options import at_least, check_numbers
+    from train.outlier_sets import some
+    from train.pictures import save_grid, to_uint8
+    from train.sampling import as_keywords, given_keywords
+    from train.workdir import open_workdir
+
+    at_least(options, rows=1, num=1, factor=2)
+    given = given_keywords(options)
+    given.pop("method")
+    check_numbers({"seed": options.seed, "noise": options.noise, **given})
+    if options.noise < 0:
+        raise BadInput(f"--noise {options.noise}: it must be at least 0")
+    check_png(options.out)
+    trained = open_workdir(options.workdir)
+    trained.record.data.images_only("train.restore")
+    model, sampler, shrink = trained.model, as_keywords(given), Average(options.factor)
+    require(model, "plan", "take a diffusion model, such as flow")
+    batch = some(trained.dataset("test", options.data_dir), options.rows, options.seed)
+    key_noise, key = jax.random.split(jax.random.key(options.seed))
+    x = to_unit(batch["image"], model.levels)
+    small = shrink(x)
+    small = small + options.noise * jax.random.normal(key_noise, small.shape)
+    label = jnp.repeat(batch["label"], options.num) if model.num_classes else None
+
+    def guide(y):
+        return METHODS[options.method](shrink, y, options.noise)
+
+    calls = model.evaluations(guides=(guide(small),), **sampler)
+    print(f"cost: {len(x) * options.num} images, {calls:,} network evaluations each")
+    options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
+
+    @jax.jit
+    def drawn(params, state, key, small):
+        y = jnp.repeat(small, options.num, axis=0)
+        return model.sample(
+            params, state, key, len(y), label=label, guides=(guide(y),), **sampler
+        )
+
+    found = drawn(trained.params, trained.state, key, small)
+    error = jnp.sqrt(jnp.mean((shrink(found) - jnp.repeat(small, options.num, 0)) ** 2))
+    enlarged = small.repeat(options.factor, axis=1).repeat(options.factor, axis=2)
+    found = found.reshape(len(x), options.num, *x.shape[1:])
+    image = np.concatenate([x[:, None], enlarged[:, None], found], axis=1)
+    save_grid(options.out, to_uint8(image.reshape(-1, *x.shape[1:])), options.num + 2)
+    print(f"root mean square of what the restorations, made small, miss: {error:.3f}")
+    print(f"a row: the image, its small version, restorations: {options.out}")
+
+
+def main() -> None:
+    """The command line."""
+    told(lambda: restore(parse(Restore, "python -m train.restore")))
+
+
+if __name__ == "__main__":
+    main()
