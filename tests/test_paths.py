@@ -28,6 +28,7 @@ from gengen.diffusion.times import (
     LogNormal,
     LogSNR,
     Quadratic,
+    ShiftedGrid,
     Steps,
     Uniform,
     antithetic,
@@ -209,6 +210,17 @@ def test_leading_grids_are_those_of_ddim():
     assert len(times_of(Leading(1000), VariancePreserving(), 10, (1e-3, 1.0))) == 10
 
 
+def test_shifted_grids_are_the_even_times_of_the_shifted_path():
+    grid = times_of(ShiftedGrid(3.0), Linear(), 5)
+    even = np.linspace(1, 0, 6)
+    close(grid, 3 * even / (1 + 2 * even), atol=1e-9)
+    vp, span = VariancePreserving(), (1e-3, 1.0)
+    grid = np.asarray(times_of(ShiftedGrid(0.5), vp, 5, span))[1:-1]
+    even = Shifted(vp, 0.5)
+    ratio = even.b(np.linspace(1, 1e-3, 6)) / even.a(np.linspace(1, 1e-3, 6))
+    close(vp.b(grid) / vp.a(grid), ratio[1:-1], 1e-6)
+
+
 def test_quadratic_grids_are_even_in_the_square_root():
     grid = times_of(Quadratic(), Linear(), 5, (0.04, 1.0))
     close(np.diff(np.sqrt(grid)), np.full(5, -0.8 / 5))
@@ -243,7 +255,7 @@ def test_the_times_of_a_table_are_its_step_numbers():
 
 @pytest.mark.parametrize("steps", [0, -3])
 def test_no_steps_are_refused(steps):
-    for grid in (Even(), Leading(), Quadratic(), KarrasGrid(), LogSNR()):
+    for grid in (Even(), ShiftedGrid(), Leading(), Quadratic(), KarrasGrid(), LogSNR()):
         with pytest.raises(BadInput, match=f"steps={steps}"):
             times_of(grid, Linear(), steps)
 

@@ -35,6 +35,12 @@ class Evaluate:
     run's workdir, trained first if there is none."""
     guidance_scale: float | None = None
     """Classifier-free guidance: 1 is none; by default the run's own."""
+    interval: tuple[float, float] | None = None
+    """The times at which there is guidance, 0 the data and 1 the noise."""
+    rescale: float | None = None
+    """Share of a guided image's contrast that is given back, against overexposure."""
+    threshold: float | None = None
+    """Dynamic thresholding of x at each step: the quantile, such as 0.995."""
     guide: Path | None = None
     """Workdir of a worse or shorter run of the same kind, which takes the place of the
     network without a class in guidance: autoguidance."""

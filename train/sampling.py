@@ -19,6 +19,7 @@ COLUMNS = 10
 
 # The sampler's keywords that a program may have as options.
 KEYWORDS = ("guidance_scale", "steps", "solver", "grid", "draw")
+KEYWORDS += ("interval", "rescale", "threshold")  # of guidance
 KEYWORDS += ("temperature", "top_k", "top_p")  # of autoregressive models
 COMPLETION = ("particles", "method", "repeats")  # of `complete`
 
@@ -65,7 +66,9 @@ def keywords_of(model) -> set[str]:
     """The keywords of this model's sampler."""
     names = "sample", "from_latent", "plan", "complete"
     methods = (getattr(model, name, None) for name in names)
-    takes = (inspect.signature(f).parameters for f in methods if f is not None)
+    takes = [inspect.signature(f).parameters for f in methods if f is not None]
+    if hasattr(model, "guidance"):
+        takes.append(vars(model.guidance))
     return {name for parameters in takes for name in parameters}
 
 

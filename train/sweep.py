@@ -35,6 +35,12 @@ class Sweep:
     """The sampler's steps, instead of evaluations."""
     guidance_scale: tuple[float, ...] = ()
     """Classifier-free guidance: 1 is none, above 1 sharpens."""
+    interval: tuple[tuple[float, float], ...] = ()
+    """The times at which there is guidance, in pairs."""
+    rescale: tuple[float, ...] = ()
+    """Shares of a guided image's contrast that is given back."""
+    threshold: tuple[float, ...] = ()
+    """Quantiles of dynamic thresholding."""
     classifier_scale: tuple[float, ...] = ()
     """Guidance by --classifier: 1 is Bayes' rule for an unconditional run."""
     temperature: tuple[float, ...] = ()

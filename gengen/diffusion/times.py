@@ -159,6 +159,21 @@ class Even:
 
 
 @static
+class ShiftedGrid:
+    """Even times of the path with `shift` times its noise over signal: more of noise.
+
+    For sampling alone; a shift that training shares is `paths.Shifted`. Esser et al.
+    2024, arXiv:2403.03206, equation 23.
+    """
+
+    shift: float = 3.0
+
+    def __call__(self, path, steps, span):
+        t = uniform_grid(steps, span)
+        return jnp.clip(path.when(path.a(t), self.shift * path.b(t)), *span)
+
+
+@static
 class Leading:
     """k/steps + 1/table for k = steps-1, …, 0, then t_min: DDIM's own grid.
 

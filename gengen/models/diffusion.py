@@ -21,6 +21,7 @@ Labels are dropped with probability `label_dropout` in training, so that one net
 both conditional and, at the null label, unconditional: classifier-free guidance.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -274,14 +275,17 @@ class Diffusion:
         guidance=None,
         guides: tuple | None = None,
         strength: float = 1.0,
+        **of_guidance,
     ) -> "Plan":
         """What a sampler does, from its own keywords and the model's defaults.
 
         strength: in (0, 1], the share of the times, of which the later are left out.
+        of_guidance: interval, rescale or threshold in the place of the guidance's own.
         """
         solver = self.solver if solver is None else solver
         grid = self.grid if grid is None else grid
         guidance = self.guidance if guidance is None else guidance
+        guidance = dataclasses.replace(guidance, **of_guidance)
         guides = self.guides if guides is None else guides
         steps = self.steps if steps is None else steps
         path = self.process.path

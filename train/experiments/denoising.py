@@ -48,7 +48,7 @@ SolverName = Literal[
     "tsit5",
     "dopri5",
 ]
-GridName = Literal["even", "leading", "quadratic", "karras", "log-snr"]
+GridName = Literal["even", "shifted", "leading", "quadratic", "karras", "log-snr"]
 LikelihoodName = Literal["vlb", "vlb-1000", "pf-ode"]
 
 
@@ -148,9 +148,16 @@ def solvers() -> dict:
 
 def grids() -> dict:
     """Name -> grid of sampling times."""
-    from gengen.diffusion.times import Even, KarrasGrid, Leading, LogSNR, Quadratic
+    from gengen.diffusion.times import (
+        Even,
+        KarrasGrid,
+        Leading,
+        LogSNR,
+        Quadratic,
+        ShiftedGrid,
+    )
 
-    rows = Even(), Leading(), Quadratic(), KarrasGrid(), LogSNR()
+    rows = Even(), ShiftedGrid(), Leading(), Quadratic(), KarrasGrid(), LogSNR()
     return dict(zip(GridName.__args__, rows, strict=True))
 
 
