@@ -224,9 +224,7 @@ def with_devices(num, line):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("num", "mesh"), [(2, "data=2"), (8, "data=8"), (8, "data=4,model=2")]
-)
+@pytest.mark.parametrize(("num", "mesh"), [(8, "data=8"), (8, "data=4,model=2")])
 def test_a_run_has_one_curve_on_any_mesh(cli, tmp_path, num, mesh):
     for name in ("one", "many"):
         line = f"{LINE} --workdir {tmp_path / name}"
