@@ -14,8 +14,9 @@ import train.quality
 from gengen import metrics
 from train.compare import cells, place, row_of
 from train.extractors import open_extractor
-from train.features import of_dataset
+from train.features import alone, of_dataset
 from train.heldout import batches, some
+from train.quality import PART
 from train.workdir import open_workdir
 
 
@@ -66,6 +67,14 @@ def test_an_evaluation_states_what_its_figures_depend_on(cli, copy, family):
         assert "bits_per_dim" not in result
     if family in ("gan", "flow"):
         assert 0 <= result["class_accuracy"] <= 1
+
+
+def test_two_evaluations_of_one_run_do_not_mix(cli, copy):
+    workdir = copy("vae")
+    with alone(workdir / PART):
+        status, _, err = cli(f"train.evaluate --workdir {workdir} --num 40")
+    assert status == 2 and "is being measured by process" in err
+    assert not (workdir / PART).exists()
 
 
 def test_test_images_and_halves_of_training_images_are_measured_too(cli, copy):

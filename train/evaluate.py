@@ -95,7 +95,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     import json
 
     from train.experiment import write_atomically
-    from train.features import empty
+    from train.features import alone, empty
     from train.quality import PART, Quality
     from train.workdir import open_workdir
 
@@ -120,7 +120,8 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     else:
         quality = Quality(trained, splits, options)
         print(*quality.cost(), *told, sep="\n")
-        result |= quality.measure()
+        with alone(options.workdir / PART):
+            result |= quality.measure()
     result |= over_splits(trained, splits, figures, options)
     result["examples"] = noun
     path = options.workdir / "evaluation.json"

@@ -4,6 +4,7 @@ The Fréchet distance needs the mean and covariance alone, which are merged batc
 batch; the figures that need the features themselves get the first `kept` of them.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from gengen.metrics import Moments, merge, moments
 from gengen.types import BadInput
 from train.data import order
 from train.extractors import Extractor
+from train.lock import locked
 
 IDENTITY, NUMBERED = "identity.json", "[0-9]" * 9 + ".npz"  # the files of `Parts`
 
@@ -72,6 +74,17 @@ def of_dataset(extractor: Extractor, dataset, kept: int, advance=None) -> Featur
                 advance(min(first + size, dataset.size))
 
     return collect(stream(), kept)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder of an evaluation; BadInput if another process measures there."""
+    try:
+        with locked(folder, "measured"):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # where nothing is to be gone on with
 
 
 def empty(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""One process at a time trains in a workdir."""
+"""One process at a time trains in a workdir, or measures in its folder."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,7 @@ LOCK = "lock"  # the file in a workdir
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+def locked(workdir: Path, doing: str = "trained") -> Iterator[None]:
     """Hold the workdir, which is made if need be; BadInput if another process does.
 
     By flock on WORKDIR/lock, which the kernel gives back however its process ends; the
@@ -20,7 +20,7 @@ def locked(workdir: Path) -> Iterator[None]:
     meanwhile: the lock goes with it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    file = _take(workdir / LOCK)
+    file = _take(workdir / LOCK, doing)
     folder = os.open(workdir, os.O_RDONLY)
     try:
         yield
@@ -31,7 +31,7 @@ def locked(workdir: Path) -> Iterator[None]:
         os.close(file)
 
 
-def _take(path: Path) -> int:
+def _take(path: Path, doing: str) -> int:
     """The descriptor of the locked file."""
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -42,7 +42,7 @@ def _take(path: Path) -> int:
         from gengen.types import BadInput
 
         raise BadInput(
-            f"{path.parent} is being trained by {holder}: wait, stop it or take "
+            f"{path.parent} is being {doing} by {holder}: wait, stop it or take "
             "another --workdir"
         ) from None
     except OSError as error:  # network file systems that are mounted without
@@ -52,7 +52,7 @@ def _take(path: Path) -> int:
         )
     if not (path.exists() and os.path.samestat(os.fstat(file), path.stat())):
         os.close(file)  # its last holder removed or moved it between our two calls
-        return _take(path)
+        return _take(path, doing)
     since = time.strftime("%Y-%m-%d %H:%M:%S %z")
     holder = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
     os.ftruncate(file, 0)

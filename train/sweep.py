@@ -70,7 +70,7 @@ class Sweep:
 
 def sweep(options: Sweep) -> dict[str, Any]:
     """Measure, print, and write all figures, which are returned."""
-    from train.features import empty
+    from train.features import alone, empty
     from train.guides import guided
     from train.quality import Quality, find_extractor
     from train.workdir import open_workdir
@@ -96,7 +96,8 @@ def sweep(options: Sweep) -> dict[str, Any]:
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     extractor = find_extractor(trained, base)
     result = there(out, identity(trained, extractor, options))
-    measure(result, asked, qualities, extractor, out)
+    with alone(part):
+        measure(result, asked, qualities, extractor, out)
     empty(part)
     result["points"] = [found(result, point) for point in asked]
     show(result, lists(options), out)
