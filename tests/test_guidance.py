@@ -106,6 +106,19 @@ def test_outside_of_the_interval_one_network_is_called():
     close(denoise(z, T)[:, 0] / z[:, 0], np.where((T >= 0.3) & (T <= 0.6), 4, 2))
 
 
+def test_rescaling_costs_no_network_call():
+    calls = []
+
+    def y(z, t):
+        jax.debug.callback(lambda: calls.append(1))
+        return 2 * z
+
+    denoise = Guidance(3.0, (0.3, 0.6), 0.7)(Process(Linear(), Data()), y, y)
+    jax.jit(denoise)(arrays(1)[0], 0.5)
+    jax.effects_barrier()
+    assert len(calls) == 2
+
+
 def test_learned_variances_stay_the_conditional_ones():
     z = arrays(1)[0]
 

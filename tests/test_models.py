@@ -19,6 +19,7 @@ from exact import fit_ppca, sigma_points
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
+from gengen.diffusion import paths
 from gengen.diffusion.likelihood import VariationalBound
 from gengen.diffusion.ode import Adaptive
 from gengen.diffusion.paths import Linear, VariancePreserving
@@ -765,6 +766,21 @@ def test_an_adaptive_solver_knows_each_row_s_label():
     process = Process(Linear(), Data())
     model = replace(ECHO, process=process, solver=Adaptive(), steps=1)
     close(sample(model, ECHOES, 3, label=np.array([2, 0, 1])).ravel(), [2, 0, 1], 1e-3)
+
+
+def test_the_bound_of_a_table_is_finite_at_any_number_of_levels():
+    # At 256 levels σ is below that of the table's first step.
+    for levels, draws in itertools.product((17, 256), (16, 1000)):
+        likelihood = VariationalBound(1000, draws)
+        model = optimal(gaussian(0.2, 0.3), paths.Table(), V(), likelihood=likelihood)
+        image = np.full((64, 1, 1, 1), round(0.6 * (levels - 1)), np.uint8)
+        model = replace(model, levels=levels)
+        log_p = jax.jit(model.log_likelihood)(NOTHING, {}, {"image": image}, KEY)
+        x = np.asarray(to_unit(image, levels), np.float64)
+        exact = stats.norm(0.2, 0.3).pdf(x.ravel())
+        exact = np.log(exact * bin_width(levels))
+        error = 4 * np.std(log_p) / 8 + 0.15  # of the mean; of chain and levels
+        assert abs(np.mean(log_p) - exact.mean()) < error
 
 
 COIN = Mixture((0.3, 0.7), ((-1.0,), (1.0,)), (0.0, 0.0))

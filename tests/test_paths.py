@@ -122,6 +122,8 @@ def test_a_shift_multiplies_noise_over_signal_on_every_path():
         close(shifted.b(inside) / shifted.a(inside), 3 * ratio, 1e-9)
     close(Shifted(Linear(), 3.0).b(T), 3 * T / (1 + 2 * T))
     assert resolution_shift(64 * 64, 32 * 32) == 2
+    with pytest.raises(BadInput, match="cannot be shifted"):
+        Shifted(Table(), 3.0)
     with pytest.raises(BadInput, match="shift=0"):
         Shifted(Linear(), 0.0)
 

@@ -163,6 +163,8 @@ def test_ddpm_step_draws_from_the_posterior_of_z_s_given_z_t_and_x(path):
 
 def test_learned_variances_of_a_network_without_them_are_refused():
     process, (z,) = Process(Linear(), V()), arrays(1)
+    for solver in (Ancestral(learned), Corrected(Ancestral(learned))):
+        assert solver.wants_variance
     with pytest.raises(BadInput, match="learned no variances"):
         carry(Ancestral(learned), process, MIXTURE, z, uniform_grid(3))
 
@@ -303,7 +305,7 @@ def test_noise_and_image_are_the_same_point_of_the_flow():
     process, (x,) = Process(Linear(), Velocity()), arrays(1)
     grid = times_of(Even(), Linear(), 400, (0.0, 1.0))
     denoise = MIXTURE.denoise(process)
-    for solver in (DDIM(), Heun()):
+    for solver in (DDIM(), Heun(), DPMSolver(), StochasticHeun()):
         z = invert(solver, denoise, process, x, grid)
         back = solve(solver, sample_keys(KEY, len(x)), denoise, process, z, grid)
         close(back, x, atol=0.02)
@@ -319,6 +321,15 @@ def test_a_trajectory_has_what_solve_returns_on_a_shorter_grid():
     states = trajectory(solver, *ask, grid)
     assert np.array_equal(states[0], z)
     close(states[2], solve(solver, *ask, grid[:3]))
+
+
+@pytest.mark.parametrize(
+    "solver", [DDPM(), Ancestral(), DPMSolver(1.0), Corrected(DDIM()), EulerMaruyama()]
+)
+def test_solvers_that_draw_noise_have_no_way_back(solver):
+    process, (x,) = Process(Linear(), Velocity()), arrays(1)
+    with pytest.raises(BadInput, match="no way back"):
+        invert(solver, None, process, x, uniform_grid(3))
 
 
 # ---------------------------------------------------------------- ends of time
@@ -442,6 +453,10 @@ def test_values_out_of_range_are_refused(eta):
             make(eta)
     with pytest.raises(BadInput, match="churn="):
         StochasticHeun(eta)
+    with pytest.raises(BadInput, match="snr=-1"):
+        Corrected(DDIM(), 1, -1.0)
+    with pytest.raises(BadInput, match="corrections=0"):
+        Corrected(DDIM(), 0)
     with pytest.raises(BadInput, match="order=5"):
         AdamsBashforth(5)
     assert LogSNR() == LogSNR()

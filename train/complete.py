@@ -93,11 +93,18 @@ def complete(options: Complete) -> None:
     from train.options import at_least, check_numbers
     from train.outlier_sets import some
     from train.pictures import save_grid, to_uint8
-    from train.sampling import as_keywords, check_options, given_keywords
+    from train.sampling import (
+        COMPLETION,
+        KEYWORDS,
+        as_keywords,
+        calls_in_words,
+        check_options,
+        given_keywords,
+    )
     from train.workdir import open_workdir
 
     at_least(options, num=1, rows=1)
-    given = given_keywords(options)
+    given = given_keywords(options, KEYWORDS + COMPLETION)
     check_numbers({"seed": options.seed, **given})
     if not 0 < options.share < 1:
         raise BadInput(f"--share {options.share}: it must be between 0 and 1")
@@ -116,8 +123,8 @@ def complete(options: Complete) -> None:
     batch = some(dataset, options.rows, options.seed)
     mask = seen(options.keep, options.share, dataset.spec.shape, options.seed)
     num, particles = len(batch["image"]), options.particles or 1
-    calls = f"cost: {num * options.num * particles:,} samples"
-    print(f"{calls}, {evaluations(model, given):,} network evaluations each")
+    calls = calls_in_words(evaluations(model, given))
+    print(f"cost: {num * options.num * particles:,} samples, {calls} each")
 
     @jax.jit
     def row(params, key, batch):

@@ -50,7 +50,12 @@ def edit(options: Edit) -> None:
     from train.options import at_least, check_numbers
     from train.outlier_sets import some
     from train.pictures import save_grid, to_uint8
-    from train.sampling import as_keywords, class_labels, given_keywords
+    from train.sampling import (
+        as_keywords,
+        calls_in_words,
+        class_labels,
+        given_keywords,
+    )
     from train.workdir import open_workdir
 
     at_least(options, rows=1)
@@ -68,10 +73,9 @@ def edit(options: Edit) -> None:
     label = class_labels(model, len(x), options.label)
     if label is not None and options.label is None:
         label = batch["label"]
-    calls = sum(
-        model.evaluations(strength=strength, **sampler) for strength in options.strength
-    )
-    print(f"cost: {len(x) * calls:,} network evaluations")
+    each = [model.evaluations(strength=s, **sampler) for s in options.strength]
+    calls = None if None in each else sum(each)
+    print(f"cost: {calls_in_words(calls, len(x))}")
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
 
     @jax.jit

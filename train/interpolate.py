@@ -45,7 +45,7 @@ def interpolate(options: Interpolate) -> None:
     from gengen.tasks import latents, require
     from train.options import at_least, check_numbers
     from train.pictures import save_grid, to_uint8
-    from train.sampling import class_labels
+    from train.sampling import calls_in_words, class_labels
     from train.workdir import open_workdir
 
     at_least(options, num=2, pairs=1)
@@ -55,19 +55,20 @@ def interpolate(options: Interpolate) -> None:
     model, weights = trained.model, (trained.params, trained.state)
     require(model, "from_latent", "take a model with latents, such as a VAE or a GAN")
     labels = class_labels(model, options.pairs, options.label)
-    condition = {} if labels is None else {"label": labels}
+    condition, known = {} if labels is None else {"label": labels}, {}
     if options.between == "data":
         images = image_pairs(trained, labels, options)  # [2, pairs, H, W, C]
         ends = encoded(trained, images, labels)
-        condition |= unguided(model)
+        known = backwards(model)
     else:
         shape = (2, options.pairs, *model.latent_shape)
         ends = jax.random.normal(jax.random.key(options.seed), shape)
-    calls = options.num * options.pairs * model.evaluations()
-    print(f"cost: {options.num * options.pairs} images, {calls:,} network evaluations")
+    num = options.num * options.pairs
+    print(f"cost: {num} images, {calls_in_words(model.evaluations(), num)}")
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     between = partial(latents.interpolate, model, num=options.num)
-    between = jax.jit(partial(between, path=getattr(latents, options.path)))
+    path = getattr(latents, options.path)
+    between = jax.jit(partial(between, path=path, **known))
     x = to_uint8(between(*weights, *ends, **condition))  # [pairs, num, H, W, C]
     if options.between == "data":
         first, last = (as_uint8(image, trained)[:, None] for image in images)
@@ -128,13 +129,22 @@ def encoded(trained, images: np.ndarray, labels) -> list:
     if hasattr(model, "encode"):
         encode = jax.jit(model.encode)
         return [encode(trained.params, image, labels)[0] for image in images]
-    invert = jax.jit(partial(model.to_latent, label=labels))
+    how = {"label": labels, **backwards(model)}
+    invert = jax.jit(partial(model.to_latent, **how))
     return [invert(*weights, to_unit(image, model.levels)) for image in images]
 
 
-def unguided(model) -> dict:
-    """What `from_latent` must be told to bring back what `to_latent` took away."""
-    return {"guidance_scale": 1.0} if hasattr(model, "to_latent") else {}
+def backwards(model) -> dict:
+    """What `from_latent` must be told to bring back what `to_latent` took away.
+
+    No guidance, and DDIM in the place of a solver that draws noise.
+    """
+    from gengen.diffusion.solvers import DDIM
+
+    if not hasattr(model, "to_latent"):
+        return {}
+    known = {} if model.solver.deterministic else {"solver": DDIM()}
+    return {"guidance_scale": 1.0, **known}
 
 
 def as_uint8(image: np.ndarray, trained) -> np.ndarray:

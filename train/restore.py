@@ -56,7 +56,7 @@ def restore(options: Restore) -> None:
     from train.options import at_least, check_numbers
     from train.outlier_sets import some
     from train.pictures import save_grid, to_uint8
-    from train.sampling import as_keywords, given_keywords
+    from train.sampling import as_keywords, calls_in_words, given_keywords
     from train.workdir import open_workdir
 
     at_least(options, rows=1, num=1, factor=2)
@@ -81,7 +81,7 @@ def restore(options: Restore) -> None:
         return METHODS[options.method](shrink, y, options.noise)
 
     calls = model.evaluations(guides=(guide(small),), **sampler)
-    print(f"cost: {len(x) * options.num} images, {calls:,} network evaluations each")
+    print(f"cost: {len(x) * options.num} images, {calls_in_words(calls)} each")
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
 
     @jax.jit

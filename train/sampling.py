@@ -46,9 +46,9 @@ def class_labels(model, num: int, label: int | None = None) -> np.ndarray | None
     return np.full(num, label, np.int32)
 
 
-def given_keywords(options) -> dict:
+def given_keywords(options, names: tuple[str, ...] = KEYWORDS) -> dict:
     """{keyword: value} of the sampler's keywords that the options give."""
-    values = {name: getattr(options, name, None) for name in KEYWORDS + COMPLETION}
+    values = {name: getattr(options, name, None) for name in names}
     return {k: v for k, v in values.items() if v is not None and v is not False}
 
 
@@ -60,6 +60,13 @@ def as_keywords(given: dict) -> dict:
     named = {"solver": solvers, "grid": grids}
     given = {k: v for k, v in given.items() if k != "classifier_scale"}
     return {k: named[k]()[v] if k in named else v for k, v in given.items()}
+
+
+def calls_in_words(calls: int | None, samples: int = 1) -> str:
+    """ "1,234 network evaluations", of an adaptive solver as many as it takes."""
+    if calls is None:
+        return "as many network evaluations as the solver decides on"
+    return f"{samples * calls:,} network evaluations"
 
 
 def keywords_of(model) -> set[str]:

@@ -89,9 +89,11 @@ def sweep(options: Sweep) -> dict[str, Any]:
         for point in asked
     ]
     calls = [quality.calls for quality in qualities]
+    known = [n for n in calls if n is not None]
+    many = f"{min(known)} to {max(known)}" if len(known) == len(calls) else "unknown"
     print(
-        f"cost: {len(asked)} points of {options.num:,} samples, of {min(calls)} to "
-        f"{max(calls)} network evaluations each: {options.num * sum(calls):,} in all"
+        f"cost: {len(asked)} points of {options.num:,} samples, of {many} network "
+        f"evaluations each: {options.num * sum(known):,} in all that are known"
     )
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     extractor = find_extractor(trained, base)
@@ -227,6 +229,11 @@ def steps_within(model, evaluations: int, point: dict) -> int:
     from train.sampling import as_keywords
 
     one, two = (model.evaluations(**as_keywords(point), steps=n) for n in (1, 2))
+    if one is None:
+        raise BadInput(
+            f"--evaluations {evaluations}: an adaptive solver decides on them itself; "
+            "leave it out, or sweep steps"
+        )
     if evaluations < (least := two - one):
         under = f" under {words(point)}" if point else ""
         raise BadInput(

@@ -52,7 +52,7 @@ def traverse(options: Traverse) -> None:
     from train.interpolate import check_png
     from train.options import at_least, check_numbers
     from train.pictures import save_grid, to_uint8
-    from train.sampling import class_labels
+    from train.sampling import calls_in_words, class_labels
     from train.workdir import open_workdir
 
     at_least(options, rows=1, num=2, image=0)
@@ -72,8 +72,8 @@ def traverse(options: Traverse) -> None:
         z = jax.random.normal(jax.random.key(options.seed), model.latent_shape)
         dims = options.dims or range(min(options.rows, z.size))
         names, of = [f"z{d}" for d in dims], "a draw of the prior"
-    calls = len(dims) * options.num * model.evaluations()
-    print(f"cost: {len(dims) * options.num} images, {calls:,} network evaluations")
+    num = len(dims) * options.num
+    print(f"cost: {num} images, {calls_in_words(model.evaluations(), num)}")
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     values = np.linspace(-options.range, options.range, options.num, dtype=np.float32)
     condition = {} if label is None else {"label": label[0]}

@@ -50,20 +50,25 @@ def guided(
     unconditional: Callable,
     scale: Array | float,
     interval: tuple[float, float] = (0.0, 1.0),
+    matched: Callable | None = None,
 ):
     """The guided `denoise(z, t)` from two of them: two evaluations a call.
 
     interval: the times (t_low, t_high) at which there is guidance; at others, where t
     is one number for all, only the conditional one is evaluated. Kynkäänniemi et al.
     2024, arXiv:2404.07724. Channels beyond those of z (a learned variance) stay the
-    conditional one's.
+    conditional one's. matched: (guided r̂, conditional r̂, z, t) -> r̂, such as
+    `Guidance.rescale`.
     """
 
     def both(z, t):
         r = conditional(z, t)
         mean, rest = r[..., : z.shape[-1]], r[..., z.shape[-1] :]
         base = unconditional(z, t)[..., : z.shape[-1]]
-        return jnp.concatenate([base + scale * (mean - base), rest], axis=-1)
+        r = base + scale * (mean - base)
+        if matched is not None:
+            r = matched(r, mean, z, t)
+        return jnp.concatenate([r, rest], axis=-1)
 
     def denoise(z: Array, t: Array) -> Array:
         if interval == (0.0, 1.0):
@@ -174,15 +179,17 @@ class Guidance:
         denoise = conditional
         if unconditional is not None:
             scale = self.scale if scale is None else scale
-            denoise = guided(conditional, unconditional, scale, self.interval)
-            if self.rescale:
 
-                def matched(x, z, t):
-                    # The compiler finds that this is one network call, not two.
-                    r = conditional(z, t)[..., : z.shape[-1]]
-                    return rescaled(x, recover(process, z, r, t)[0], self.rescale)
+            def matched(r, mean, z, t):
+                data = recover(process, z, mean, t)[0]
 
-                denoise = with_data(denoise, process, matched)
+                def rescale(x, z, t):
+                    return rescaled(x, data, self.rescale)
+
+                return with_data(lambda z, t: r, process, rescale)(z, t)
+
+            how = self.interval, matched if self.rescale else None
+            denoise = guided(conditional, unconditional, scale, *how)
         if self.threshold is not None:
             denoise = with_data(
                 denoise, process, lambda x, z, t: thresholded(x, self.threshold)

@@ -67,6 +67,16 @@ class Inpainting(NamedTuple):
         """The solver's."""
         return self.solver.divides_by_a
 
+    @property
+    def deterministic(self) -> bool:
+        """It draws noise."""
+        return False
+
+    @property
+    def wants_variance(self) -> bool:
+        """The solver's."""
+        return self.solver.wants_variance
+
     def init(self, z):
         if self.repeats < 1:
             raise BadInput(f"repeats={self.repeats}: it must be at least 1")

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from gengen.diffusion.ode import RK4, Adaptive, Integrator, integrate
-from gengen.diffusion.paths import Path, derivatives, snr
+from gengen.diffusion.paths import Path, derivatives, snr, tabulated
 from gengen.diffusion.process import (
     Process,
     corrupt,
@@ -37,7 +37,7 @@ from gengen.diffusion.process import (
     usable_times,
 )
 from gengen.diffusion.solvers import toward, transition
-from gengen.diffusion.times import Even, LogSNR, times_of
+from gengen.diffusion.times import Even, LogSNR, histogram_quantile, times_of
 from gengen.images import bin_width, dequantize, log_bin_volume, to_unit
 from gengen.losses.divergence import gaussian_kl
 from gengen.losses.likelihood import normal_log_prob, per_example
@@ -178,14 +178,16 @@ def bound_terms(
     limit: Callable = steps,
     draws: int | None = None,
     u: Array | None = None,
+    mass: Array | None = None,
 ) -> Bound:
     """An unbiased estimate of every term for an image of levels [B, ...].
 
     grid [T + 1]: times falling from t_max to t_min. limit: `steps` for the T-step
     model; `continuous` for infinitely many steps, with a time drawn in each interval.
-    draws: None for all T terms; K for K of them a row, each times T/K: the intervals at
-    (k + u)/K of the way, k = 0 … K-1, with u [B] ~ U(0, 1), drawn if None; rows whose
-    u are spread evenly have less variance together (Kingma et al. 2021, appendix I.1).
+    draws: None for all T terms; K for K of them a row, each over K times its `mass` [T]
+    (even if None): the intervals at (k + u)/K of it, k = 0 … K-1, with u [B] ~ U(0, 1),
+    drawn if None; rows whose u are spread evenly have less variance together (Kingma et
+    al. 2021, appendix I.1).
     keys [B]: term i of row j is a function of (keys[j], i) alone, drawn or not.
     """
     num = falling(grid).shape[0] - 1
@@ -198,10 +200,13 @@ def bound_terms(
 
     if draws is None:
         chosen = jnp.broadcast_to(jnp.arange(num)[:, None], (num, *rows))
+        scale = 1.0
     else:
+        mass = jnp.full(num, 1.0 / num, grid.dtype) if mass is None else mass
         u = uniform(_fold_in(keys, num + 1)) if u is None else u
-        chosen = (jnp.arange(draws)[:, None] + u) * (num / draws)
-        chosen = jnp.minimum(chosen.astype(jnp.int32), num - 1)  # rounding reaches num
+        u = (jnp.arange(draws)[:, None] + u) / draws
+        _, chosen, scale = histogram_quantile(u, mass)
+        scale = scale * (num / draws)
 
     def term(i):  # [B]
         own = _fold_in(keys, i)
@@ -209,7 +214,7 @@ def bound_terms(
         t, s = grid[i], grid[i + 1]
         return diffusion_loss(denoise, process, x, noise, t, s, within, limit)
 
-    diffusion = jax.lax.map(term, chosen) * (num / len(chosen))
+    diffusion = jax.lax.map(term, chosen) * scale
     noise = normal(_fold_in(keys, num), x.shape[1:])
     reconstruction = reconstruction_loss(process, image, noise, grid[-1], levels)
     return Bound(prior_kl(process, x, grid[0]), diffusion, reconstruction)
@@ -421,6 +426,8 @@ def lower_end(process: Process, levels: int, fraction: float = 0.35) -> float:
     with jax.ensure_compile_time_eval():
         one = jnp.ones(())
         t = process.path.when(one, sigma_min(levels, fraction) * one)
+        if tabulated(process.path):  # the first step, if σ is below all of them
+            t = jnp.maximum(t, 1.0 / process.path.steps)
         return max(low, float(t))
 
 
@@ -457,8 +464,16 @@ class VariationalBound:
         """The terms of the bound in nats, of an image of levels [B, ...]."""
         grid = self.grid(process, levels)
         limit = continuous if self.steps is None else steps
-        draws = None if self.steps is None else min(self.draws, self.steps)
-        return bound_terms(keys, denoise, process, image, grid, levels, limit, draws)
+        draws, mass = None, None
+        if self.steps is not None and self.draws < len(grid) - 1:
+            # As often as log SNR changes: the error of ε is about as large everywhere.
+            change = -jnp.diff(-jnp.log(snr(process.path, grid)))
+            finite = jnp.isfinite(change)
+            most = jnp.max(jnp.where(finite, change, 0.0))
+            mass = jnp.where(finite, change, most)
+            draws, mass = self.draws, mass / jnp.sum(mass)
+        ask = keys, denoise, process, image, grid, levels, limit, draws
+        return bound_terms(*ask, mass=mass)
 
     def __call__(self, keys, denoise, process, image, levels):
         return -self.terms(keys, denoise, process, image, levels).total

@@ -129,6 +129,8 @@ class Adaptive:
     evaluations: ClassVar[None] = None  # not known beforehand
     at_first: ClassVar[int] = 0
     divides_by_a: ClassVar[bool] = False
+    deterministic: ClassVar[bool] = True
+    wants_variance: ClassVar[bool] = False
 
     def __post_init__(self):
         if not (self.rtol >= 0 and self.atol >= 0 and self.rtol + self.atol > 0):

@@ -163,7 +163,8 @@ class Cosine:
     def when(self, a: Array, b: Array) -> Array:
         sine = jnp.hypot(b, math.sin(self._u0) * a)
         u = jnp.arctan2(sine, math.cos(self._u0) * a)
-        return (u - self._u0) * 2.0 / math.pi * (1.0 + self.offset)
+        rise = jnp.maximum(u - self._u0, 0.0)  # rounding alone can fall below
+        return rise * 2.0 / math.pi * (1.0 + self.offset)
 
 
 @static
@@ -261,6 +262,11 @@ class Shifted:
     def __post_init__(self):
         if not 0 < self.shift < math.inf:
             raise BadInput(f"shift={self.shift}: it must be above 0 (1 is none)")
+        if isinstance(self.path, Table):
+            raise BadInput(
+                f"{self.path} has numbered steps, which cannot be shifted: shift a "
+                "continuous path, such as VariancePreserving()"
+            )
 
     def _t(self, t):
         return self.path.when(self.path.a(t), self.shift * self.path.b(t))
@@ -285,4 +291,4 @@ def resolution_shift(pixels: int, base: int) -> float:
 
 def tabulated(path: Path) -> bool:
     """Whether the path is a table of numbers, and so has no derivatives."""
-    return isinstance(path.path if isinstance(path, Shifted) else path, Table)
+    return isinstance(path, Table)

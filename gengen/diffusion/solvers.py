@@ -35,6 +35,8 @@ class Solver(Protocol):
     first step takes.
 
     divides_by_a: whether a step divides by a(t), and so cannot begin where it is 0.
+    deterministic: no noise is drawn, so that the way can be gone back. wants_variance:
+    `denoise` is to say the learned variances, too.
     """
 
     @property
@@ -45,6 +47,12 @@ class Solver(Protocol):
 
     @property
     def divides_by_a(self) -> bool: ...
+
+    @property
+    def deterministic(self) -> bool: ...
+
+    @property
+    def wants_variance(self) -> bool: ...
 
     def init(self, z: Array) -> Tree: ...
 
@@ -66,6 +74,8 @@ class Memoryless:
     evaluations = 1
     at_first = 0
     divides_by_a = False
+    deterministic = True
+    wants_variance = False
 
     def init(self, z: Array) -> tuple:
         return ()
@@ -197,6 +207,11 @@ class DDIM(Memoryless):
         if not 0 <= self.eta <= 1:
             raise BadInput(f"eta={self.eta} must be in [0, 1]: 0 is DDIM, 1 is DDPM")
 
+    @property
+    def deterministic(self) -> bool:
+        """Where eta is 0."""
+        return self.eta == 0
+
     def step(self, keys, denoise, process, z, memory, t, s):
         x, noise = recover(process, z, denoise(z, t), t)
         if self.eta == 0:
@@ -243,6 +258,12 @@ class Ancestral(Memoryless):
     """
 
     log_variance: Callable = large
+    deterministic = False
+
+    @property
+    def wants_variance(self) -> bool:
+        """Where it is learned."""
+        return self.log_variance is learned
 
     def step(self, keys, denoise, process, z, memory, t, s):
         r = denoise(z, t)
@@ -273,7 +294,8 @@ class Previous(NamedTuple):
 class DPMSolver(Memoryless):
     """DPM-Solver++(2M): exact in z, the line through the last two x̂ in λ = log(a/b).
 
-        z_s = (b_s/b_t) kᵉᵗᵃ z + a_s (1 - k^(1 + eta)) D + b_s √(1 - k^(2 eta)) w,
+        z_s = (b_s/b_t) kᵉᵗᵃ z + a_s (1 - k^(1 + eta)) D + b_s √(1 - k^(2 eta)) w
+            = a_s x̂ + b_s kᵉᵗᵃ ε̂ + a_s (1 - k^(1 + eta)) (D - x̂) + …,
         D = x̂ + (h/2h_prev) (x̂ - x̂_prev),  h = λ_s - λ_t,  k = e⁻ʰ
 
     Order 2 with one evaluation a step, and to first order where λ is infinite: DDIM
@@ -287,20 +309,25 @@ class DPMSolver(Memoryless):
         if not 0 <= self.eta <= 1:
             raise BadInput(f"eta={self.eta} must be in [0, 1]: 0 is the ODE, 1 the SDE")
 
+    @property
+    def deterministic(self) -> bool:
+        """Where eta is 0."""
+        return self.eta == 0
+
     def init(self, z):
         return Previous(jnp.zeros_like(z), jnp.full((), -jnp.inf, z.dtype))
 
     def step(self, keys, denoise, process, z, memory, t, s):
         path = process.path
         a_t, b_t, a_s, b_s = path.a(t), path.b(t), path.a(s), path.b(s)
-        x, _ = recover(process, z, denoise(z, t), t)
+        x, noise = recover(process, z, denoise(z, t), t)
         here = jnp.log(a_t) - jnp.log(b_t)
         h, before = jnp.log(a_s) - jnp.log(b_s) - here, here - memory.log_ratio
         known = jnp.isfinite(h) & jnp.isfinite(before)
-        line = jnp.where(known, h / jnp.where(known, 2.0 * before, 1.0), 0.0)
-        data = x + line * (x - memory.x)
         k = b_s * a_t / (b_t * a_s)
-        z = b_s / b_t * k**self.eta * z + a_s * (1.0 - k ** (1.0 + self.eta)) * data
+        line = (1.0 - k ** (1.0 + self.eta)) * h / jnp.where(known, 2.0 * before, 1.0)
+        line = jnp.where(known, line, 0.0) * (x - memory.x)
+        z = a_s * (x + line) + b_s * k**self.eta * noise
         if self.eta > 0:
             # expm1 keeps the digits of a short step.
             share = -jnp.expm1(2.0 * self.eta * jnp.log(k))
@@ -332,6 +359,11 @@ class StochasticHeun(Memoryless):
         if not 0 <= self.churn <= math.sqrt(2) - 1:
             raise BadInput(f"churn={self.churn}: it must be in [0, 0.414], √2 - 1")
 
+    @property
+    def deterministic(self) -> bool:
+        """Where churn is 0."""
+        return self.churn == 0
+
     def step(self, keys, denoise, process, z, memory, t, s):
         path = process.path
         a_t, a_s, b_s = path.a(t), path.a(s), path.b(s)
@@ -350,7 +382,8 @@ class StochasticHeun(Memoryless):
         x, noise = recover(process, z, denoise(z, t), t)
         euler = a_s * x + b_s * noise
         _, noise_s = recover(process, euler, denoise(euler, s), s)
-        known = jnp.isfinite(sigma) & (sigma_s > 0)
+        known = jnp.isfinite(sigma) & jnp.isfinite(sigma_s)
+        known &= (sigma > 0) & (sigma_s > 0)
         half = jnp.where(known, a_s * (sigma_s - sigma) / 2.0, 0.0)
         return euler + half * jnp.where(known, noise_s - noise, 0.0), memory
 
@@ -367,6 +400,7 @@ class EulerMaruyama(Memoryless):
     """
 
     divides_by_a = True
+    deterministic = False
 
     def step(self, keys, denoise, process, z, memory, t, s):
         a, b, da, db = derivatives(process.path, t)
@@ -403,6 +437,14 @@ class Corrected:
     predictor: Any
     corrections: int = 1
     snr: float = 0.16
+    deterministic = False
+
+    def __post_init__(self):
+        if self.corrections < 1 or not self.snr > 0:
+            raise BadInput(
+                f"corrections={self.corrections} and snr={self.snr}: at least one, and "
+                "above 0"
+            )
 
     @property
     def evaluations(self) -> int:
@@ -419,6 +461,11 @@ class Corrected:
         """The predictor's."""
         return self.predictor.divides_by_a
 
+    @property
+    def wants_variance(self) -> bool:
+        """The predictor's."""
+        return self.predictor.wants_variance
+
     def init(self, z):
         return self.predictor.init(z)
 
@@ -426,7 +473,8 @@ class Corrected:
         z, memory = self.predictor.step(keys, denoise, process, z, memory, t, s)
         rate, b = 2.0 * self.snr, process.path.b(s)
         for i in range(self.corrections):
-            noise = recover(process, z, denoise(z, s), s)[1]
+            r = denoise(z, s)[..., : z.shape[-1]]
+            noise = recover(process, z, r, s)[1]
             fresh = normal(fold_in(keys, i + 1), z.shape[1:])
             z = z - 0.5 * rate**2 * b * noise + rate * b * fresh
         return z, memory
@@ -498,6 +546,8 @@ def invert(
     DDIM inversion: what `solve` brings back, up to the steps' error. Song, Meng and
     Ermon 2021, section 4.3; Dhariwal and Nichol 2021, arXiv:2105.05233, appendix F.
     """
+    if not solver.deterministic:
+        raise BadInput(f"{solver} draws noise, so there is no way back: take DDIM")
     keys = jnp.broadcast_to(jax.random.key(0), x.shape[:1])
     rising = checked(jnp.asarray(grid))[::-1]
     return _solve(solver, keys, denoise, process, x, rising)[0]

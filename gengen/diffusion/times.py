@@ -59,7 +59,8 @@ class LogNormal:
     std: float = 1.2
 
     def quantile(self, u: Array, path: Path) -> Array:
-        sigma = jnp.exp(self.mean + self.std * jax.scipy.special.ndtri(u))
+        log_sigma = self.mean + self.std * jax.scipy.special.ndtri(u)
+        sigma = jnp.exp(jnp.minimum(log_sigma, 50.0))  # u = 1 has no σ
         return jnp.clip(path.when(jnp.ones_like(sigma), sigma), 0.0, 1.0)
 
 

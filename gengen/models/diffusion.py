@@ -41,11 +41,9 @@ from gengen.diffusion.likelihood import (
 from gengen.diffusion.matching import matching_loss
 from gengen.diffusion.process import Process, corrupt, expand, recover, usable_times
 from gengen.diffusion.solvers import (
-    Ancestral,
     Euler,
     Solver,
     invert,
-    learned,
     solve,
     solve_parallel,
     step_logvar,
@@ -431,7 +429,7 @@ class Diffusion:
         Each sample is one particle.
         """
         x, observed = to_unit(batch["image"], self.levels), jnp.asarray(observed)
-        plan = self.plan(**sampler)
+        plan = self.plan(**{k: v for k, v in sampler.items() if k != "guidance_scale"})
         label = batch["label"] if self._classes(plan.guides) else None
         solver, more = completing(method, plan.solver, x, observed, repeats)
         sampler |= {"solver": solver, "guides": (*plan.guides, *more)}
@@ -492,8 +490,7 @@ class Diffusion:
         denoise = plan.guidance(self.process, denoise, null, scale)
         for guide in plan.guides:
             denoise = guide(denoise, self.process, state, label)
-        solver = getattr(plan.solver, "solver", plan.solver)  # of `Inpainting`
-        return denoise if solver == Ancestral(learned) else _means(denoise)
+        return denoise if plan.solver.wants_variance else _means(denoise)
 
     def _guided(self, guidance_scale) -> bool:
         traced = isinstance(guidance_scale, jax.core.Tracer)
