@@ -5,6 +5,7 @@ probabilistic PCA.
 """
 
 import math
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +45,11 @@ MIXTURE = Mixture((0.3, 0.7), ((-1.0, 0.5), (1.0, 0.0)), (0.3, 0.5))
 def named(value):
     """A test's name for a value."""
     return type(value).__name__ if not isinstance(value, float | int) else None
+
+
+def said(value):
+    """A test's name for a value that holds functions: without their addresses."""
+    return re.sub(r"<function (\w+) at 0x\w+>", r"\1", str(value))
 
 
 def arrays(num, dim=2, seed=0, batch=7):

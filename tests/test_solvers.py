@@ -18,6 +18,7 @@ from exact import (
     arrays,
     close,
     named,
+    said,
 )
 
 from gengen.diffusion.paths import (
@@ -59,12 +60,12 @@ from gengen.scan import normal, sample_keys
 from gengen.types import BadInput, static
 
 KEY = jax.random.key(0)
-paths = pytest.mark.parametrize("path", PATHS, ids=str)
+paths = pytest.mark.parametrize("path", PATHS, ids=said)
 far_paths = pytest.mark.parametrize("path", FAR_PATHS, ids=named)
 
 SOLVERS = [Heun(), DDIM(0.5), EulerMaruyama(), StochasticHeun(0.3), Ancestral()]
 SOLVERS += [Corrected(DDIM()), DPMSolver(1.0), AdamsBashforth(3)]
-solvers = pytest.mark.parametrize("solver", SOLVERS, ids=str)
+solvers = pytest.mark.parametrize("solver", SOLVERS, ids=said)
 
 
 @pytest.fixture(autouse=True)
@@ -201,12 +202,12 @@ def test_ddim_keeps_the_marginals_when_data_are_known(path, eta):
         (AdamsBashforth(2), 2),
         (AdamsBashforth(3), 3),
     ],
-    ids=str,
+    ids=said,
 )
 @pytest.mark.parametrize(
     "path",
     [Linear(), VariancePreserving(0.5, 3.0), VarianceExploding(0.3, 5.0)],
-    ids=str,
+    ids=said,
 )
 def test_order_of_convergence_to_the_exact_flow(path, solver, expected):
     process, data = Process(path, V()), gaussian(MEAN, STD)
@@ -258,7 +259,7 @@ STOCHASTIC = [DDIM(0.5), DDPM(), Ancestral(), EulerMaruyama(), StochasticHeun(0.
 STOCHASTIC += [Corrected(DDIM(), 1, 0.1), Corrected(EulerMaruyama(), 2, 0.1)]
 
 
-@pytest.mark.parametrize("solver", STOCHASTIC, ids=str)
+@pytest.mark.parametrize("solver", STOCHASTIC, ids=said)
 @pytest.mark.parametrize("path", [Linear(), VariancePreserving(0.5, 3.0)], ids=named)
 def test_stochastic_samplers_have_the_moments_of_the_data(path, solver):
     process, data = Process(path, Data()), gaussian(MEAN, STD)
@@ -273,7 +274,7 @@ def test_stochastic_samplers_have_the_moments_of_the_data(path, solver):
     assert variance == pytest.approx(float(exact), rel=0.05)
 
 
-@pytest.mark.parametrize("solver", [DPMSolver(1.0), DPMSolver(0.5)], ids=str)
+@pytest.mark.parametrize("solver", [DPMSolver(1.0), DPMSolver(0.5)], ids=said)
 def test_the_sde_solver_has_the_moments_of_the_data(solver):
     path, data = VariancePreserving(0.5, 3.0), gaussian(MEAN, STD)
     process, n = Process(path, Noise()), 20_000
@@ -324,7 +325,9 @@ def test_a_trajectory_has_what_solve_returns_on_a_shorter_grid():
 
 
 @pytest.mark.parametrize(
-    "solver", [DDPM(), Ancestral(), DPMSolver(1.0), Corrected(DDIM()), EulerMaruyama()]
+    "solver",
+    [DDPM(), Ancestral(), DPMSolver(1.0), Corrected(DDIM()), EulerMaruyama()],
+    ids=said,
 )
 def test_solvers_that_draw_noise_have_no_way_back(solver):
     process, (x,) = Process(Linear(), Velocity()), arrays(1)
@@ -346,7 +349,7 @@ def test_solvers_that_draw_noise_have_no_way_back(solver):
         StochasticHeun(),
         AdamsBashforth(),
     ],
-    ids=str,
+    ids=said,
 )
 def test_steps_from_pure_noise_and_to_clean_data_are_finite(solver):
     process, (z,) = Process(Linear(), Velocity()), arrays(1)
@@ -388,7 +391,7 @@ def test_a_sample_does_not_depend_on_its_batch(solver):
 # ---------------------------------------------------------------- parallel in time
 
 
-@pytest.mark.parametrize("solver", [Euler(), DDIM(), DDPM(), Heun()], ids=str)
+@pytest.mark.parametrize("solver", [Euler(), DDIM(), DDPM(), Heun()], ids=said)
 @pytest.mark.parametrize("window", [None, 5])
 def test_picards_iteration_finds_the_sequential_sample(solver, window):
     process, (z,) = Process(VariancePreserving(), Noise()), arrays(1)
