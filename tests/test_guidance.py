@@ -198,6 +198,19 @@ def test_optimal_transport_is_the_best_assignment():
     close(Independent()(KEY, x, noise), noise)
 
 
+@pytest.mark.parametrize("coupling", [OptimalTransport(), Sinkhorn()], ids=named)
+def test_noise_is_coupled_within_the_classes(coupling):
+    x, noise = pairs()
+    label = np.arange(12) % 3
+    found = np.asarray(jax.jit(coupling)(KEY, x, noise, label))
+    for k in range(3):
+        own = label == k
+        same = np.all(found[own][:, None] == noise[own][None], axis=(2, 3))
+        assert np.all(same.any(1))
+        if coupling == OptimalTransport():
+            close(found[own], coupling(KEY, x[own], noise[own]))
+
+
 def test_the_plan_of_sinkhorn_has_the_right_marginals_and_sharpens_to_the_best():
     x, noise = pairs()
     plan = np.exp(Sinkhorn(0.1, 300).plan(x, noise))

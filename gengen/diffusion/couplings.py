@@ -2,6 +2,9 @@
 
 A coupling permutes the *noise* and leaves the images where they are, so that labels
 cannot fall out of step with them. Noise is as good in any order, so the marginals stay.
+With labels it permutes among the images of each class: else the noise would know the
+class, and a sampler that draws noise for a class it is asked for would not (Cheng and
+Schwing 2025, arXiv:2503.10636).
 """
 
 from typing import Protocol
@@ -14,24 +17,30 @@ from gengen.types import Array, Key, static
 
 
 class Coupling(Protocol):
-    """(key, x, noise [B, ...]) -> the noise in another order, [B, ...]."""
+    """(key, x, noise [B, ...], label [B]) -> the noise in another order, [B, ...]."""
 
-    def __call__(self, key: Key, x: Array, noise: Array) -> Array: ...
+    def __call__(
+        self, key: Key, x: Array, noise: Array, label: Array | None = None
+    ) -> Array: ...
 
 
 @static
 class Independent:
     """The noise as it was drawn."""
 
-    def __call__(self, key, x, noise):
+    def __call__(self, key, x, noise, label=None):
         return noise
 
 
-def squared_distances(x: Array, noise: Array) -> Array:
-    """|x_i - ε_j|² [B, B], summed over dimensions."""
+def squared_distances(x: Array, noise: Array, label: Array | None = None) -> Array:
+    """|x_i - ε_j|² [B, B], summed over dimensions; between classes out of reach."""
     x, noise = (y.reshape(len(y), -1) for y in (x, noise))
     squares = [jnp.sum(y**2, axis=-1) for y in (x, noise)]
-    return squares[0][:, None] + squares[1] - 2.0 * x @ noise.T
+    cost = squares[0][:, None] + squares[1] - 2.0 * x @ noise.T
+    if label is None:
+        return cost
+    # No assignment within the classes costs as much as one step out of them.
+    return jnp.where(label[:, None] == label, cost, len(x) * jnp.max(cost))
 
 
 @static
@@ -42,9 +51,9 @@ class OptimalTransport:
     proposition 3.4 (OT-CFM). Exact, by the Hungarian method: O(B³).
     """
 
-    def __call__(self, key, x, noise):
+    def __call__(self, key, x, noise, label=None):
         images, noises = optax.assignment.hungarian_algorithm(
-            squared_distances(x, noise)
+            squared_distances(x, noise, label)
         )
         return noise[jnp.zeros_like(noises).at[images].set(noises)]
 
@@ -62,15 +71,17 @@ class Sinkhorn:
     entropy: float = 0.02
     sweeps: int = 50
 
-    def plan(self, x: Array, noise: Array) -> Array:
+    def plan(self, x: Array, noise: Array, label: Array | None = None) -> Array:
         """log of the plan, whose columns sum to one, and rows nearly: [B, B]."""
         cost = squared_distances(x, noise)
         log_p = -cost / (self.entropy * jnp.mean(cost))
+        if label is not None:
+            log_p = jnp.where(label[:, None] == label, log_p, -jnp.inf)
 
         def sweep(log_p, _):
             return jax.nn.log_softmax(jax.nn.log_softmax(log_p, 1), 0), None
 
         return jax.lax.scan(sweep, log_p, length=self.sweeps)[0]
 
-    def __call__(self, key, x, noise):
-        return noise[jax.random.categorical(key, self.plan(x, noise), axis=1)]
+    def __call__(self, key, x, noise, label=None):
+        return noise[jax.random.categorical(key, self.plan(x, noise, label), axis=1)]

@@ -204,7 +204,8 @@ class Diffusion:
         key_noise, key_time, key_label, key_dropout, key_pair = jax.random.split(key, 5)
         x = to_unit(batch["image"], self.levels)
         noise = jax.random.normal(key_noise, x.shape)
-        noise = self.coupling(key_pair, x, noise)
+        known = batch["label"] if self.num_classes else None
+        noise = self.coupling(key_pair, x, noise, known)
         label = None
         if self.num_classes:
             drop = jax.random.bernoulli(key_label, self.label_dropout, x.shape[:1])
