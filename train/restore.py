@@ -61,7 +61,6 @@ def restore(options: Restore) -> None:
 
     at_least(options, rows=1, num=1, factor=2)
     given = given_keywords(options)
-    given.pop("method")
     check_numbers({"seed": options.seed, "noise": options.noise, **given})
     if options.noise < 0:
         raise BadInput(f"--noise {options.noise}: it must be at least 0")
