@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ from gengen.diffusion.times import (
     uniform_grid,
 )
 from gengen.models.closed_form import gaussian, gaussian_flow, gaussian_variance
-from gengen.scan import normal, sample_keys
+from gengen.scan import fold_in, normal, sample_keys
 from gengen.types import BadInput, static
 
 KEY = jax.random.key(0)
@@ -206,16 +206,16 @@ def test_ddim_keeps_the_marginals_when_data_are_known(path, eta):
 )
 @pytest.mark.parametrize(
     "path",
-    [Linear(), VariancePreserving(0.5, 3.0), VarianceExploding(0.3, 5.0)],
+    [Linear(), VariancePreserving(), VarianceExploding(0.3, 5.0)],
     ids=said,
 )
 def test_order_of_convergence_to_the_exact_flow(path, solver, expected):
     process, data = Process(path, V()), gaussian(MEAN, STD)
     z = np.linspace(-2, 2, 5)[:, None]
-    low, high = np.float64(0.1), np.float64(0.9)
+    low, high = np.float64(0.1), np.float64(1.0)
     truth = gaussian_flow(path, MEAN, STD, z, high, low)
     run = jax.jit(lambda grid: carry(solver, process, data, z, grid))
-    steps, errors = [128, 256], []
+    steps, errors = [512, 1024], []
     for n in steps:
         found = run(uniform_grid(n, (low, high)))
         errors.append(np.max(np.abs(found - truth)))
@@ -233,60 +233,68 @@ def test_adams_bashforth_weights_are_the_published_ones_where_steps_are_even():
         close(w @ times**k, (s ** (k + 1) - 0.7 ** (k + 1)) / (k + 1), 1e-10)
 
 
+@cache
+def noise_of(n, corrections):
+    """Keys [M] of samples, and all the noise they may draw in n steps [M, columns]."""
+    keys = sample_keys(KEY, 2 * n * (1 + corrections))
+
+    def drawn(i):
+        own = fold_in(keys, i)
+        more = [fold_in(own, j + 1) for j in range(corrections)]
+        return jnp.concatenate([normal(keys, (1,)) for keys in (own, *more)], axis=1)
+
+    return keys, jnp.concatenate(jax.lax.map(drawn, jnp.arange(n)), axis=1)
+
+
 def moments(solver, process, data, grid, mean, variance):
-    """Mean and variance after the grid: a step is A + B z + noise of variance C.
-
-    A and B are exact, from samples at 0 and 1 that share their noise; the noise is that
-    of 4,000 others.
+    """Mean and variance after the grid, exactly: what solve returns is affine in z and
+    its noise, with coefficients that as many samples tell.
     """
-    denoise = data.denoise(process)
-    z = jnp.zeros((4002, 1)).at[1].set(1.0)
-
-    def step(carry, t_s):
-        (mean, variance), (t, s) = carry, t_s
-        key = jax.random.fold_in(KEY, (1e6 * t).astype(int))
-        keys = jnp.concatenate([jnp.stack([key] * 2), sample_keys(key, 4000)])
-        out = solver.step(keys, denoise, process, z, (), t, s)[0][:, 0]
-        slope, others = out[1] - out[0], out[2:]
-        moved = jnp.mean(others) + slope * mean
-        return (moved, slope**2 * variance + jnp.var(others)), None
-
-    start = jnp.asarray(mean), jnp.asarray(variance)
-    return jax.lax.scan(step, start, (grid[:-1], grid[1:]))[0]
+    corrections = getattr(solver, "corrections", 0)
+    keys, noise = noise_of(len(grid) - 1, corrections)
+    z = normal(keys, (1,))
+    ask = solver, keys, data.denoise(process), process
+    columns = np.concatenate([np.ones_like(z), z, noise], axis=1)
+    out = jax.jit(partial(solve, *ask))(z, grid)
+    found, *_ = np.linalg.lstsq(columns, out)
+    close(columns @ found, out, 1e-9, 1e-9)  # there is no other noise
+    a, b, *c = found[:, 0]
+    return a + b * mean, b**2 * variance + np.sum(np.square(c))
 
 
-STOCHASTIC = [DDIM(0.5), DDPM(), Ancestral(), EulerMaruyama(), StochasticHeun(0.1)]
-STOCHASTIC += [Corrected(DDIM(), 1, 0.1), Corrected(EulerMaruyama(), 2, 0.1)]
+# As functions of the number of steps: in the limit a diffusion, as the paper's churn.
+STOCHASTIC = {
+    "DDIM(0.5)": (lambda n: DDIM(0.5), 1),
+    "DDPM": (lambda n: DDPM(), 1),
+    "Ancestral": (lambda n: Ancestral(), 1),
+    "EulerMaruyama": (lambda n: EulerMaruyama(), 1),
+    "Corrected(DDIM)": (lambda n: Corrected(DDIM(), 1, (0.2 / n) ** 0.5), 1),
+    "Corrected(DDPM)": (lambda n: Corrected(DDPM(), 2, (0.2 / n) ** 0.5), 1),
+    "StochasticHeun": (lambda n: StochasticHeun(2 / n), 2),
+    "DPMSolver(0.5)": (lambda n: DPMSolver(0.5), 2),
+    "DPMSolver(1)": (lambda n: DPMSolver(1.0), 2),
+}
 
 
-@pytest.mark.parametrize("solver", STOCHASTIC, ids=said)
-@pytest.mark.parametrize("path", [Linear(), VariancePreserving(0.5, 3.0)], ids=named)
-def test_stochastic_samplers_have_the_moments_of_the_data(path, solver):
+@pytest.mark.parametrize("name", STOCHASTIC)
+@pytest.mark.parametrize(
+    ("path", "low"), [(Linear(), 0.1), (VariancePreserving(0.5, 3.0), 0.2)], ids=named
+)
+def test_stochastic_samplers_have_the_moments_of_the_data(path, low, name):
+    make, expected = STOCHASTIC[name]
     process, data = Process(path, Data()), gaussian(MEAN, STD)
-    low, high = 0.1, 0.9
-    t = np.float64(high)
-    start = MEAN * path.a(t), gaussian_variance(path, STD, t)
-    grid = uniform_grid(200, (low, high))
-    mean, variance = jax.jit(partial(moments, solver, process, data))(grid, *start)
-    exact = gaussian_variance(path, STD, low)
-    # The Monte-Carlo error of a step's noise, 1/√4000, is averaged over the steps.
-    assert mean == pytest.approx(float(MEAN * path.a(low)), abs=0.03)
-    assert variance == pytest.approx(float(exact), rel=0.05)
-
-
-@pytest.mark.parametrize("solver", [DPMSolver(1.0), DPMSolver(0.5)], ids=said)
-def test_the_sde_solver_has_the_moments_of_the_data(solver):
-    path, data = VariancePreserving(0.5, 3.0), gaussian(MEAN, STD)
-    process, n = Process(path, Noise()), 20_000
-    z = np.asarray(normal(sample_keys(jax.random.key(2), n), (1,)))
-    z = MEAN * path.a(0.9) + z * gaussian_variance(path, STD, 0.9) ** 0.5
-    out = jax.jit(partial(carry, solver, process, data))(
-        z, uniform_grid(40, (0.1, 0.9))
-    )
-    exact = gaussian_variance(path, STD, 0.1)
-    error = 4 * float(exact / n) ** 0.5
-    assert np.mean(out) == pytest.approx(float(MEAN * path.a(0.1)), abs=error)
-    assert np.var(out) == pytest.approx(float(exact), rel=0.04)
+    low, high = np.float64(low), np.float64(0.98)
+    start = MEAN * path.a(high), gaussian_variance(path, STD, high)
+    steps, errors = [64, 128], []
+    for n in steps:
+        grid = uniform_grid(n, (low, high))
+        mean, variance = moments(make(n), process, data, grid, *start)
+        if name == "EulerMaruyama":  # its drift is not exact in z
+            assert mean == pytest.approx(float(MEAN * path.a(low)), abs=0.2 / n)
+        else:
+            close(mean, MEAN * path.a(low), 1e-11)
+        errors.append(abs(variance - gaussian_variance(path, STD, low)))
+    assert order(errors, steps) == pytest.approx(expected, abs=0.1)
 
 
 def test_annealed_langevin_walks_along_the_score_to_the_data():
@@ -403,7 +411,7 @@ def test_picards_iteration_finds_the_sequential_sample(solver, window):
     assert found.sweeps <= 16 + 1
     loose = jax.jit(lambda: solve_parallel(solver, keys, *ask, window, 0.05))()
     assert loose.sweeps < found.sweeps
-    close(loose.z, one, atol=1.0)
+    close(loose.z, one, 0.0, 0.05)
 
 
 def test_many_small_steps_take_few_sweeps():
