@@ -22,8 +22,8 @@ def sample_keys(key: Key, num: int, first: Array | int = 0) -> Array:
 
 
 def fold_in(keys: Array, data: Array | int) -> Array:
-    """`jax.random.fold_in` of every key [B] with the same number."""
-    return jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
+    """`jax.random.fold_in` of every key [B] with the same number, or its own [B]."""
+    return jax.vmap(jax.random.fold_in)(keys, jnp.broadcast_to(data, keys.shape))
 
 
 def normal(keys: Array, shape: tuple[int, ...]) -> Array:

@@ -25,7 +25,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSha
 from sklearn.datasets import load_digits
 
 from gengen.diffusion.couplings import OptimalTransport
-from gengen.diffusion.likelihood import FlowDensity, VariationalBound
+from gengen.diffusion.density import FlowDensity
+from gengen.diffusion.likelihood import VariationalBound
 from gengen.diffusion.ode import HEUN
 from gengen.diffusion.paths import Karras, Linear, Table, VarianceExploding
 from gengen.diffusion.process import EDM, Noise, Process, Velocity

@@ -19,7 +19,8 @@ from gengen.diffusion.inverse import (
 from gengen.diffusion.ode import Adaptive, tsit5
 from gengen.diffusion.paths import Linear, Table, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity, expand, score
-from gengen.diffusion.solvers import DDPM, DPMSolver, Euler, Heun, solve
+from gengen.diffusion.solve import solve
+from gengen.diffusion.solvers import DDPM, DPMSolver, Euler, Heun
 from gengen.diffusion.times import starting_at, uniform_grid
 from gengen.models.classifier import ClassifierGuide
 from gengen.models.closed_form import Mixture, gaussian

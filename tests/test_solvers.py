@@ -27,7 +27,9 @@ from gengen.diffusion.paths import (
     VarianceExploding,
     VariancePreserving,
 )
+from gengen.diffusion.posterior import transition
 from gengen.diffusion.process import EDM, Data, Noise, Process, V, Velocity, corrupt
+from gengen.diffusion.solve import invert, solve, solve_parallel, trajectory
 from gengen.diffusion.solvers import (
     DDIM,
     DDPM,
@@ -41,13 +43,8 @@ from gengen.diffusion.solvers import (
     StochasticHeun,
     adams_bashforth_weights,
     annealed_langevin,
-    invert,
     large,
     learned,
-    solve,
-    solve_parallel,
-    trajectory,
-    transition,
 )
 from gengen.diffusion.times import (
     Even,

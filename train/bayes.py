@@ -212,7 +212,7 @@ def conditioned(trained, out: Path, options: Bayes) -> dict[str, Any]:
 
     from gengen.tasks.bayes import conditional_from
     from train.pictures import save_grid, to_uint8
-    from train.sampling import check_options, class_rows
+    from train.sampling import calls_in_words, check_options, class_rows
 
     spec, sampler = trained.record.data, {"draw": True} if options.draw else {}
     check_options(trained.model, sampler)
@@ -224,8 +224,8 @@ def conditioned(trained, out: Path, options: Bayes) -> dict[str, Any]:
     drawn = "draws of p(x|z)" if options.draw else "means E[x|z]"
     kind = drawn if hasattr(trained.model, "encode") else "samples"
     print(
-        f"cost: {total:,} candidates ({kind}) of "
-        f"{trained.model.evaluations()} network evaluations, and as many labels"
+        f"cost: {total:,} candidates ({kind}), each of "
+        f"{calls_in_words(trained.model.evaluations())} and one label"
     )
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work
 

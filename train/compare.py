@@ -287,7 +287,7 @@ def markdown(result: dict[str, Any]) -> str:
                 f"{row['steps']:,}",
                 "–" if seconds is None else f"{seconds:.1f}",
                 f"{row['milliseconds_per_sample']:.3g}",
-                f"{row['network_evaluations']}",
+                str(row["network_evaluations"] or "adaptive"),
             ]
         )
     notes = [f"{name} failed: {why}" for name, why in result["failed"].items()]

@@ -271,7 +271,8 @@ def show(result: dict[str, Any], path: Path) -> None:
         table.add_row("what was drawn", result["samples"])
         table.add_row("milliseconds a sample", f"{1e3 * seconds:.3g}")
         table.add_row(
-            "network evaluations a sample", str(result["network_evaluations"])
+            "network evaluations a sample",
+            str(result["network_evaluations"] or "adaptive"),
         )
     table.add_row("parameters", f"{result['parameter_count']:,}")
     if result["training_seconds"] is not None:

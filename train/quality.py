@@ -22,6 +22,7 @@ from train.sampling import (
     KEYWORDS,
     Sampler,
     as_keywords,
+    calls_in_words,
     given_keywords,
     sample_classes,
 )
@@ -124,8 +125,8 @@ class Quality:
         sizes = [f"{dataset.size:,} {name}" for name, dataset in self.splits.items()]
         hint = " (--draw for x ~ p(x|z))" if self.kind != "samples" else ""
         return [
-            f"cost: {self.options.num:,} {self.kind}{hint} of {self.calls} network "
-            f"evaluations, {self.sampler.batch_size} at a time; "
+            f"cost: {self.options.num:,} {self.kind}{hint}, each of "
+            f"{calls_in_words(self.calls)}, {self.sampler.batch_size} at a time; "
             f"{self.trained.record.data.examples}: {', '.join(sizes)}",
         ]
 

@@ -1,5 +1,6 @@
 """The points of a sweep as a table and as a plot."""
 
+import math
 from pathlib import Path
 
 from train.compare import aligned
@@ -73,7 +74,7 @@ def markdown(result: dict) -> str:
     for point in result["points"]:
         options = [*map(number, point["options"].values())]
         milliseconds = f"{1e3 * point['seconds_per_sample']:.3g}"
-        lines.append([*options, str(point["network_evaluations"])])
+        lines.append([*options, str(point["network_evaluations"] or "adaptive")])
         lines[-1] += [f"{value:.3f}" for value in figures(point).values()]
         lines[-1] += [milliseconds]
     floor = figures({"sample_quality": result["noise_floor"]})
@@ -163,5 +164,5 @@ def lines_of(result: dict, values: dict[str, tuple]) -> tuple[str, dict[str, lis
 def abscissa(point: dict, axis: str) -> float:
     """Where a point stands on an axis."""
     if AXES[axis] == EVALUATIONS:
-        return point["network_evaluations"]
+        return point["network_evaluations"] or math.nan  # adaptive: not drawn
     return point["options"][axis]

@@ -30,8 +30,8 @@ import jax
 import jax.numpy as jnp
 
 from gengen.diffusion.guidance import classifier_guided, with_data
+from gengen.diffusion.posterior import transition
 from gengen.diffusion.process import Process, expand, recover
-from gengen.diffusion.solvers import transition
 from gengen.scan import fold_in, normal
 from gengen.types import Array, BadInput, static
 

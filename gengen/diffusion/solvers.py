@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 
 from gengen.diffusion.paths import Path, derivatives
+from gengen.diffusion.posterior import step_logvar, toward, transition
 from gengen.diffusion.process import Process, ode_velocity, recover
-from gengen.diffusion.times import checked
-from gengen.scan import fold_in, normal, sample_scan
+from gengen.scan import fold_in, normal
 from gengen.types import Array, BadInput, Tree, static
 
 
@@ -172,24 +172,6 @@ def adams_bashforth_weights(times: Array, s: Array) -> Array:
 # ---------------------------------------------------------------- q(z_s | z_t, x)
 
 
-def transition(path: Path, t: Array, s: Array) -> tuple[Array, Array]:
-    """(β², β̃²), variances of q(z_t|z_s) = N((a_t/a_s) z_s, β²) and of q(z_s|z_t, x).
-
-    β² = b_t² - (a_t/a_s)² b_s² and β̃² = β² b_s²/b_t². Ho et al. 2020,
-    arXiv:2006.11239, equation 7; Kingma et al. 2021, arXiv:2107.00630, appendix A.
-    """
-    a_t, b_t, a_s, b_s = path.a(t), path.b(t), path.a(s), path.b(s)
-    # Rounding alone can make the difference of squares negative.
-    forward = jnp.maximum(b_t**2 - (a_t / a_s) ** 2 * b_s**2, 0.0)
-    return forward, forward * (b_s / b_t) ** 2
-
-
-def toward(process: Process, x: Array, noise: Array, s: Array, tau2: Array) -> Array:
-    """a_s x̂ + √(b_s² - τ²) ε̂: the mean at s if noise of variance τ² is to be fresh."""
-    a_s, b_s = process.path.a(s), process.path.b(s)
-    return a_s * x + jnp.sqrt(jnp.maximum(b_s**2 - tau2, 0.0)) * noise
-
-
 @static
 class DDIM(Memoryless):
     """z_s = a_s x̂ + √(b_s² - τ²) ε̂ + τ w, with w ~ N(0, 1) and
@@ -224,18 +206,6 @@ class DDIM(Memoryless):
 def DDPM() -> DDIM:
     """Ancestral sampling: DDIM with eta = 1. Ho et al. 2020, algorithm 2."""
     return DDIM(eta=1.0)
-
-
-def step_logvar(path: Path, v: Array | float, t: Array, s: Array) -> Array:
-    """The log-variance of p(z_s | z_t), between its two limits, v in [0, 1].
-
-    (1 - ρ) b_s^(2(1 - v)) b_t^(2v) with ρ = SNR(t)/SNR(s): v = 0 is the posterior's
-    (fixed small, right for one x), v = 1 DDPM's β (fixed large, right for x ~ N(0, 1)
-    if variance preserving). Nichol and Dhariwal 2021, arXiv:2102.09672, equation 15.
-    """
-    b_t, b_s = path.b(t), path.b(s)
-    fall = jnp.log1p(-jnp.square(path.a(t) * b_s / (path.a(s) * b_t)))
-    return fall + 2 * v * jnp.log(b_t) + 2 * (1 - v) * jnp.log(b_s)
 
 
 def large(path: Path, t: Array, s: Array, extra: Array) -> Array:
@@ -393,9 +363,10 @@ class StochasticHeun(Memoryless):
 
 @static
 class EulerMaruyama(Memoryless):
-    """z_s = z + (s - t) (f z - g² ∇ log p) + g √(t - s) w, the reverse SDE: order 1.
+    """z_s = z + (s - t) (f z - g² ∇ log p) + g √(t - s) w: weak order 1.
 
-    dz = f z dt + g dw with f = a′/a and g² = 2 b (b′ - f b) has the path's marginals.
+    The reverse of dz = f z dt + g dw, which has the path's marginals where f = a′/a and
+    g² = 2 b (b′ - f b).
     Song et al. 2021, arXiv:2011.13456, equations 5 and 6.
     """
 
@@ -486,146 +457,3 @@ def annealed_langevin(corrections: int = 5, snr: float = 0.16) -> Corrected:
     Song and Ermon 2019, arXiv:1907.05600, algorithm 1.
     """
     return Corrected(Rescaled(), corrections, snr)
-
-
-# ---------------------------------------------------------------- all steps
-
-
-def solve(
-    solver: Solver,
-    keys: Array,
-    denoise: Callable,
-    process: Process,
-    z: Array,
-    grid: Array,
-) -> Array:
-    """Carry z along the falling times of the grid [n + 1]: n steps under one scan.
-
-    Raises BadInput for a grid that does not fall within [0, 1], or begins where the
-    solver cannot.
-    """
-    grid = beginning(solver, process, grid)
-    return _solve(solver, keys, denoise, process, z, grid)[0]
-
-
-def trajectory(
-    solver: Solver,
-    keys: Array,
-    denoise: Callable,
-    process: Process,
-    z: Array,
-    grid: Array,
-) -> Array:
-    """The states that `solve` passes through, one a time of the grid: [n + 1, B, ...].
-
-    The first is z, the last what `solve` returns.
-    """
-    grid = beginning(solver, process, grid)
-    _, states = _solve(solver, keys, denoise, process, z, grid, lambda z: z)
-    return jnp.concatenate([z[None], states])
-
-
-def beginning(solver: Solver, process: Process, grid: Array) -> Array:
-    """The grid, if it falls and begins where the solver can."""
-    grid = checked(jnp.asarray(grid))
-    if solver.divides_by_a and not isinstance(grid, jax.core.Tracer):
-        with jax.ensure_compile_time_eval():
-            if process.path.a(grid[0]) == 0:
-                raise BadInput(
-                    f"{type(solver).__name__} divides by a({grid[0]:g}) = 0: begin the "
-                    "grid earlier, at 0.999 say"
-                )
-    return grid
-
-
-def invert(
-    solver: Solver, denoise: Callable, process: Process, x: Array, grid: Array
-) -> Array:
-    """Carry data to noise: the deterministic solver along the grid's times rising.
-
-    DDIM inversion: what `solve` brings back, up to the steps' error. Song, Meng and
-    Ermon 2021, section 4.3; Dhariwal and Nichol 2021, arXiv:2105.05233, appendix F.
-    """
-    if not solver.deterministic:
-        raise BadInput(f"{solver} draws noise, so there is no way back: take DDIM")
-    keys = jnp.broadcast_to(jax.random.key(0), x.shape[:1])
-    rising = checked(jnp.asarray(grid))[::-1]
-    return _solve(solver, keys, denoise, process, x, rising)[0]
-
-
-def _solve(solver, keys, denoise, process, z, grid, emit=lambda z: None):
-    """(z at the end, emit(z) after each step)."""
-
-    def step(keys, carry, t_s):
-        carry = solver.step(keys, denoise, process, *carry, *t_s)
-        return carry, emit(carry[0])
-
-    xs = grid[:-1], grid[1:]
-    (z, _), emits = sample_scan(step, keys, (z, solver.init(z)), xs)
-    return z, emits
-
-
-class Parallel(NamedTuple):
-    """What `solve_parallel` found: z at the end, and sweeps of parallel evaluations."""
-
-    z: Array
-    sweeps: Array
-
-
-def solve_parallel(
-    solver: Solver,
-    keys: Array,
-    denoise: Callable,
-    process: Process,
-    z: Array,
-    grid: Array,
-    window: int | None = None,
-    tolerance: float = 1e-3,
-) -> Parallel:
-    """`solve` by Picard's iteration: `window` steps at once, swept until they agree.
-
-        z_{i+1} ← z_{i₀} + Σ_{j=i₀…i} (step_j(z_j) - z_j)
-
-    Its fixed point is the sequential sample (with the same noise of every step), and
-    after a sweep one step more is exact, so there are at most n sweeps. The window
-    moves past the steps whose mean square changed by less than tolerance² b².
-    The solver must have no memory. Shih et al. 2023, arXiv:2305.16317 (ParaDiGMS),
-    algorithm 1.
-    """
-    grid = checked(jnp.asarray(grid))
-    n = len(grid) - 1
-    width = n if window is None else min(window, n)
-    if width < 1 or jax.tree.leaves(solver.init(z)):
-        raise BadInput(
-            f"window={window}, {solver}: Picard's iteration needs a window of at least "
-            "1 step and a solver without memory (Euler, Heun, DDIM)"
-        )
-    # Beyond the grid's end, steps of no length.
-    times = jnp.pad(grid, (0, width), mode="edge")
-    scale = process.path.b(times[:-1]) ** 2
-
-    def step(i, z):
-        t, s = times[i], times[i + 1]
-        new = solver.step(fold_in(keys, i), denoise, process, z, (), t, s)[0]
-        return jnp.where(i < n, new - z, 0.0)
-
-    def sweep(carry):
-        states, first, sweeps = carry  # states [n + width + 1, B, ...]
-        here = first + jnp.arange(width)
-        old = jax.lax.dynamic_slice_in_dim(states, first + 1, width)
-        start = jax.lax.dynamic_slice_in_dim(states, first, width)
-        change = jax.vmap(step)(here, start)
-        new = start[0] + jnp.cumsum(change, axis=0)
-        moved = jnp.mean((new - old) ** 2, axis=tuple(range(2, old.ndim))).max(axis=1)
-        settled = moved <= tolerance**2 * scale[here]
-        # The first step of a window starts from a settled state, so it is exact.
-        stride = jnp.maximum(jnp.argmin(jnp.append(settled, False)), 1)
-        ahead = jnp.arange(n + width + 1).reshape(-1, *[1] * z.ndim) > first + width
-        states = jax.lax.dynamic_update_slice_in_dim(states, new, first + 1, 0)
-        states = jnp.where(ahead, new[-1], states)  # the best guess beyond the window
-        return states, first + stride.astype(first.dtype), sweeps + 1
-
-    states = jnp.broadcast_to(z, (n + width + 1, *z.shape))
-    carry = states, jnp.int32(0), jnp.int32(0)
-    states, _, sweeps = jax.lax.while_loop(lambda c: c[1] < n, sweep, carry)
-    return Parallel(states[n], sweeps)

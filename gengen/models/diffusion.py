@@ -33,23 +33,12 @@ import jax.numpy as jnp
 from gengen.diffusion.couplings import Coupling, Independent
 from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.inverse import completing
-from gengen.diffusion.likelihood import (
-    DiscreteLikelihood,
-    VariationalBound,
-    posterior_kl,
-)
+from gengen.diffusion.likelihood import DiscreteLikelihood, VariationalBound
 from gengen.diffusion.matching import matching_loss
+from gengen.diffusion.posterior import posterior_kl, step_logvar, toward, transition
 from gengen.diffusion.process import Process, corrupt, expand, recover, usable_times
-from gengen.diffusion.solvers import (
-    Euler,
-    Solver,
-    invert,
-    solve,
-    solve_parallel,
-    step_logvar,
-    toward,
-    transition,
-)
+from gengen.diffusion.solve import invert, solve, solve_parallel
+from gengen.diffusion.solvers import Euler, Solver
 from gengen.diffusion.times import (
     Even,
     Grid,

@@ -163,7 +163,8 @@ def grids() -> dict:
 
 def likelihoods(path: PathName = "linear") -> dict:
     """Name -> what bits per dimension are; of no name, what the path has."""
-    from gengen.diffusion.likelihood import FlowDensity, VariationalBound
+    from gengen.diffusion.density import FlowDensity
+    from gengen.diffusion.likelihood import VariationalBound
 
     rows = VariationalBound(), VariationalBound(1000), FlowDensity()
     named = dict(zip(LikelihoodName.__args__, rows, strict=True))

@@ -1,0 +1,153 @@
+"""From noise to data and back: all steps under one scan, or swept in parallel."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gengen.diffusion.process import Process
+from gengen.diffusion.solvers import Solver
+from gengen.diffusion.times import checked
+from gengen.scan import fold_in, sample_scan
+from gengen.types import Array, BadInput
+
+
+def solve(
+    solver: Solver,
+    keys: Array,
+    denoise: Callable,
+    process: Process,
+    z: Array,
+    grid: Array,
+) -> Array:
+    """Carry z along the falling times of the grid [n + 1]: n steps under one scan.
+
+    Raises BadInput for a grid that does not fall within [0, 1], or begins where the
+    solver cannot.
+    """
+    grid = beginning(solver, process, grid)
+    return _solve(solver, keys, denoise, process, z, grid)[0]
+
+
+def trajectory(
+    solver: Solver,
+    keys: Array,
+    denoise: Callable,
+    process: Process,
+    z: Array,
+    grid: Array,
+) -> Array:
+    """The states that `solve` passes through, one a time of the grid: [n + 1, B, ...].
+
+    The first is z, the last what `solve` returns.
+    """
+    grid = beginning(solver, process, grid)
+    _, states = _solve(solver, keys, denoise, process, z, grid, lambda z: z)
+    return jnp.concatenate([z[None], states])
+
+
+def beginning(solver: Solver, process: Process, grid: Array) -> Array:
+    """The grid, if it falls and begins where the solver can."""
+    grid = checked(jnp.asarray(grid))
+    if solver.divides_by_a and not isinstance(grid, jax.core.Tracer):
+        with jax.ensure_compile_time_eval():
+            if process.path.a(grid[0]) == 0:
+                raise BadInput(
+                    f"{type(solver).__name__} divides by a({grid[0]:g}) = 0: begin the "
+                    "grid earlier, at 0.999 say"
+                )
+    return grid
+
+
+def invert(
+    solver: Solver, denoise: Callable, process: Process, x: Array, grid: Array
+) -> Array:
+    """Carry data to noise: the deterministic solver along the grid's times rising.
+
+    DDIM inversion: what `solve` brings back, up to the steps' error. Song, Meng and
+    Ermon 2021, section 4.3; Dhariwal and Nichol 2021, arXiv:2105.05233, appendix F.
+    """
+    if not solver.deterministic:
+        raise BadInput(f"{solver} draws noise, so there is no way back: take DDIM")
+    keys = jnp.broadcast_to(jax.random.key(0), x.shape[:1])
+    rising = checked(jnp.asarray(grid))[::-1]
+    return _solve(solver, keys, denoise, process, x, rising)[0]
+
+
+def _solve(solver, keys, denoise, process, z, grid, emit=lambda z: None):
+    """(z at the end, emit(z) after each step)."""
+
+    def step(keys, carry, t_s):
+        carry = solver.step(keys, denoise, process, *carry, *t_s)
+        return carry, emit(carry[0])
+
+    xs = grid[:-1], grid[1:]
+    (z, _), emits = sample_scan(step, keys, (z, solver.init(z)), xs)
+    return z, emits
+
+
+class Parallel(NamedTuple):
+    """What `solve_parallel` found: z at the end, and sweeps of parallel evaluations."""
+
+    z: Array
+    sweeps: Array
+
+
+def solve_parallel(
+    solver: Solver,
+    keys: Array,
+    denoise: Callable,
+    process: Process,
+    z: Array,
+    grid: Array,
+    window: int | None = None,
+    tolerance: float = 1e-3,
+) -> Parallel:
+    """`solve` by Picard's iteration: `window` steps at once, swept until they agree.
+
+        z_{i+1} ← z_{i₀} + Σ_{j=i₀…i} (step_j(z_j) - z_j)
+
+    Its fixed point is the sequential sample (with the same noise of every step), and
+    after a sweep one step more is exact, so there are at most n sweeps. The window
+    moves past the steps whose mean square changed by less than tolerance² b².
+    The solver must have no memory. Shih et al. 2023, arXiv:2305.16317 (ParaDiGMS),
+    algorithm 1.
+    """
+    grid = checked(jnp.asarray(grid))
+    n = len(grid) - 1
+    width = n if window is None else min(window, n)
+    if width < 1 or jax.tree.leaves(solver.init(z)):
+        raise BadInput(
+            f"window={window}, {solver}: Picard's iteration needs a window of at least "
+            "1 step and a solver without memory (Euler, Heun, DDIM)"
+        )
+    # Beyond the grid's end, steps of no length.
+    times = jnp.pad(grid, (0, width), mode="edge")
+    scale = process.path.b(times[:-1]) ** 2
+
+    def step(i, z):
+        t, s = times[i], times[i + 1]
+        new = solver.step(fold_in(keys, i), denoise, process, z, (), t, s)[0]
+        return jnp.where(i < n, new - z, 0.0)
+
+    def sweep(carry):
+        states, first, sweeps = carry  # states [n + width + 1, B, ...]
+        here = first + jnp.arange(width)
+        old = jax.lax.dynamic_slice_in_dim(states, first + 1, width)
+        start = jax.lax.dynamic_slice_in_dim(states, first, width)
+        change = jax.vmap(step)(here, start)
+        new = start[0] + jnp.cumsum(change, axis=0)
+        moved = jnp.mean((new - old) ** 2, axis=tuple(range(2, old.ndim))).max(axis=1)
+        settled = moved <= tolerance**2 * scale[here]
+        # The first step of a window starts from a settled state, so it is exact.
+        stride = jnp.maximum(jnp.argmin(jnp.append(settled, False)), 1)
+        ahead = jnp.arange(n + width + 1).reshape(-1, *[1] * z.ndim) > first + width
+        states = jax.lax.dynamic_update_slice_in_dim(states, new, first + 1, 0)
+        states = jnp.where(ahead, new[-1], states)  # the best guess beyond the window
+        return states, first + stride.astype(first.dtype), sweeps + 1
+
+    states = jnp.broadcast_to(z, (n + width + 1, *z.shape))
+    carry = states, jnp.int32(0), jnp.int32(0)
+    states, _, sweeps = jax.lax.while_loop(lambda c: c[1] < n, sweep, carry)
+    return Parallel(states[n], sweeps)

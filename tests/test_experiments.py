@@ -1,0 +1,87 @@
+"""Every choice that an experiment offers trains and samples, or is refused in words.
+
+By shapes alone: nothing is computed.
+"""
+
+import inspect
+import typing
+from contextlib import nullcontext
+from dataclasses import replace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gengen.models.diffusion import Diffusion
+from gengen.types import BadInput
+from train.data import Spec
+from train.experiments import EXPERIMENTS, OF_TEXT
+
+DIGITS = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
+IMAGES = [x for x in EXPERIMENTS if x not in OF_TEXT | {"classifier"}]
+BATCH = {"image": np.zeros((2, 8, 8, 1), np.uint8), "label": np.zeros(2, np.int32)}
+REFUSED = {("path", "table"): "take the noise, data or v prediction"}
+REFUSED["solver", "ddpm-learned"] = "this network learned no variances"
+SMALL = {"channels": 8, "width": 8, "blocks": 1, "heads": 1}
+
+
+class Echo(nn.Module):
+    """A network for diffusion that is quickly traced: 0, and as much of variances."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, z, t, label=None, train=False):
+        scale = self.param("scale", nn.initializers.zeros, ())
+        return jnp.concatenate([scale * z] * self.channels, axis=-1)
+
+
+def choices():
+    """(experiment, keyword, value): every literal value that any of them offers."""
+    first = {}
+    for name in IMAGES:
+        for keyword, kind in typing.get_type_hints(EXPERIMENTS[name]).items():
+            for value in typing.get_args(kind):
+                if isinstance(value, str):
+                    first.setdefault((keyword, value), name)
+    return [(name, *choice) for choice, name in first.items()]
+
+
+def check(model):
+    """It has a scalar loss for every player, and two samples of the data's shape."""
+
+    def everything(key):
+        params, state = model.init(key, BATCH)
+        state |= {"step": 0, "ema": params}  # as in training
+        losses = {
+            player: loss(params, state, BATCH, key)[0]
+            for player, loss in model.losses().items()
+        }
+        assert set(losses) == set(params)
+        return losses, model.sample(params, state, key, 2)
+
+    losses, samples = jax.eval_shape(everything, jax.random.key(0))
+    assert all(loss.shape == () for loss in losses.values())
+    assert samples.shape == (2, 8, 8, 1)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_experiment_trains_and_samples_by_default(name):
+    experiment = EXPERIMENTS[name](DIGITS)
+    assert set(experiment.optimizers) == set(experiment.model.losses())
+    check(experiment.model)
+
+
+def test_every_choice_trains_and_samples_or_is_refused():
+    assert len(choices()) > 60
+    for name, keyword, value in choices():
+        takes = inspect.signature(EXPERIMENTS[name]).parameters
+        given = {k: v for k, v in SMALL.items() if k in takes} | {keyword: value}
+        refusal = REFUSED.get((keyword, value))
+        with pytest.raises(BadInput, match=refusal) if refusal else nullcontext():
+            model = EXPERIMENTS[name](DIGITS, **given).model
+            if isinstance(model, Diffusion):
+                model = replace(model, net=Echo(1 + (model.vlb_weight > 0)))
+            check(model)
