@@ -8,8 +8,13 @@ import jax
 import pytest
 from program import EVENTS, TINY, call
 
-# Tests check what programs compute, not how fast: LLVM's costly passes are left out.
+# Tests check what programs compute, not how fast: LLVM's costly passes are left out,
+# here and in the processes that tests start.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
+if jax.__version_info__ < (0, 11):  # XLA ends where it does not know a flag
+    FLAGS = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_use_fusion_emitters=false"
 
 
 def of_all_workers(tmp_path_factory):
@@ -22,9 +27,12 @@ def of_all_workers(tmp_path_factory):
 def compilation_cache(tmp_path_factory):
     """Programs that several tests compile (a run, and its resumption) are kept."""
     folder = of_all_workers(tmp_path_factory) / "xla"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    kept = {"COMPILATION_CACHE_DIR": str(folder)}
+    kept["PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = 0.1
+    kept["PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = -1
+    for name, value in kept.items():
+        jax.config.update(f"jax_{name.lower()}", value)
+        os.environ[f"JAX_{name}"] = str(value)
 
 
 @pytest.fixture

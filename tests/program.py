@@ -1,6 +1,7 @@
 """Tiny runs of every family, and the program called in process as a user calls it."""
 
 import importlib
+import os
 import sys
 
 TINY = {
@@ -13,6 +14,12 @@ TINY = {
 TEXT = "--dataset text --length 16 --layers 1 --width 8 --batch-size 16"
 GENERATIVE = [name for name in TINY if name != "classifier"]
 EVENTS = "--log-every 2 --sample-every 4 --checkpoint-every 2 --steps-per-call 2"
+
+
+def with_devices(num: int) -> dict[str, str]:
+    """The environment of a process that has so many CPU devices."""
+    count = f"--xla_force_host_platform_device_count={num}"
+    return os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {count}"}
 
 
 def call(line: str) -> int:

@@ -7,7 +7,6 @@ rounding of gradients that should be zero.
 
 import collections
 import math
-import os
 import subprocess
 import sys
 from functools import cache, partial
@@ -22,6 +21,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
+from program import with_devices
 from sklearn.datasets import load_digits
 
 from gengen.diffusion.couplings import OptimalTransport
@@ -456,14 +456,10 @@ def of_two_devices(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two_devices")
     for number, name in enumerate(PARTED):
         save(folder / f"start {number}", run(name).states[0])
-    env = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-    }
+    env = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
         [sys.executable, __file__, folder],
-        env=os.environ | env,
+        env=with_devices(2) | env,
         capture_output=True,
         text=True,
         check=False,
@@ -482,5 +478,4 @@ def test_two_devices_train_as_one_does(name, of_two_devices):
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_disable_most_optimizations", True)
     two_devices(Path(sys.argv[1]))

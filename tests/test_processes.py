@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 from kill import SLOW
-from program import TINY, call, refused
+from program import TINY, call, refused, with_devices
 
 from train.checkpoint import Checkpoints
 from train.data import Feed, load
@@ -30,14 +30,11 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(list(SLOW))
 
 
-def life(line, files, kept, before):
+def life(line, files, before):
     """A process of its own that is `python -m {line}`, once `before` is executed."""
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    os.environ |= with_devices(2)
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.config.update("jax_compilation_cache_dir", kept)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     exec(before, {})
     try:
         sys.exit(call(line))
@@ -51,7 +48,7 @@ def start(tmp_path_factory):
 
     before: code that the last of them executes first; num: how many they say they are.
     """
-    kept, started = str(tmp_path_factory.mktemp("compiled")), []
+    started = []
 
     def start(*lines, before="", num=None):
         with socket.socket() as free:
@@ -61,7 +58,7 @@ def start(tmp_path_factory):
         for i, line in enumerate(lines):
             files = [tmp_path_factory.mktemp("said") / name for name in ("out", "err")]
             own = before if i == len(lines) - 1 else ""
-            arguments = (f"{line} {where} --process-id {i}", files, kept, own)
+            arguments = (f"{line} {where} --process-id {i}", files, own)
             process = FORKS.Process(target=life, args=arguments)
             process.start()
             process.files = files

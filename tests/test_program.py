@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from program import EVENTS, GENERATIVE, TINY, refused
+from program import EVENTS, GENERATIVE, TINY, refused, with_devices
 
 from gengen.step import make_train_step
 
@@ -418,10 +417,9 @@ def test_what_cannot_be_written_is_told(cli, runs, tmp_path):
 
 def test_a_checkpoint_of_two_devices_is_read_on_one(cli, tmp_path):
     line = f"train vae --workdir {tmp_path / 'w'} {TINY['vae']} {EVENTS} --steps 2"
-    flags = "--xla_force_host_platform_device_count=2"
     done = subprocess.run(
         [sys.executable, "-m", *line.split()],
-        env={**os.environ, "XLA_FLAGS": flags},
+        env=with_devices(2),
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,

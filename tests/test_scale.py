@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec
-from program import EVENTS, TINY, refused
+from program import EVENTS, TINY, refused, with_devices
 
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -211,11 +210,10 @@ def test_a_mesh_that_does_not_fit_is_refused(axes):
 LINE = f"train vae --steps 6 {TINY['vae']} {EVENTS}"
 
 
-def with_devices(num, line):
-    flags = f"--xla_force_host_platform_device_count={num}"
+def on_devices(num, line):
     done = subprocess.run(
         [sys.executable, "-m", *line.split()],
-        env={**os.environ, "XLA_FLAGS": flags},
+        env=with_devices(num),
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -231,7 +229,7 @@ def test_a_run_has_one_curve_on_any_mesh(cli, tmp_path, num, mesh):
         if name == "one":
             assert cli(line)[0] == 0
         else:
-            with_devices(num, f"{line} --mesh {mesh}")
+            on_devices(num, f"{line} --mesh {mesh}")
     curves = [
         [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").open()]
         for name in ("one", "many")
@@ -249,7 +247,7 @@ def test_pmap_is_the_same_run_where_nothing_is_random(cli, tmp_path):
     noiseless = "--dropout 0 --shift 0"
     line = f"train classifier --steps 4 {TINY['classifier']} {noiseless} {EVENTS}"
     assert cli(f"{line} --workdir {tmp_path / 'one'}")[0] == 0
-    with_devices(2, f"{line} --workdir {tmp_path / 'two'} --parallel pmap")
+    on_devices(2, f"{line} --workdir {tmp_path / 'two'} --parallel pmap")
     one, two = (
         [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").open()]
         for name in ("one", "two")
