@@ -1,4 +1,4 @@
-"""python -m tests.scaling: what the loop costs a step, and weak scaling of devices.
+"""python -m tests.scaling: what loop, guard and data cost a step; weak scaling.
 
 Devices are eight parts of one CPU, so that time says nothing of accelerators: N devices
 with b images each are compared with one device that takes N b, the same work.
@@ -6,6 +6,7 @@ with b images each are compared with one device that takes N b, the same work.
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import os
@@ -22,11 +23,14 @@ from program import call
 MOST = 8
 
 
-def prepared(experiment, dataset, view, length, batch_size):
-    """`run(calls)`: seconds a step of the compiled `many`, data and feed in place."""
+def prepared(experiment, dataset, view, length, batch_size, given=False):
+    """`run(calls)`: seconds a step of the compiled `many`, data and feed in place.
+
+    given: the batches are the program's arguments, and not gathered within it.
+    """
     import jax
 
-    from gengen.step import make_train_step, scan_steps
+    from gengen.step import as_given, make_train_step, scan_steps
     from train.data import Feed
     from train.devices import over_axis
     from train.loop import initial_state
@@ -36,9 +40,12 @@ def prepared(experiment, dataset, view, length, batch_size):
     losses = over_axis(experiment.model, view.axis_name).losses()
     options = experiment.order, experiment.ema_decay, view.axis_name
     step = make_train_step(losses, experiment.optimizers, *options)
-    many = view.mapped(scan_steps(step, feed.fetch, length), ts)
+    fetch = as_given if given else feed.fetch
+    many = view.mapped(scan_steps(step, fetch, length), ts)
     held = [view.place(ts)]
     data, items = view.data(feed.data), view.items(feed.items(0, length))
+    if given:
+        items = jax.jit(jax.vmap(feed.fetch, (None, 0)))(data, items)
 
     def run(calls):
         began = time.perf_counter()
@@ -87,6 +94,43 @@ def overhead(folder: str, length: int, rounds: int, steps: int) -> dict:
     }
 
 
+def of_a_step(name: str, length: int, rounds: int) -> dict:
+    """A step over that step without its guard, and over that given its batches."""
+    import jax
+
+    from train.data import load
+    from train.devices import make_mesh, make_view
+    from train.experiments import EXPERIMENTS
+
+    dataset = load("digits")
+    experiment = EXPERIMENTS[name](dataset.spec)
+    view = make_view("jit", make_mesh())
+    make = functools.partial(prepared, experiment, dataset, view, length)
+    runs = {"step": make(experiment.batch_size)}
+    branch = jax.lax.cond
+
+    def always(finite, update, skip, *args):  # the guard's has no arguments
+        return branch(finite, update, skip, *args) if args else update()
+
+    with unittest.mock.patch.object(jax.lax, "cond", always):  # as it is traced
+        runs["no guard"] = make(experiment.batch_size)
+    runs["given"] = make(experiment.batch_size, given=True)
+    runs["again"] = make(experiment.batch_size)  # what is noise
+    seconds = {key: [] for key in runs}
+    calls = max(1, 500 // length if name == "vae" else 10)
+    for _ in range(rounds):
+        for key, run in runs.items():
+            seconds[key].append(run(calls))
+    medians = {key: statistics.median(values) for key, values in seconds.items()}
+    ratios = {
+        f"over_{key.replace(' ', '_')}": round(medians["step"] / value, 3)
+        for key, value in medians.items()
+        if key != "step"
+    }
+    ms = round(1e3 * medians["step"], 4)
+    return {"experiment": name, "steps_per_call": length, "ms": ms, **ratios}
+
+
 def weak(name: str, num: int, each: int, rounds: int) -> dict:
     """Seconds a step of `num` devices with `each` images, and of one with them all."""
     import jax
@@ -132,6 +176,9 @@ def main() -> None:
             for length in (1, 50):
                 row = overhead(folder, length, options.rounds, options.steps)
                 print(json.dumps(row), flush=True)
+        for name, length in (("vae", 1), ("vae", 50), ("gan", 1), ("flow", 1)):
+            row = of_a_step(name, length, options.rounds)
+            print(json.dumps(row), flush=True)
         flags = f"{flags} --xla_force_host_platform_device_count={MOST}"
         os.environ["XLA_FLAGS"] = flags
         os.execv(sys.executable, [sys.executable, "-m", "tests.scaling", *sys.argv[1:]])

@@ -156,8 +156,17 @@ def check_views(model, params, context=None):
 
 
 @EVERY
-def test_step_by_step_is_the_parallel_pass(name):
-    check_views(*binary(name))
+def test_step_by_step_is_the_parallel_pass_given_any_vector(name):
+    """A sequence of them for the transformer."""
+    model = ROWS[name].model((3, 3, 1), 2)
+    shape = (3, 4, 5) if name == "transformer" else (3, 5)
+    context = jax.random.normal(KEY, shape)
+    batch = {**random_batch((3, 3, 1), 2), "context": context}
+    params = random_params(model, batch)
+    check_views(model, params, context)
+    x = model.to_symbols(batch["image"])
+    one, other = (features_of(model, params, x, c) for c in (context, context[::-1]))
+    assert np.all(np.any(one[0] != other[0], axis=-1))  # it is heard everywhere
 
 
 @GREY
@@ -355,5 +364,9 @@ def test_mistakes_are_sentences():
             params, {}, random_batch((4, 4, 1), 2), KEY
         )
     assert longer.length == 16
+    small, tiny = pixelrnn(RowLSTM, (2, 2, 1), 5), random_batch((2, 2, 1), 5)
+    mixture = Autoregressive(small.net, LogisticMixture(5, 1), (2, 2, 1))
+    with pytest.raises(BadInput, match="a head of its own symbols"):
+        mixture.loss(random_params(small, tiny), {}, tiny, KEY)
     with pytest.raises(BadInput, match="which one particle cannot know of"):
         model.complete(params, {}, KEY, batch, np.arange(9).reshape(3, 3, 1) == 8)

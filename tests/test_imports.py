@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # Room of gengen -> the other rooms it may import. A new room is one line.
 LEAVES = {"types", "images", "scan", "labels"}
-MATHEMATICS = {"losses", "objective", "nets", "diffusion", "heads"}
+MATHEMATICS = {"losses", "objective", "nets", "diffusion", "heads", "particles"}
 ROOMS = {
     "__init__": set(),
     "types": set(),
@@ -24,6 +24,7 @@ ROOMS = {
     "losses": {"types", "images"},
     "objective": {"types", "losses"},
     "heads": {"types", "images", "scan", "losses"},
+    "particles": {"types", "scan", "losses"},
     "augment": {"types"},
     "nets": {"types", "images"},
     "diffusion": {"types", "images", "scan", "losses"},
@@ -38,6 +39,8 @@ MORE_PACKAGES = {
     "gengen/labels.py": {"numpy"},
     "gengen/metrics.py": {"numpy", "scipy"},
     "gengen/models/autoregressive.py": {"numpy"},
+    "gengen/models/multiscale.py": {"numpy"},
+    "gengen/particles.py": {"numpy"},
     "gengen/diffusion/ode.py": {"diffrax"},
 }
 EFFECTS = {"os", "sys", "time", "pathlib", "io", "datetime", "logging", "random"}

@@ -81,6 +81,36 @@ def test_the_losses_are_the_likelihood_in_parts():
     np.testing.assert_allclose(*both(params), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("seen", "particles"), [((0, 2, 8, 10, 1), 1), ((1, 10), 32)])
+def test_what_is_observed_stays_and_the_rest_is_the_posterior(seen, particles):
+    """All of xˢ and a pixel more are a beginning; one of each is not."""
+    model, params = drawn()
+    images = every_image()
+    log_p = jax.jit(model.log_likelihood)(params, {}, {"image": images}, KEY)
+    observed = np.isin(np.arange(12), seen).reshape(SHAPE)
+    values = np.arange(12).reshape(SHAPE) % 3 == 1
+    agrees = np.all(images[:, observed] == values[observed], axis=1)
+    posterior = np.where(agrees, np.exp(np.float64(log_p)), 0.0)
+    posterior /= posterior.sum()
+    num = 1000
+    batch = {"image": np.repeat(values[None].astype(np.uint8), num, axis=0)}
+
+    @partial(jax.jit, static_argnames="particles")
+    def complete(params, batch, particles):
+        how = {"particles": particles}
+        return model.complete(params, {}, KEY, batch, observed, **how)
+
+    x, effective = complete(params, batch, particles)
+    assert np.all(x[:, observed] == 2.0 * values[observed] - 1)
+    assert np.all((effective >= 1 - 1e-5) & (effective <= particles + 1e-3))
+    mean = np.tensordot(posterior, 2.0 * images - 1.0, axes=1)
+    error = np.sqrt(np.maximum(1 - mean**2, 0.0) / num)
+    assert np.all(np.abs(x.mean(0) - mean) <= 4 * error + 0.01 * (particles > 1))
+    if particles > 1:
+        with pytest.raises(BadInput, match="take 64 particles or more"):
+            complete(params, batch, 1)
+
+
 def test_a_pixel_knows_the_small_image_below_it():
     """p(x_1 | x_0, xˢ) moves with the last pixel of xˢ."""
     model, params = drawn()

@@ -49,6 +49,7 @@ from gengen.images import bits_name, to_unit
 from gengen.labels import given_labels, sample_labels
 from gengen.losses.likelihood import per_example
 from gengen.objective import Bind
+from gengen.particles import check_particles, observed_mask, resampled
 from gengen.scan import fold_in, sample_keys, sample_scan
 from gengen.types import Array, BadInput, Completion, static
 
@@ -114,9 +115,11 @@ class Autoregressive:
                     f"model knows 0 to {self.levels - 1}, so give it levels="
                     f"{most + 1} or more, or other data"
                 )
-        x = jnp.asarray(data, jnp.int32).reshape(
-            data.shape[0], self.length, *self.head.symbol
-        )
+        return self.in_order(jnp.asarray(data, jnp.int32))
+
+    def in_order(self, data):
+        """[B, *shape] -> [B, T, *symbol], in the order of play."""
+        x = data.reshape(len(data), self.length, *self.head.symbol)
         return x if self.order is None else x[:, np.array(self.order)]
 
     def from_symbols(self, x: Array) -> Array:
@@ -146,7 +149,15 @@ class Autoregressive:
     def features_of(self, params, x, context=None, **kwargs) -> Array:
         """The parallel view: symbols [B, T, *symbol] -> [B, T, F]."""
         weights = {"params": params["autoregressive"]}
-        return self.net.apply(weights, x, context, **kwargs)
+        features = self.net.apply(weights, x, context, **kwargs)
+        if features.shape[2:] != (self.head.features,):
+            raise BadInput(
+                f"the network has features {features.shape[2:]} a symbol and the head "
+                f"reads ({self.head.features},): give the network features="
+                f"{self.head.features}, and a head of its own symbols (a subpixel each: "
+                "Categorical)"
+            )
+        return features
 
     def loss(self, params, state, batch, key):
         """-log p(x) in nats a dimension, mean over the batch; dropout from the key."""
@@ -331,54 +342,22 @@ class Autoregressive:
         """Samples of p(x | x_observed): what is observed stays, exactly.
 
         observed: bool, an array whose shape broadcasts to [B, *shape]; its values must
-        be known. Where it is a beginning of the order, clamping it is exact. Elsewhere
-        clamped samples come from Π p(x_t | x_<t) over the *unobserved* t, which knows
-        nothing of what is observed later, so each of `particles` samples has the
-        weight w = Π p(x_t | x_<t) over the observed t, and one is chosen by its weight:
-        importance resampling, right as the particles become many. Raises BadInput for
-        one particle there.
+        be known. particles: how many draws are weighed against each other a row, see
+        `gengen.particles`; one is enough, and exact, where what is observed is a
+        beginning of the order, and BadInput elsewhere.
         """
-        if isinstance(observed, jax.core.Tracer):
-            raise BadInput("which pixels are observed must be known before compiling")
-        if particles < 1:
-            raise BadInput(f"particles={particles}: it must be at least 1")
         data = _data(batch)
-        num = data.shape[0]
-        mask = np.broadcast_to(np.asarray(observed, bool), (num, *self.shape))
-        mask = mask.reshape(num, self.length, *self.head.symbol)
-        mask = mask if self.order is None else mask[:, np.array(self.order)]
-        flat = mask.reshape(num, -1)
-        if particles == 1 and np.any(flat[:, 1:] & ~flat[:, :-1]):
-            raise BadInput(
-                "some observed pixels come after unobserved ones in the order, which "
-                "one particle cannot know of: take 64 particles or more (importance "
-                "resampling), or observe a beginning of the order"
-            )
-
-        def many(x):  # [B, …] -> [B · particles, …]
-            return None if x is None else jnp.repeat(x, particles, axis=0)
-
-        keys = sample_keys(key, num, first)
-        each = jax.vmap(lambda k: sample_keys(k, particles))(keys).reshape(-1)
+        num = len(data)
+        mask = self.in_order(observed_mask(observed, num, self.shape))
+        check_particles(particles, mask.reshape(num, -1))
         context = self.context(batch)
         if self.num_classes:
             context = given_labels(context, num, self.num_classes)
-        x, log_p = self.generate(
-            params,
-            each,
-            many(context),
-            many(self.to_symbols(data)),
-            many(jnp.asarray(mask)),
-            Tempering(**tempering),
-        )
-        log_w = per_example(jnp.where(many(jnp.asarray(mask)), log_p, 0.0))
-        log_w = log_w.reshape(num, particles)
-        possible = jnp.any(jnp.isfinite(log_w), axis=-1, keepdims=True)
-        log_w = jax.nn.log_softmax(jnp.where(possible, log_w, 0.0))
-        chosen = jax.vmap(jax.random.categorical)(fold_in(keys, particles), log_w)
-        x = x.reshape(num, particles, *x.shape[1:])[jnp.arange(num), chosen]
-        effective = jnp.exp(-jax.nn.logsumexp(2 * log_w, axis=-1))
-        return Completion(self.to_data(x), jnp.where(possible[:, 0], effective, 0.0))
+
+        generate = partial(self.generate, params, tempering=Tempering(**tempering))
+        rows = sample_keys(key, num, first), context, self.to_symbols(data), mask
+        x, effective = resampled(generate, *rows, particles)
+        return Completion(self.to_data(x), effective)
 
     def evaluations(self, **options) -> int:
         """Passes over all symbols a sample: about one by the cache, T without."""

@@ -20,14 +20,16 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gengen.heads import PLAIN, Tempering
 from gengen.images import to_unit
-from gengen.labels import sample_labels
+from gengen.labels import given_labels, sample_labels
 from gengen.losses.likelihood import per_example
 from gengen.objective import Bind
+from gengen.particles import check_particles, observed_mask, resampled
 from gengen.scan import fold_in, sample_keys
-from gengen.types import Array, BadInput, Model, static
+from gengen.types import Array, BadInput, Completion, Model, static
 
 
 @static
@@ -160,23 +162,33 @@ class Multiscale:
         params,
         keys: Array,
         label: Array | None = None,
+        given: Array | None = None,
+        observed: Array | None = None,
         tempering: Tempering = PLAIN,
         cached: bool = True,
     ) -> tuple[Array, Array]:
-        """(levels int32 [B, H, W, C], their log-probability [B])."""
+        """(levels int32 [B, H, W, C], log p of its dimensions [B, H, W, C]).
+
+        given, observed (bool): [B, H, W, C], what is clamped; nothing if None.
+        """
+        if given is None:
+            given = jnp.zeros((len(keys), *self.shape), jnp.int32)
+            observed = jnp.zeros(given.shape, bool)
         how = {"tempering": tempering, "cached": cached}
+        clamped = (self.coarse.in_order(self.small(x)) for x in (given, observed))
         small, log_small = self.coarse.generate(
-            self._coarse(params), fold_in(keys, 0), label, **how
+            self._coarse(params), fold_in(keys, 0), label, *clamped, **how
         )
-        small = self.coarse.from_symbols(small)
+        small, log_small = map(self.coarse.from_symbols, (small, log_small))
         context = self._upsample(params)(to_unit(small, self.levels), label)
-        given = self.fine.to_symbols(self.place(small))
-        known = jnp.broadcast_to(self.known(), given.shape)
+        known = self.place(jnp.ones(small.shape, bool))
+        given = jnp.where(known, self.place(small), given)
+        clamped = map(self.fine.in_order, (given, known | observed))
         x, log_p = self.fine.generate(
-            self._fine(params), fold_in(keys, 1), context, given, known, **how
+            self._fine(params), fold_in(keys, 1), context, *clamped, **how
         )
-        log_p = per_example(log_small) + per_example(jnp.where(known, 0.0, log_p))
-        return self.fine.from_symbols(x), log_p
+        x, log_p = map(self.fine.from_symbols, (x, log_p))
+        return x, jnp.where(known, self.place(log_small), log_p)
 
     def sample(
         self,
@@ -196,8 +208,36 @@ class Multiscale:
         keys = sample_keys(key, num, first)
         label = sample_labels(keys, label, self.num_classes)
         tempering = Tempering(temperature, top_k, top_p)
-        x, _ = self.generate(params, keys, label, tempering, cached)
+        x, _ = self.generate(params, keys, label, tempering=tempering, cached=cached)
         return to_unit(x, self.levels)
+
+    def complete(
+        self,
+        params,
+        state,
+        key,
+        batch,
+        observed,
+        *,
+        first=0,
+        particles: int = 1,
+        **tempering,
+    ) -> Completion:
+        """As `Autoregressive.complete`; the order is that of xˢ, then of the rest."""
+        data = jnp.asarray(batch["image"], jnp.int32)
+        num, mask = len(data), observed_mask(observed, len(batch["image"]), self.shape)
+        parts = self.coarse.in_order(self.small(mask)), self.fine.in_order(mask)
+        rest = ~np.asarray(self.known())[0]
+        parts = parts[0].reshape(num, -1), parts[1][:, rest].reshape(num, -1)
+        check_particles(particles, np.concatenate(parts, axis=1))
+        label = batch["label"] if self.num_classes else None
+        if self.num_classes:
+            label = given_labels(label, num, self.num_classes)
+
+        generate = partial(self.generate, params, tempering=Tempering(**tempering))
+        rows = sample_keys(key, num, first), label, data, mask
+        x, effective = resampled(generate, *rows, particles)
+        return Completion(to_unit(x, self.levels), effective)
 
     def evaluations(self, **options) -> int:
         """Passes of both networks a sample."""
