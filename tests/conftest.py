@@ -17,6 +17,21 @@ if jax.__version_info__ < (0, 11):  # XLA ends where it does not know a flag
     os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_use_fusion_emitters=false"
 
 
+# The files that take longest come first, so that no worker ends long after the other.
+LONG = ("evaluate", "program", "conformance", "scale", "notebooks", "task_programs")
+LONG += ("processes", "sweep", "faults", "autoregressive", "experiments", "solvers")
+
+
+def pytest_collection_modifyitems(items):
+    """Test files in the order of `LONG`, then the others."""
+    names = [f"test_{name}" for name in LONG]
+
+    def place(item):
+        return names.index(item.path.stem) if item.path.stem in names else len(names)
+
+    items.sort(key=place)
+
+
 def of_all_workers(tmp_path_factory):
     """The folder that the workers of one session share."""
     base = tmp_path_factory.getbasetemp()

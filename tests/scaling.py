@@ -74,8 +74,8 @@ def overhead(folder: str, length: int, rounds: int, steps: int) -> dict:
     bare = prepared(experiment, dataset, view, length, experiment.batch_size)
     told, pairs = Report.metrics, []
 
-    def metrics(self, done, values, num, seconds):
-        told(self, done, values, num, seconds)
+    def metrics(self, done, values, num, seconds, *others):
+        told(self, done, values, num, seconds, *others)
         pairs.append((seconds / num, bare(num // length)))
 
     line = f"train vae --workdir {folder}/{length} --steps-per-call {length}"

@@ -24,6 +24,7 @@ IMAGES = [x for x in EXPERIMENTS if x not in OF_TEXT | {"classifier"}]
 BATCH = {"image": np.zeros((2, 8, 8, 1), np.uint8), "label": np.zeros(2, np.int32)}
 REFUSED = {("path", "table"): "take the noise, data or v prediction"}
 REFUSED["solver", "ddpm-learned"] = "this network learned no variances"
+OF_SAMPLING = ("solver", "grid", "likelihood")
 SMALL = {"channels": 8, "width": 8, "blocks": 1, "heads": 1}
 
 
@@ -49,22 +50,19 @@ def choices():
     return [(name, *choice) for choice, name in first.items()]
 
 
-def check(model):
+def check(model, trains=True, samples=True):
     """It has a scalar loss for every player, and two samples of the data's shape."""
 
     def everything(key):
         params, state = model.init(key, BATCH)
         state |= {"step": 0, "ema": params}  # as in training
-        losses = {
-            player: loss(params, state, BATCH, key)[0]
-            for player, loss in model.losses().items()
-        }
-        assert set(losses) == set(params)
-        return losses, model.sample(params, state, key, 2)
+        assert set(model.losses()) == set(params)
+        for loss in model.losses().values() if trains else ():
+            assert loss(params, state, BATCH, key)[0].shape == ()
+        if samples:
+            assert model.sample(params, state, key, 2).shape == (2, 8, 8, 1)
 
-    losses, samples = jax.eval_shape(everything, jax.random.key(0))
-    assert all(loss.shape == () for loss in losses.values())
-    assert samples.shape == (2, 8, 8, 1)
+    jax.eval_shape(everything, jax.random.key(0))
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -84,4 +82,4 @@ def test_every_choice_trains_and_samples_or_is_refused():
             model = EXPERIMENTS[name](DIGITS, **given).model
             if isinstance(model, Diffusion):
                 model = replace(model, net=Echo(1 + (model.vlb_weight > 0)))
-            check(model)
+            check(model, trains=keyword not in OF_SAMPLING)

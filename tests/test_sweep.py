@@ -147,7 +147,7 @@ def test_a_sweep_is_evaluations_none_of_them_twice(cli, copy, monkeypatch):
     result = json.loads(file.read_text())
     assert result["points"][0] == first
     # The law: a point is what train.evaluate says.
-    options = "--num 40 --solver heun --steps 1"
+    options = "--num 40 --solver heun --steps 1 --likelihood-num 10"
     assert cli(f"train.evaluate --workdir {workdir} {options}")[0] == 0
     evaluation = json.loads((workdir / "evaluation.json").read_text())
     for name in ("sample_quality", "class_accuracy", "network_evaluations"):

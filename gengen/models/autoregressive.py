@@ -154,7 +154,7 @@ class Autoregressive:
             raise BadInput(
                 f"the network has features {features.shape[2:]} a symbol and the head "
                 f"reads ({self.head.features},): give the network features="
-                f"{self.head.features}, and a head of its own symbols (a subpixel each: "
+                f"{self.head.features}, and a head of its own symbols (subpixels: "
                 "Categorical)"
             )
         return features

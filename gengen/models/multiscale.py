@@ -79,10 +79,11 @@ class Multiscale:
         image = jnp.zeros((len(small), *self.shape), small.dtype)
         return image.at[:, :: self.factor, :: self.factor].set(small)
 
-    def known(self) -> Array:
-        """bool [1, T, *symbol]: which symbols of x are of xˢ."""
-        ones = jnp.ones((1, *self.coarse.shape), jnp.int32)
-        return self.fine.to_symbols(self.place(ones)) == 1
+    def known(self) -> np.ndarray:
+        """bool [1, H, W, C]: which dimensions of x are of xˢ."""
+        mask = np.zeros((1, *self.shape), bool)
+        self.small(mask)[...] = True
+        return mask
 
     def _coarse(self, params):
         return {"autoregressive": params["coarse"]}
@@ -143,7 +144,8 @@ class Multiscale:
             self._fine(params), x, batch["context"], **kwargs
         )
         log_p = self.fine.head.log_prob(features, x)
-        return per_example(jnp.where(self.known(), 0.0, log_p))
+        known = self.fine.in_order(self.known())
+        return per_example(jnp.where(known, 0.0, log_p))
 
     def log_likelihood(self, params, state, batch, key):
         """log p(x) = log p(xˢ) + log p(x | xˢ): [B] nats, exact."""
@@ -181,7 +183,7 @@ class Multiscale:
         )
         small, log_small = map(self.coarse.from_symbols, (small, log_small))
         context = self._upsample(params)(to_unit(small, self.levels), label)
-        known = self.place(jnp.ones(small.shape, bool))
+        known = self.known()
         given = jnp.where(known, self.place(small), given)
         clamped = map(self.fine.in_order, (given, known | observed))
         x, log_p = self.fine.generate(
@@ -225,10 +227,10 @@ class Multiscale:
     ) -> Completion:
         """As `Autoregressive.complete`; the order is that of xˢ, then of the rest."""
         data = jnp.asarray(batch["image"], jnp.int32)
-        num, mask = len(data), observed_mask(observed, len(batch["image"]), self.shape)
-        parts = self.coarse.in_order(self.small(mask)), self.fine.in_order(mask)
-        rest = ~np.asarray(self.known())[0]
-        parts = parts[0].reshape(num, -1), parts[1][:, rest].reshape(num, -1)
+        num = len(data)
+        mask = observed_mask(observed, num, self.shape)
+        rest = self.fine.in_order(mask)[:, ~self.fine.in_order(self.known())[0]]
+        parts = self.coarse.in_order(self.small(mask)).reshape(num, -1), rest
         check_particles(particles, np.concatenate(parts, axis=1))
         label = batch["label"] if self.num_classes else None
         if self.num_classes:
