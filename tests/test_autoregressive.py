@@ -38,11 +38,9 @@ class Row(NamedTuple):
     colours: bool = True
 
 
-def transformer(shape, levels, num_classes=0, **kwargs):
-    length = int(np.prod(shape))
-    net = Transformer(
-        levels, length, levels, 8, 2, 2, num_classes=num_classes, segment=4
-    )
+def transformer(shape, levels, num_classes=0, cross=False, **kwargs):
+    length, of_net = int(np.prod(shape)), {"num_classes": num_classes, "cross": cross}
+    net = Transformer(levels, length, levels, 8, 2, 2, **of_net, segment=4)
     return Autoregressive(net, Categorical(levels), shape, num_classes, **kwargs)
 
 
@@ -155,12 +153,13 @@ def check_views(model, params, context=None):
     np.testing.assert_allclose(log_p, forced, atol=2e-5)
 
 
-@EVERY
+@pytest.mark.parametrize("name", [*ROWS, "cross-attention"])
 def test_step_by_step_is_the_parallel_pass_given_any_vector(name):
-    """A sequence of them for the transformer."""
-    model = ROWS[name].model((3, 3, 1), 2)
-    shape = (3, 4, 5) if name == "transformer" else (3, 5)
-    context = jax.random.normal(KEY, shape)
+    """And a sequence of vectors, attended to."""
+    cross = name == "cross-attention"
+    make = partial(transformer, cross=True) if cross else ROWS[name].model
+    model = make((3, 3, 1), 2)
+    context = jax.random.normal(KEY, (3, 4, 5) if cross else (3, 5))
     batch = {**random_batch((3, 3, 1), 2), "context": context}
     params = random_params(model, batch)
     check_views(model, params, context)

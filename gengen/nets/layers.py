@@ -95,9 +95,10 @@ def context_vector(context: Array | None, num_classes: int) -> Array | None:
 
 
 class Before(nn.Module):
-    """x int32 [B, T] -> [B, T, D]: at t the embeddings of x_{t-1} and of the class.
+    """x int32 [B, T] -> [B, T, D]: at t the embeddings of x_{t-1} and of the context.
 
-    At the beginning stands symbol number `vocabulary`. One module for both views of an
+    num_classes: the context is labels [B], else any vector [B, D'] or none. At the
+    beginning stands symbol number `vocabulary`. One module for both views of an
     autoregressive network.
     """
 
@@ -110,8 +111,7 @@ class Before(nn.Module):
         self.symbol = nn.Embed(
             self.vocabulary + 1, self.width, self.dtype, embedding_init=normal
         )
-        if self.num_classes:
-            self.label = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
+        self.label = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
 
     def __call__(self, x, context=None):
         x = jnp.pad(x[:, :-1], ((0, 0), (1, 0)), constant_values=self.vocabulary)
@@ -119,10 +119,9 @@ class Before(nn.Module):
         return self.symbol(x) + (0 if label is None else label[:, None])
 
     def start(self, context):
-        """The vector [B, D] of the class, None without classes."""
-        if not self.num_classes:
-            return None
-        return self.label(context_vector(context, self.num_classes))
+        """What is added at every position, [B, D]; None without a context."""
+        vector = context_vector(context, self.num_classes)
+        return None if vector is None else self.label(vector)
 
     def decode(self, symbol, t, label):
         """`__call__` at position t alone: [B, D]."""

@@ -107,10 +107,10 @@ class LSTMLayer(nn.Module):
 class LSTM(nn.Module):
     """x int32 [B, T] -> features [B, T, features] of x_t from x_<t; any T.
 
-    vocabulary: symbols 0 … vocabulary-1. num_classes: the context is labels [B].
-    dropout: of what each layer hands on. dtype: of the layers, bfloat16 or None for
-    float32; cells and the output are float32. The last layer's output is sown as
-    "features".
+    vocabulary: symbols 0 … vocabulary-1. num_classes: the context is labels [B],
+    else any vector [B, D'] or none. dropout: of what each layer hands on. dtype: of the
+    layers, bfloat16 or None for float32; cells and the output are float32. The last
+    layer's output is sown as "features".
     """
 
     features: int

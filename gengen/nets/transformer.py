@@ -119,11 +119,11 @@ class Transformer(nn.Module):
     """x int32 [B, T <= length] -> features [B, T, features] of x_t from x_<t.
 
     vocabulary: symbols 0 … vocabulary-1; `vocabulary` itself is the start. width: a
-    multiple of `heads`. num_classes: the context is labels [B], embedded and added at
-    every position. cross: it is a sequence [B, S, D'], attended to. dtype: of the
-    layers, bfloat16 or None for float32; the output is float32. segment: decoding reads
-    that many positions of its cache, or twice as many, … The last layer's output is
-    sown as "features".
+    multiple of `heads`. num_classes: the context is labels [B], else any vector [B, D']
+    or none; it is embedded and added at every position. cross: it is a sequence
+    [B, S, D'], attended to, and there are no labels. dtype: of the layers, bfloat16 or
+    None for float32; the output is float32. segment: decoding reads that many positions
+    of its cache, or twice as many, … The last layer's output is sown as "features".
     """
 
     features: int
@@ -153,7 +153,8 @@ class Transformer(nn.Module):
                 f"a sequence of {length} symbols is longer than the {self.length} "
                 f"positions of the network: give it length={length}"
             )
-        h = self.before(x, context) + waves(jnp.arange(length), self.width)
+        h = self.before(x, self._vector(context))
+        h = h + waves(jnp.arange(length), self.width)
         for block in self.layers:
             h = block(h, context, train)
         h = self.norm(h.astype(jnp.float32))
@@ -163,7 +164,10 @@ class Transformer(nn.Module):
     def start(self, num: int, context=None):
         """The cache before the first symbol: one a block, and the label's vector."""
         caches = [block.start(num, self.length, context) for block in self.layers]
-        return caches, self.before.start(context)
+        return caches, self.before.start(self._vector(context))
+
+    def _vector(self, context):
+        return None if self.cross else context
 
     def decode(self, symbol, t, cache, context=None):
         """Features [B, F] at position t, after symbol x_{t-1} [B] (t = 0: any)."""
