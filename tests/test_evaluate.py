@@ -286,7 +286,7 @@ def test_compare_writes_one_table_and_one_picture(cli, runs, tmp_path, monkeypat
     more = f"train classifier --workdir {tmp_path / 'other'} {TINY['classifier']}"
     assert cli(f"{more} {EVENTS} --steps 6")[0] == 0
     status, other, err = cli(
-        f"{line.replace(extractor, '')} --extractor {tmp_path / 'other'}"
+        f"{line.replace(extractor, '')} --extractor {tmp_path / 'other'} --families vae"
     )
     assert status == 0 and "already evaluated" not in other, err
     assert "step 6" in (tmp_path / "c/comparison.md").read_text()
