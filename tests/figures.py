@@ -51,7 +51,8 @@ def bound():
             log_p = jax.jit(likelihood, static_argnums=(1, 2, 4))(keys, *ask)
             bits = -np.asarray(log_p) / 64 / math.log(2)
             row = {"path": str(path), "levels": levels, "terms": draws}
-            yield row | {"mean": round(bits.mean(), 3), "std": round(bits.std(), 3)}
+            figures = {"mean": float(bits.mean()), "std": float(bits.std())}
+            yield row | {name: round(value, 3) for name, value in figures.items()}
 
 
 def lost(sigma, values, probs):
@@ -60,16 +61,16 @@ def lost(sigma, values, probs):
 
     nodes, weights = np.polynomial.hermite_e.hermegauss(200)
     weights = weights / weights.sum()
-    values, probs = values[probs > 0], probs[probs > 0]
-    logits = -((values[:, None, None] + sigma * nodes[:, None] - values) ** 2)
-    logits /= 2 * sigma**2
-    own = np.arange(len(values))
+    there = np.flatnonzero(probs)
+    z = values[there, None, None] + sigma * nodes[:, None]
+    logits = -((z - values) ** 2) / (2 * sigma**2)  # [level there, node, level]
 
-    def nats(logits):
+    def nats(logits, own):
         log_p = logits - logsumexp(logits, -1, keepdims=True)
-        return -probs @ log_p[own, :, own] @ weights
+        return -probs[there] @ log_p[np.arange(len(there)), :, own] @ weights
 
-    return nats(logits), nats(logits + np.log(probs))
+    own = np.arange(len(there))
+    return nats(logits, there), nats(logits[..., there] + np.log(probs[there]), own)
 
 
 def sigma():
