@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from program import TINY, call
+from program import OTHERS, TINY, call
 
 EVENTS = "--log-every 1 --sample-every 10 --checkpoint-every 1 --steps-per-call 1"
 SLOW = ("train.loop", "train.inspect", "train.pictures", "orbax.checkpoint")
@@ -154,7 +154,7 @@ def training(family: str, steps: int) -> Kind:
     """A run of a family."""
 
     def command(workdir):
-        options = f"{TINY[family]} {EVENTS} --steps {steps}"
+        options = f"{(TINY | OTHERS)[family]} {EVENTS} --steps {steps}"
         return f"train {family} --workdir {workdir} {options}"
 
     def left(workdir):
@@ -269,7 +269,7 @@ def same_end(name: str, kind: Kind, folder: Path, kills: int, seed: int) -> dict
 
 
 MORE = {"evaluate": evaluation, "compare": comparison}
-KINDS = [*TINY, *MORE]
+KINDS = [*TINY, *OTHERS, *MORE]
 
 
 def main() -> None:
