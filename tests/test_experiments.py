@@ -4,6 +4,7 @@ By shapes alone: nothing is computed.
 """
 
 import inspect
+import types
 import typing
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,7 +20,9 @@ from gengen.types import BadInput
 from train.data import Spec
 from train.experiments import EXPERIMENTS, OF_TEXT
 
+ARCHITECTURES = typing.get_type_hints(EXPERIMENTS["text"])["architecture"]
 DIGITS = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
+AUTOREGRESSIVE = ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer")
 IMAGES = [x for x in EXPERIMENTS if x not in OF_TEXT | {"classifier"}]
 BATCH = {"image": np.zeros((2, 8, 8, 1), np.uint8), "label": np.zeros(2, np.int32)}
 REFUSED = {("path", "table"): "take the noise, data or v prediction"}
@@ -40,14 +43,22 @@ class Echo(nn.Module):
 
 
 def choices():
-    """(experiment, keyword, value): every literal value that any of them offers."""
+    """(experiment, keyword, value): every literal value, and either truth value.
+
+    What several experiments offer is tried in one of each kind of model.
+    """
     first = {}
     for name in IMAGES:
-        for keyword, kind in typing.get_type_hints(EXPERIMENTS[name]).items():
-            for value in typing.get_args(kind):
-                if isinstance(value, str):
-                    first.setdefault((keyword, value), name)
-    return [(name, *choice) for choice, name in first.items()]
+        kinds = typing.get_type_hints(EXPERIMENTS[name])
+        of = name if name in ("vae", "gan", *AUTOREGRESSIVE) else "diffusion"
+        for keyword, kind in kinds.items():
+            literal = typing.get_origin(kind) is typing.Literal
+            some = typing.get_origin(kind) in (typing.Union, types.UnionType)
+            values = typing.get_args(kind) if literal or some else ()
+            for value in (True, False) if kind is bool else values:
+                if isinstance(value, str | int):
+                    first.setdefault((of, keyword, value), name)
+    return [(name, *choice[1:]) for choice, name in first.items()]
 
 
 def check(model, trains=True, samples=True):
@@ -65,6 +76,21 @@ def check(model, trains=True, samples=True):
     jax.eval_shape(everything, jax.random.key(0))
 
 
+@pytest.mark.parametrize("name", typing.get_args(ARCHITECTURES))
+def test_every_network_of_text_trains_and_samples(name):
+    spec = Spec("text", (16,), 256, 0, (), "text")
+    model = EXPERIMENTS["text"](spec, architecture=name, width=8, layers=1).model
+    batch = {"tokens": np.zeros((2, 16), np.uint8)}
+
+    def everything(key):
+        params, state = model.init(key, batch)
+        loss, _ = model.loss(params, state, batch, key)
+        return loss, model.sample(params, state, key, 2)
+
+    loss, samples = jax.eval_shape(everything, jax.random.key(0))
+    assert loss.shape == () and samples.shape == (2, 16)
+
+
 @pytest.mark.parametrize("name", IMAGES)
 def test_every_experiment_trains_and_samples_by_default(name):
     experiment = EXPERIMENTS[name](DIGITS)
@@ -79,7 +105,9 @@ def test_every_choice_trains_and_samples_or_is_refused():
         given = {k: v for k, v in SMALL.items() if k in takes} | {keyword: value}
         refusal = REFUSED.get((keyword, value))
         with pytest.raises(BadInput, match=refusal) if refusal else nullcontext():
-            model = EXPERIMENTS[name](DIGITS, **given).model
+            experiment = EXPERIMENTS[name](DIGITS, **given)
+            model = experiment.model
+            assert set(experiment.optimizers) == set(model.losses())
             if isinstance(model, Diffusion):
                 model = replace(model, net=Echo(1 + (model.vlb_weight > 0)))
             check(model, trains=keyword not in OF_SAMPLING)

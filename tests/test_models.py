@@ -866,6 +866,21 @@ def test_the_learned_variance_is_learnt_and_the_mean_is_not_by_it():
     assert np.all(np.isfinite(model.sample(params, {}, KEY, 2, steps=5)))
 
 
+@pytest.mark.parametrize("path", [paths.Table(), paths.Cosine()], ids=type)
+def test_the_first_step_of_all_has_a_gradient_where_variances_are_learned(path):
+    model = Diffusion(
+        WithVariance(), Process(path, Noise()), (2, 2, 1), 17, vlb_weight=1.0
+    )
+    x, noise = np.zeros((3, 2, 2, 1), np.float32), np.ones((3, 2, 2, 1), np.float32)
+
+    def loss(own):
+        t = jnp.array([0.001, 0.002, 0.9])  # before the first of them nothing is
+        return jnp.sum(model._hybrid(model.denoiser({"denoiser": own}), x, noise, t))
+
+    own = {"r": jnp.float32(0.7), "v": jnp.float32(-0.5)}
+    assert all(map(np.isfinite, jax.grad(loss)(own).values()))
+
+
 def test_loss_of_the_optimal_network_is_the_posterior_variance():
     # Two levels, data -1 and 1: with x asked for, the loss is E[1 - tanh²(a z/b²)].
     data = Mixture((0.5, 0.5), ((-1.0,), (1.0,)), (0.0, 0.0))

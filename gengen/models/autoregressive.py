@@ -91,6 +91,15 @@ class Autoregressive:
                 f"an order of {len(self.order)} places, {self.order[:8]} …: give a "
                 f"permutation of 0 … {num - 1}, the symbols there are"
             )
+        here = {"num_classes": self.num_classes, "shape": self.shape}
+        here |= {"levels": self.levels, "vocabulary": self.levels, "length": num}
+        for name, value in here.items():
+            other = getattr(self.net, name, value)
+            if other != value and not (name == "length" and other > value):
+                raise BadInput(
+                    f"a network of {name}={other} in a model of {name}={value}: make "
+                    "both for the same data"
+                )
 
     @property
     def levels(self) -> int:
@@ -105,16 +114,10 @@ class Autoregressive:
     def to_symbols(self, data: Array) -> Array:
         """[B, *shape] -> int32 [B, T, *symbol], in the order of play.
 
-        Raises BadInput, where values are known, for one that is not a symbol.
+        Raises BadInput for data of another shape and, where values are known, for one
+        that is not a symbol.
         """
-        if not isinstance(data, jax.core.Tracer):
-            least, most = int(np.min(data)), int(np.max(data))
-            if least < 0 or most >= self.levels:
-                raise BadInput(
-                    f"symbol {least if least < 0 else most} is out of range: the "
-                    f"model knows 0 to {self.levels - 1}, so give it levels="
-                    f"{most + 1} or more, or other data"
-                )
+        check_symbols(data, self.shape, self.levels)
         return self.in_order(jnp.asarray(data, jnp.int32))
 
     def in_order(self, data):
@@ -134,8 +137,10 @@ class Autoregressive:
         return to_unit(levels, self.levels) if len(self.shape) == 3 else levels
 
     def context(self, batch) -> Array | None:
-        """What the network is told beside x."""
-        return batch["label"] if self.num_classes else batch.get("context")
+        """What the network is told beside x: labels, if it knows any."""
+        if not self.num_classes:
+            return batch.get("context")
+        return given_labels(batch.get("label"), len(_data(batch)), self.num_classes)
 
     def init(self, key, batch):
         one = jax.tree.map(lambda a: a[:1], dict(batch))
@@ -266,10 +271,10 @@ class Autoregressive:
     def _context(self, keys, label, context):
         """The context of samples: labels as in `sample_labels`, or what was given."""
         label = sample_labels(keys, label, self.num_classes)
-        if label is not None:
-            return label
+        if label is not None and context is not None:
+            raise BadInput("the context of this model is the label: leave context out")
         if context is None:
-            return None
+            return label
         return jnp.broadcast_to(context, (len(keys), *jnp.shape(context)[1:]))
 
     def sample(
@@ -351,9 +356,8 @@ class Autoregressive:
         mask = self.in_order(observed_mask(observed, num, self.shape))
         check_particles(particles, mask.reshape(num, -1))
         context = self.context(batch)
-        if self.num_classes:
-            context = given_labels(context, num, self.num_classes)
-
+        if context is not None:  # one for all, as in `sample`
+            context = jnp.broadcast_to(context, (num, *context.shape[1:]))
         generate = partial(self.generate, params, tempering=Tempering(**tempering))
         rows = sample_keys(key, num, first), context, self.to_symbols(data), mask
         x, effective = resampled(generate, *rows, particles)
@@ -362,6 +366,29 @@ class Autoregressive:
     def evaluations(self, **options) -> int:
         """Passes over all symbols a sample: about one by the cache, T without."""
         return 1 if options.get("cached", True) else self.length
+
+
+def check_symbols(data: Array, shape: tuple[int, ...], levels: int) -> None:
+    """BadInput for data that are not [B, *shape] of whole numbers 0 … levels - 1."""
+    if data.shape[1:] != shape:
+        raise BadInput(
+            f"data of shape {data.shape[1:]} for a model of {shape}: make both for the "
+            "same data"
+        )
+    if isinstance(data, jax.core.Tracer) or not data.size:
+        return
+    if not jnp.issubdtype(data.dtype, jnp.integer):
+        raise BadInput(
+            f"data of type {data.dtype}: symbols are whole numbers, 0 to {levels - 1}"
+        )
+    least, most = int(np.min(data)), int(np.max(data))
+    if least < 0:
+        raise BadInput(f"symbol {least} is out of range: the least is 0")
+    if most >= levels:
+        raise BadInput(
+            f"symbol {most} is out of range: the model knows 0 to {levels - 1}, so "
+            f"give it levels={most + 1} or more, or other data"
+        )
 
 
 def _data(batch) -> Array:

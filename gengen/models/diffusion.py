@@ -232,7 +232,8 @@ class Diffusion:
         simple = matching_loss(lambda z, t: r, process, x, noise, t, self.weight)
         s = t - 1.0 / self.variance_steps
         known = (s > 0) & (path.b(jnp.maximum(s, 0.0)) > 0)
-        s = jnp.where(known, s, 0.5 * t)
+        # Another stands in where there is none: `where` alone lets NaN gradients by.
+        t, s = jnp.where(known, t, 0.5), jnp.where(known, s, 0.25)
         clean, eps = recover(process, z, jax.lax.stop_gradient(r), t)
         logvar = step_logvar(path, (v + 1.0) / 2.0, expand(t, z), expand(s, z))
         _, spread = transition(path, expand(t, z), expand(s, z))

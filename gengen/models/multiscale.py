@@ -26,6 +26,7 @@ from gengen.heads import PLAIN, Tempering
 from gengen.images import to_unit
 from gengen.labels import given_labels, sample_labels
 from gengen.losses.likelihood import per_example
+from gengen.models.autoregressive import check_symbols
 from gengen.objective import Bind
 from gengen.particles import check_particles, observed_mask, resampled
 from gengen.scan import fold_in, sample_keys
@@ -50,6 +51,12 @@ class Multiscale:
 
     def __post_init__(self):
         h, w, c = self.fine.shape
+        if self.factor < 2 or self.fine.num_classes:
+            raise BadInput(
+                f"factor={self.factor}, a fine model of {self.fine.num_classes} "
+                "classes: the factor is 2 or more, and labels are the coarse model's "
+                "and the map's"
+            )
         small = -(-h // self.factor), -(-w // self.factor), c
         if self.coarse.shape != small or self.coarse.levels != self.fine.levels:
             raise BadInput(
@@ -85,6 +92,12 @@ class Multiscale:
         self.small(mask)[...] = True
         return mask
 
+    def _label(self, batch):
+        if not self.num_classes:
+            return None
+        num = len(batch["image"])
+        return given_labels(batch.get("label"), num, self.num_classes)
+
     def _coarse(self, params):
         return {"autoregressive": params["coarse"]}
 
@@ -97,7 +110,7 @@ class Multiscale:
     def _fine_batch(self, upsample, batch):
         """The batch with a map as context, `upsample` of (xˢ, label)."""
         small = to_unit(jnp.asarray(self.small(batch["image"])), self.levels)
-        context = upsample(small, batch["label"] if self.num_classes else None)
+        context = upsample(small, self._label(batch))
         return {**batch, "context": context}
 
     def _upsample(self, params):
@@ -226,15 +239,14 @@ class Multiscale:
         **tempering,
     ) -> Completion:
         """As `Autoregressive.complete`; the order is that of xˢ, then of the rest."""
+        check_symbols(batch["image"], self.shape, self.levels)
         data = jnp.asarray(batch["image"], jnp.int32)
         num = len(data)
         mask = observed_mask(observed, num, self.shape)
         rest = self.fine.in_order(mask)[:, ~self.fine.in_order(self.known())[0]]
         parts = self.coarse.in_order(self.small(mask)).reshape(num, -1), rest
         check_particles(particles, np.concatenate(parts, axis=1))
-        label = batch["label"] if self.num_classes else None
-        if self.num_classes:
-            label = given_labels(label, num, self.num_classes)
+        label = self._label(batch)
 
         generate = partial(self.generate, params, tempering=Tempering(**tempering))
         rows = sample_keys(key, num, first), label, data, mask

@@ -87,9 +87,14 @@ def sinusoidal(t: Array, dim: int) -> Array:
 
 def context_vector(context: Array | None, num_classes: int) -> Array | None:
     """Labels int32 [B] as one-hot [B, classes]; any other context as it is."""
-    if num_classes and context is None:
+    if num_classes and (context is None or context.ndim != 1):
         raise BadInput(
-            f"this network is conditional: give labels, 0 to {num_classes - 1}"
+            f"this network is conditional: give labels [B], 0 to {num_classes - 1}"
+        )
+    if not num_classes and context is not None and context.ndim < 2:
+        raise BadInput(
+            f"a context of shape {context.shape}: give vectors [B, D], or a network of "
+            "labels"
         )
     return jax.nn.one_hot(context, num_classes) if num_classes else context
 
@@ -121,6 +126,10 @@ class Before(nn.Module):
     def start(self, context):
         """What is added at every position, [B, D]; None without a context."""
         vector = context_vector(context, self.num_classes)
+        if vector is not None and vector.ndim != 2:
+            raise BadInput(
+                f"a context of shape {vector.shape}: this network adds vectors [B, D]"
+            )
         return None if vector is None else self.label(vector)
 
     def decode(self, symbol, t, label):

@@ -167,7 +167,15 @@ class Transformer(nn.Module):
         return caches, self.before.start(self._vector(context))
 
     def _vector(self, context):
-        return None if self.cross else context
+        """What is added at every position; a sequence is attended to instead."""
+        if not self.cross:
+            return context
+        if self.num_classes or context is None or context.ndim != 3:
+            raise BadInput(
+                "cross=True: the context is a sequence of vectors [B, S, D], and there "
+                "are no labels"
+            )
+        return None
 
     def decode(self, symbol, t, cache, context=None):
         """Features [B, F] at position t, after symbol x_{t-1} [B] (t = 0: any)."""
