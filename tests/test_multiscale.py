@@ -87,7 +87,10 @@ def test_the_losses_are_the_likelihood_in_parts():
     np.testing.assert_allclose(*both(params), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("seen", "particles"), [((0, 2, 8, 10, 1), 1), ((1, 10), 32)])
+@pytest.mark.parametrize(
+    ("seen", "particles"),
+    [((), 1), ((0, 2, 8, 10, 1), 1), ((1, 10), 32), ((1, 3, 4, 5, 6, 7, 9, 11), 32)],
+)
 def test_what_is_observed_stays_and_the_rest_is_the_posterior(seen, particles):
     """Nothing, or all of xˢ and a pixel more are a beginning; the others are not."""
     model, params = drawn()
