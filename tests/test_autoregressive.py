@@ -144,11 +144,10 @@ def features_of(model, params, x, context=None):
     return model.features_of(params, x, context)
 
 
-def assert_drawn_from(probs, images, x, slack=1.0):
+def assert_drawn_from(probs, images, x):
     """χ² of binary samples x in {-1, 1} against all images and their probabilities.
 
-    Images that are rare count together. slack: on the statistic, of what resampling
-    few particles gets wrong.
+    Images that are rare count together.
     """
     bits = 1 << np.arange(images[0].size)
     place = np.zeros(len(images), int)
@@ -162,7 +161,7 @@ def assert_drawn_from(probs, images, x, slack=1.0):
     assert found[~possible].sum() == 0
     found, expected = found[possible], expected[possible]
     chi2 = np.sum((found - expected) ** 2 / expected)
-    assert chi2 < slack * stats.chi2.ppf(1 - 1e-5, max(len(found) - 1, 1))
+    assert chi2 < stats.chi2.ppf(1 - 1e-5, max(len(found) - 1, 1))
 
 
 def check_views(model, params, context=None):
@@ -299,7 +298,7 @@ def test_what_is_observed_stays_and_the_rest_is_the_posterior(name):
     x, effective = complete(params, KEY, jnp.repeat(jnp.asarray(seen), num, axis=0))
     assert np.all(x[:, 0, 1] == 1) and np.all(x[:, 2, 0] == -1)
     assert np.all((effective >= 1) & (effective <= 32 + 1e-3))
-    assert_drawn_from(posterior, images, x, 2.0)
+    assert_drawn_from(posterior, images, x)
 
 
 def test_a_beginning_is_clamped_without_particles():

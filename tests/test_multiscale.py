@@ -24,13 +24,13 @@ from gengen.types import BadInput
 SHAPE = (3, 4, 1)
 
 
-def multiscale(num_classes=0, small=(2, 2, 1)):
+def multiscale(num_classes=0, small=(2, 2, 1), shape=SHAPE):
     def model(shape, classes):
         net = PixelRNN(2, shape, 2, 6, 1, RowLSTM, classes)
         return Autoregressive(net, Categorical(2), shape, classes)
 
-    upsample = Upsample(4, SHAPE[:2], num_classes=num_classes)
-    return Multiscale(model(small, num_classes), model(SHAPE, 0), upsample)
+    upsample = Upsample(4, shape[:2], num_classes=num_classes)
+    return Multiscale(model(small, num_classes), model(shape, 0), upsample)
 
 
 @cache
@@ -89,19 +89,24 @@ def test_the_losses_are_the_likelihood_in_parts():
 
 @pytest.mark.parametrize(
     ("seen", "particles"),
-    [((), 1), ((0, 2, 8, 10, 1), 1), ((1, 10), 32), ((1, 3, 4, 5, 6, 7, 9, 11), 32)],
+    [((), 1), ((0, 2, 6, 8, 1), 1), ((1, 8), 48), ((1, 3, 4, 5, 7), 48)],
 )
 def test_what_is_observed_stays_and_the_rest_is_the_posterior(seen, particles):
     """Nothing, or all of xˢ and a pixel more are a beginning; the others are not."""
-    model, params = drawn()
-    images = every_image()
+    shape = (3, 3, 1)
+    model = multiscale(shape=shape)
+    params = random_params(model, random_batch(shape, 2))
+    loud = 1.5 if seen else 0.5  # much depends on much; or all is about as probable
+    params = jax.tree.map(lambda leaf: loud * leaf, params)
+    images = np.array(list(itertools.product((0, 1), repeat=9)), np.uint8)
+    images = images.reshape(-1, *shape)
     log_p = jax.jit(model.log_likelihood)(params, {}, {"image": images}, KEY)
-    observed = np.isin(np.arange(12), seen).reshape(SHAPE)
-    values = np.arange(12).reshape(SHAPE) % 3 == 1
+    observed = np.isin(np.arange(9), seen).reshape(shape)
+    values = np.arange(9).reshape(shape) % 3 == 1
     agrees = np.all(images[:, observed] == values[observed], axis=1)
     posterior = np.where(agrees, np.exp(np.float64(log_p)), 0.0)
     posterior /= posterior.sum()
-    num = 2000
+    num = 3000
     batch = {"image": np.repeat(values[None].astype(np.uint8), num, axis=0)}
 
     @partial(jax.jit, static_argnames="particles")
@@ -112,7 +117,7 @@ def test_what_is_observed_stays_and_the_rest_is_the_posterior(seen, particles):
     x, effective = complete(params, batch, particles)
     assert np.all(x[:, observed] == 2.0 * values[observed] - 1)
     assert np.all((effective >= 1 - 1e-5) & (effective <= particles + 1e-3))
-    assert_drawn_from(posterior, images, x, 1.0 if particles == 1 else 2.0)
+    assert_drawn_from(posterior, images, x)
     if particles > 1:
         with pytest.raises(BadInput, match="take 64 particles or more"):
             complete(params, batch, 1)
