@@ -36,7 +36,8 @@ class Complete:
     particles: int | None = None
     """Of an autoregressive model: candidates for each completion, one of them chosen
     by its weight; 1, the default, is exact where the part is a beginning of the model's
-    order (the top, in raster order)."""
+    order: the top, in raster order; of --scales 2, whose small image comes first, no
+    half is one, so it needs particles."""
     temperature: float | None = None
     """Of an autoregressive model's draws; below 1 they are more probable and less
     diverse."""
