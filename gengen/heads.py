@@ -17,6 +17,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gengen.images import bin_width, to_unit
 from gengen.losses.likelihood import discretized_logistic_log_prob
@@ -223,6 +224,29 @@ class LogisticMixture:
         if tempering == PLAIN:  # without the table's rounding
             return symbol, self.log_prob(features, symbol)
         return symbol, jnp.stack(log_probs, axis=-1)
+
+
+def check_symbols(data: Array, shape: tuple[int, ...], levels: int) -> None:
+    """BadInput for data that are not [B, *shape] of whole numbers 0 … levels - 1."""
+    if data.shape[1:] != shape:
+        raise BadInput(
+            f"data of shape {data.shape[1:]} for a model of {shape}: make both for the "
+            "same data"
+        )
+    if isinstance(data, jax.core.Tracer) or not data.size:
+        return
+    if not jnp.issubdtype(data.dtype, jnp.integer):
+        raise BadInput(
+            f"data of type {data.dtype}: symbols are whole numbers, 0 to {levels - 1}"
+        )
+    least, most = int(np.min(data)), int(np.max(data))
+    if least < 0:
+        raise BadInput(f"symbol {least} is out of range: the least is 0")
+    if most >= levels:
+        raise BadInput(
+            f"symbol {most} is out of range: the model knows 0 to {levels - 1}, so "
+            f"give it levels={most + 1} or more, or other data"
+        )
 
 
 def symbols_of(shape: tuple[int, ...], head: Head) -> int:

@@ -36,6 +36,7 @@ ROOMS = {
 # Packages the library may use, and the files that may use more.
 PACKAGES = {"jax", "flax", "optax", "chex"}
 MORE_PACKAGES = {
+    "gengen/heads.py": {"numpy"},
     "gengen/labels.py": {"numpy"},
     "gengen/metrics.py": {"numpy", "scipy"},
     "gengen/models/autoregressive.py": {"numpy"},

@@ -44,7 +44,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gengen.heads import PLAIN, Head, Tempering, symbols_of
+from gengen.heads import PLAIN, Head, Tempering, check_symbols, symbols_of
 from gengen.images import bits_name, to_unit
 from gengen.labels import given_labels, sample_labels
 from gengen.losses.likelihood import per_example
@@ -366,29 +366,6 @@ class Autoregressive:
     def evaluations(self, **options) -> int:
         """Passes over all symbols a sample: about one by the cache, T without."""
         return 1 if options.get("cached", True) else self.length
-
-
-def check_symbols(data: Array, shape: tuple[int, ...], levels: int) -> None:
-    """BadInput for data that are not [B, *shape] of whole numbers 0 … levels - 1."""
-    if data.shape[1:] != shape:
-        raise BadInput(
-            f"data of shape {data.shape[1:]} for a model of {shape}: make both for the "
-            "same data"
-        )
-    if isinstance(data, jax.core.Tracer) or not data.size:
-        return
-    if not jnp.issubdtype(data.dtype, jnp.integer):
-        raise BadInput(
-            f"data of type {data.dtype}: symbols are whole numbers, 0 to {levels - 1}"
-        )
-    least, most = int(np.min(data)), int(np.max(data))
-    if least < 0:
-        raise BadInput(f"symbol {least} is out of range: the least is 0")
-    if most >= levels:
-        raise BadInput(
-            f"symbol {most} is out of range: the model knows 0 to {levels - 1}, so "
-            f"give it levels={most + 1} or more, or other data"
-        )
 
 
 def _data(batch) -> Array:

@@ -22,11 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gengen.heads import PLAIN, Tempering
+from gengen.heads import PLAIN, Tempering, check_symbols
 from gengen.images import to_unit
 from gengen.labels import given_labels, sample_labels
 from gengen.losses.likelihood import per_example
-from gengen.models.autoregressive import check_symbols
 from gengen.objective import Bind
 from gengen.particles import check_particles, observed_mask, resampled
 from gengen.scan import fold_in, sample_keys
