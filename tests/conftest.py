@@ -14,8 +14,7 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
 if jax.__version_info__ < (0, 11):  # XLA ends where it does not know a flag
     FLAGS = os.environ.get("XLA_FLAGS", "")
-    FLAGS = f"{FLAGS} --xla_cpu_use_fusion_emitters=false"
-    os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_use_fusion_emitters=false"
 
 
 # The files that take longest come first, so that no worker ends long after the other.
