@@ -19,10 +19,19 @@ from gengen.types import Array, BadInput, Tree
 
 
 def observed_mask(observed: Array, num: int, shape: tuple[int, ...]) -> np.ndarray:
-    """bool [num, *shape] of what broadcasts to it; BadInput if it is not known yet."""
+    """bool [num, *shape] of what broadcasts to it; BadInput if it does not, or is not
+    known yet.
+    """
     if isinstance(observed, jax.core.Tracer):
         raise BadInput("which pixels are observed must be known before compiling")
-    return np.broadcast_to(np.asarray(observed, bool), (num, *shape))
+    observed = np.asarray(observed, bool)
+    try:
+        return np.broadcast_to(observed, (num, *shape))
+    except ValueError:
+        raise BadInput(
+            f"observed has shape {observed.shape}: it must broadcast to "
+            f"{(num, *shape)}, the examples"
+        ) from None
 
 
 def check_particles(particles: int, in_order: np.ndarray) -> None:

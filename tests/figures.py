@@ -189,6 +189,10 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="of networks; by default all")
     parser.add_argument("--num", type=int, default=16, help="samples a call")
     asked = parser.parse_args()
+    if unknown := set(asked.names) - set(networks()):
+        parser.error(f"{sorted(unknown)}: choose among {', '.join(networks())}")
+    if asked.num < 1:
+        parser.error(f"--num {asked.num}: at least 1")
     rows = {
         "bound": bound,
         "sigma": sigma,

@@ -158,8 +158,8 @@ def training(family: str, steps: int) -> Kind:
         return f"train {family} --workdir {workdir} {options}"
 
     def left(workdir):
-        """Arrays, pictures, steps of the metrics."""
-        files = [*sorted(workdir.rglob("samples/*")), workdir / "samples.png"]
+        """Arrays, pictures (or texts), steps of the metrics."""
+        files = sorted([*workdir.rglob("samples/*"), *workdir.glob("samples.*")])
         pictures = {str(f.relative_to(workdir)): f.read_bytes() for f in files}
         rows = [json.loads(x)["step"] for x in (workdir / "metrics.jsonl").open()]
         others = sorted(path.name for path in workdir.glob("checkpoints/*"))

@@ -12,6 +12,7 @@ TINY = {
     "classifier": "--channels 8 --multipliers 1 --batch-size 16",
 }
 SMALL_NETS = "--channels 8 --multipliers 1 --batch-size 16"
+TEXT = "--dataset text --length 16 --layers 1 --width 8 --batch-size 16"
 OTHERS = {  # that `tests.kill` knows, and the suite does not run as programs
     "ddpm": f"{SMALL_NETS} --sampling-steps 5",
     "score_sde": f"{SMALL_NETS} --sampling-steps 3",
@@ -20,8 +21,8 @@ OTHERS = {  # that `tests.kill` knows, and the suite does not run as programs
     "pixelrnn": "--scales 2 --width 4 --blocks 1 --batch-size 16",
     "pixelcnn": "--width 8 --blocks 1 --batch-size 16",
     "pixelcnnpp": "--width 8 --blocks 1 --components 2 --batch-size 16",
+    "text": TEXT,
 }
-TEXT = "--dataset text --length 16 --layers 1 --width 8 --batch-size 16"
 GENERATIVE = [name for name in TINY if name != "classifier"]
 EVENTS = "--log-every 2 --sample-every 4 --checkpoint-every 2 --steps-per-call 2"
 

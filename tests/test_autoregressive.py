@@ -174,6 +174,11 @@ def check_views(model, params, context=None):
     np.testing.assert_allclose(log_p, forced, atol=2e-5)
 
 
+@EVERY
+def test_step_by_step_is_the_parallel_pass(name):
+    check_views(*binary(name))
+
+
 @pytest.mark.parametrize("name", [*ROWS, "cross-attention"])
 def test_step_by_step_is_the_parallel_pass_given_any_vector(name):
     """And a sequence of vectors, attended to."""
@@ -402,5 +407,7 @@ def test_mistakes_are_sentences():
     mixture = Autoregressive(small.net, LogisticMixture(5, 1), (2, 2, 1))
     with pytest.raises(BadInput, match="a head of its own symbols"):
         mixture.loss(random_params(small, tiny), {}, tiny, KEY)
+    with pytest.raises(BadInput, match=r"observed has shape \(2, 2, 1\)"):
+        model.complete(params, {}, KEY, two, np.ones((2, 2, 1), bool))
     with pytest.raises(BadInput, match="which one particle cannot know of"):
         model.complete(params, {}, KEY, batch, np.arange(9).reshape(3, 3, 1) == 8)
