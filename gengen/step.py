@@ -8,7 +8,9 @@ derived, fold_in(fold_in(key, step), turn), so a step is a pure function of
 (train_state, batch) and a resumed run is the same run.
 
 A turn whose loss or gradient is not finite changes nothing and is counted: one bad
-batch costs one update, not the run. `first_bad` says which tensor was to blame.
+batch costs one update, not the run. `first_bad` says which tensor was to blame. What
+is kept is selected, not branched to: a select is fused into the update, while a branch
+stops a processor's threads until its condition is known, and a GPU until the host is.
 """
 
 import functools
@@ -29,7 +31,7 @@ class Skipped:
     turns: Array  # in all
     in_a_row: Array  # steps with such a turn since the last step without one
     player: Array  # of the last such turn, its place in the sorted players
-    tensor: Array  # the place of the first tensor of `suspects` that is not finite
+    tensor: Array  # the place of the first of its `suspects` that was not finite
 
 
 @flax.struct.dataclass
@@ -83,25 +85,53 @@ def mean_over_devices(tree: Tree, axis_name: str | None) -> Tree:
     return tree if axis_name is None else jax.tree.map(mean, tree)
 
 
-def suspects(params, state, batch, player: str, loss, grads) -> dict[str, Array]:
-    """{path: array} of all that a turn's loss is made of, causes before effects."""
-    groups = {"batch": batch, "params": params, "state": state, f"{player}/loss": loss}
-    groups[f"{player}/gradient"] = grads
-    named = {}
+def named(groups: Mapping[str, Tree]) -> dict[str, Array]:
+    """{path: leaf} of the groups' floating leaves, in their order."""
+    leaves = {}
     for group, tree in groups.items():
         for path, x in jax.tree_util.tree_flatten_with_path(tree)[0]:
             if jnp.issubdtype(x.dtype, jnp.floating):
                 name = jax.tree_util.keystr(path, simple=True, separator="/")
-                named[f"{group}/{name}" if name else group] = x
-    return {**named, f"{player}/grad_norm": optax.tree.norm(grads)}
+                leaves[f"{group}/{name}" if name else group] = x
+    return leaves
+
+
+def suspects(player: str, batch, loss, grads) -> dict[str, Array]:
+    """{path: array} of what one turn works with, causes before effects."""
+    groups = {"batch": batch, f"{player}/loss": loss, f"{player}/gradient": grads}
+    return named({**groups, f"{player}/grad_norm": optax.tree.norm(grads)})
 
 
 def first_bad(ts: TrainState, batch) -> str:
-    """The path of the first tensor that was not finite in the last skipped turn."""
+    """The path of the first tensor that was not finite in the last skipped turn.
+
+    Of the batch (any one, for its paths), then parameters and state, the loss, the
+    gradient and its norm; not finite is also what is too large to be squared.
+    Parameters and state are looked at now: once bad, they stay so.
+    """
     player = sorted(ts.params)[int(ts.skipped.player)]
-    loss, own = jnp.zeros(()), ts.params[player]
-    names = list(suspects(ts.params, ts.state, batch, player, loss, own))
-    return names[int(ts.skipped.tensor)]
+    names = list(suspects(player, batch, jnp.zeros(()), ts.params[player]))
+    name = names[int(ts.skipped.tensor)]
+    if name in named({"batch": batch}):
+        return name
+    held = named({"params": ts.params, "state": ts.state})
+    bad = (path for path, x in held.items() if not jnp.all(jnp.isfinite(x)))
+    return next(bad, name)
+
+
+def chosen(finite: Array, new: Tree, old: Tree) -> Tree:
+    """`new` where a turn was finite, else `old`: of one structure, shapes and types."""
+    return jax.tree.map(functools.partial(jax.lax.select, finite), new, old)
+
+
+def once_known(tree: Tree, finite: Array) -> Array:
+    """`finite`, but not before `tree` is there, whose corners it looks at.
+
+    What depends on it comes after all that `tree` is made from was read, so XLA writes
+    it in place. Without, the optimiser's memory is copied first, for 2 % of a step.
+    """
+    corners = [x[(0,) * x.ndim] for x in jax.tree.leaves(tree) if x.size]
+    return finite & ~jnp.isnan(sum(corners))
 
 
 def in_parts(gradient: Callable, num: int) -> Callable:
@@ -193,34 +223,29 @@ def make_train_step(
             )
         metrics |= {name: mean(jnp.asarray(x)) for name, x in seen.items()}
 
-        def update():
-            updates, memory = optimizers[player].update(
-                grads, ts.opt_state[player], own
-            )
-            learnt = optax.apply_updates(own, updates)
-            return (learnt, memory, new, metrics), ts.skipped
-
-        def skip():
-            tensors = suspects(ts.params, ts.state, batch, player, loss, grads)
-            bad = [~jnp.all(jnp.isfinite(x)) for x in tensors.values()]
-            skipped = ts.skipped.replace(
-                turns=ts.skipped.turns + 1,
-                player=jnp.int32(sorted(losses).index(player)),
-                tensor=jnp.argmax(jnp.stack(bad)).astype(jnp.int32),
-            )
-            nothing = jax.tree.map(jnp.zeros_like, metrics)
-            return (own, ts.opt_state[player], ts.state, nothing), skipped
-
         # Any part of the gradient that is not finite makes its norm so.
         finite = jnp.isfinite(loss) & jnp.isfinite(metrics["grad_norm"])
-        result, skipped = jax.lax.cond(finite, update, skip)
-        learnt, memory, state, metrics = result
+        keep = functools.partial(chosen, finite)
+
+        past = ts.opt_state[player]
+        updates, memory = optimizers[player].update(grads, past, own)
+        learnt = keep(optax.apply_updates(own, updates), own)
+        memory = chosen(once_known(learnt, finite), memory, past)
+        # Sums of squares, because the norm makes them anyway.
+        tensors = suspects(player, batch, loss, grads).values()
+        squares = mean(jnp.stack([jnp.sum(jnp.square(x)) for x in tensors]))
+        bad = ts.skipped.replace(
+            turns=ts.skipped.turns + 1,
+            player=jnp.int32(sorted(losses).index(player)),
+            tensor=jnp.argmin(jnp.isfinite(squares)).astype(jnp.int32),
+        )
+        metrics = keep(metrics, jax.tree.map(jnp.zeros_like, metrics))
         metrics["skipped"] = 1.0 - finite.astype(jnp.float32)
         return ts.replace(
             params={**ts.params, player: learnt},
-            state=state,
+            state=keep(new, ts.state),
             opt_state={**ts.opt_state, player: memory},
-            skipped=skipped,
+            skipped=keep(ts.skipped, bad),
         ), {f"{player}/{name}": x for name, x in metrics.items()}
 
     def step(ts: TrainState, batch) -> tuple[TrainState, dict[str, Array]]:

@@ -10,6 +10,7 @@ import functools
 import io
 import json
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from program import call
 
 MOST = 8
+PARTS = ("loop", "guard", "devices")
 
 
 def prepared(experiment, dataset, view, length, batch_size, given=False):
@@ -95,40 +97,42 @@ def overhead(folder: str, length: int, rounds: int, steps: int) -> dict:
 
 
 def of_a_step(name: str, length: int, rounds: int) -> dict:
-    """A step over that step without its guard, and over that given its batches."""
-    import jax
+    """A step over that step without its guard, and over that given its batches.
 
+    Timed in turns, in an order drawn anew: a ratio is the median of those of one round,
+    [with] the bounds that hold the true median nineteen times in twenty.
+    """
+    import numpy as np
+
+    import gengen.step
     from train.data import load
     from train.devices import make_mesh, make_view
     from train.experiments import EXPERIMENTS
 
-    dataset = load("digits")
+    dataset = load("text:README.md" if name == "text" else "digits")
     experiment = EXPERIMENTS[name](dataset.spec)
     view = make_view("jit", make_mesh())
     make = functools.partial(prepared, experiment, dataset, view, length)
     runs = {"step": make(experiment.batch_size)}
-    branch = jax.lax.cond
-
-    def always(finite, update, skip, *args):  # the guard's has no arguments
-        return branch(finite, update, skip, *args) if args else update()
-
-    with unittest.mock.patch.object(jax.lax, "cond", always):  # as it is traced
+    new = unittest.mock.patch.object(gengen.step, "chosen", lambda finite, new, _: new)
+    with new:  # as it is traced
         runs["no guard"] = make(experiment.batch_size)
     runs["given"] = make(experiment.batch_size, given=True)
     runs["again"] = make(experiment.batch_size)  # what is noise
+    calls = max(1, round(0.02 / (length * runs["step"](3))))
     seconds = {key: [] for key in runs}
-    calls = max(1, 500 // length if name == "vae" else 10)
-    for _ in range(rounds):
-        for key, run in runs.items():
-            seconds[key].append(run(calls))
-    medians = {key: statistics.median(values) for key, values in seconds.items()}
-    ratios = {
-        f"over_{key.replace(' ', '_')}": round(medians["step"] / value, 3)
-        for key, value in medians.items()
-        if key != "step"
-    }
-    ms = round(1e3 * medians["step"], 4)
-    return {"experiment": name, "steps_per_call": length, "ms": ms, **ratios}
+    for turn in range(rounds):
+        for key in random.Random(turn).sample(list(runs), len(runs)):
+            seconds[key].append(runs[key](calls))
+    ms = round(1e3 * statistics.median(seconds["step"]), 3)
+    row = {"experiment": name, "steps_per_call": length, "ms": ms}
+    for key in list(runs)[1:]:
+        ratios = np.sort(np.divide(seconds["step"], seconds[key]))
+        low, high = rounds / 2 - rounds**0.5, rounds / 2 + rounds**0.5
+        places = np.clip([low, (rounds - 1) / 2, high], 0, rounds - 1).round()
+        low, median, high = ratios[places.astype(int)].round(4).tolist()
+        row[f"over_{key.replace(' ', '_')}"] = [median, [low, high]]
+    return row
 
 
 def weak(name: str, num: int, each: int, rounds: int) -> dict:
@@ -167,18 +171,26 @@ def main() -> None:
     """A line of JSON a measurement; medians of programs timed in turns."""
     parser = argparse.ArgumentParser(prog="python -m tests.scaling")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--pairs", type=int, default=201, help="rounds for the guard")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS)
     parser.add_argument("--each", type=int, default=64, help="images a device")
     parser.add_argument("--steps", type=int, default=500, help="of the loop, a round")
     options = parser.parse_args()
     flags = os.environ.get("XLA_FLAGS", "")
     if "host_platform_device_count" not in flags:  # a process for each kind
-        with tempfile.TemporaryDirectory() as folder:
-            for length in (1, 50):
-                row = overhead(folder, length, options.rounds, options.steps)
+        if "loop" in options.only:
+            with tempfile.TemporaryDirectory() as folder:
+                for length in (1, 50):
+                    row = overhead(folder, length, options.rounds, options.steps)
+                    print(json.dumps(row), flush=True)
+        if "guard" in options.only:
+            from train.experiments import EXPERIMENTS
+
+            for name, length in [("vae", 50), *((name, 1) for name in EXPERIMENTS)]:
+                row = of_a_step(name, length, options.pairs)
                 print(json.dumps(row), flush=True)
-        for name, length in (("vae", 1), ("vae", 50), ("gan", 1), ("flow", 1)):
-            row = of_a_step(name, length, options.rounds)
-            print(json.dumps(row), flush=True)
+        if "devices" not in options.only:
+            return
         flags = f"{flags} --xla_force_host_platform_device_count={MOST}"
         os.environ["XLA_FLAGS"] = flags
         os.execv(sys.executable, [sys.executable, "-m", "tests.scaling", *sys.argv[1:]])

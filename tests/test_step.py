@@ -1,5 +1,7 @@
 """Laws of `gengen.step`: one step is a pure function of (train state, batch)."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -332,7 +334,7 @@ def test_shards_draw_different_noise_and_report_its_mean(sharded):
 
 # ---------------------------------------------------------------- skipped turns
 
-HUGE = 3e38  # finite, but its square is not
+HUGE = 1.5e19  # the squares of one are finite, of two their sum is not
 
 
 @static
@@ -345,11 +347,12 @@ class Fragile:
     def __call__(self, params, state, batch, key):
         asked = batch["code"] == self.code
         w, v = params[self.own]["w"], params[self.own]["v"]
+        # Of value zero, so that the gradient alone is bad.
+        zero_w, zero_v = (x - jax.lax.stop_gradient(x) for x in (w, v))
         # The root of 0 is finite, its gradient is not.
-        kink = jnp.sqrt(
-            jnp.where(asked & (batch["how"] == 1), v - jax.lax.stop_gradient(v), 1.0)
-        )
-        steep = jnp.where(asked & (batch["how"] == 2), HUGE, 0.0) * (w + v)
+        kink = jnp.sqrt(jnp.where(asked & (batch["how"] == 1), zero_v, 1.0))
+        steep = jnp.where(asked & (batch["how"] == 2), HUGE, 0.0) * (zero_w + zero_v)
+        steep += jnp.where(asked & (batch["how"] == 4), 2 * HUGE, 0.0) * zero_v
         loss = 0.5 * (w**2 + v**2) + jnp.mean(batch["x"]) + kink + steep
         loss = jnp.where(asked & (batch["how"] == 3), jnp.nan, loss)
         state = {**state, "played": state["played"] + 1}
@@ -364,6 +367,10 @@ BADS = {  # the batch, and what `first_bad` says
     "NaN loss": ({**GOOD, "code": jnp.int32(1), "how": jnp.int32(3)}, "b/loss"),
     "inf in one leaf's gradient": (
         {**GOOD, "code": jnp.int32(1), "how": jnp.int32(1)},
+        "b/gradient/v",
+    ),
+    "overflow of one leaf's squares": (
+        {**GOOD, "code": jnp.int32(1), "how": jnp.int32(4)},
         "b/gradient/v",
     ),
     "overflow of the norm alone": (
@@ -457,6 +464,31 @@ def test_a_bad_batch_in_a_scan_is_a_bad_batch_in_a_row_of_steps(fragile):
     assert mean_metrics([(3, means)]) == pytest.approx(
         mean_metrics([(1, row) for row in rows]), rel=1e-6
     )
+
+
+def test_a_bad_shard_of_a_batch_is_named_by_all_devices():
+    made = make_train_step(FRAGILE, ADAM, ema_decay=0.5, axis_name="data")
+    one = jax.vmap(made, in_axes=(None, 0), axis_name="data")
+    half = jax.tree.map(lambda x: jnp.stack([x, x]), GOOD)
+    after, _ = one(fresh(), {**half, "x": jnp.array([[1.0, 1.0], [1.0, jnp.inf]])})
+    for shard in range(2):
+        mine = jax.tree.map(lambda x, shard=shard: x[shard], after)
+        assert counts(mine) == (2, 1) and first_bad(mine, GOOD) == "batch/x"
+
+
+def test_nothing_that_a_step_keeps_is_copied():
+    # What can be selected in place is not copied first: neither player's parameters,
+    # nor their average, nor Adam's two moments.
+    def loss(params, state, batch, key):
+        return jnp.sum(jnp.sin(params["a"]["w"] @ batch["x"])), (state, {})
+
+    adam = {"a": optax.adam(1e-3)}
+    step = make_train_step({"a": loss}, adam, ema_decay=0.9)
+    batch = {"x": jnp.ones((19, 4))}
+    ts = train_state(KEY, {"a": {"w": jnp.ones((37, 19))}}, {}, adam)
+    donated = jax.jit(step, donate_argnums=0).lower(ts, batch).compile().as_text()
+    assert "f32[37,19]" in donated
+    assert not re.search(r"f32\[37,19\]\S* copy\(", donated)
 
 
 def test_metrics_are_means_over_the_turns_that_were_played():

@@ -264,7 +264,8 @@ class PixelRNN(nn.Module):
     blocks there are 2h. kind: `DiagonalBiLSTM` or `RowLSTM`. The context is labels [B]
     given num_classes, else a vector [B, D], a map [B, H, W, D] or none. dropout: of
     what each layer but the first hears. dtype: of the layers, bfloat16 or None for
-    float32; cells and output are float32. The last hidden layer is sown as "features".
+    float32; cells and output are float32. remat: recompute each LSTM in the backward
+    pass instead of keeping it. The last hidden layer is sown as "features".
     """
 
     features: int
@@ -276,6 +277,7 @@ class PixelRNN(nn.Module):
     num_classes: int = 0
     dropout: float = 0.0
     dtype: Any = None
+    remat: bool = False
 
     @property
     def line(self) -> int:
@@ -287,7 +289,8 @@ class PixelRNN(nn.Module):
         conv = partial(RasterConv, groups=c, dtype=self.dtype)
         self.drop = nn.Dropout(self.dropout)
         self.first = conv(c, two, rows=3, left=3, right=3, strict=True)
-        self.cells = [self.kind(self.width, c, self.dtype) for _ in range(self.blocks)]
+        kind = nn.remat(self.kind) if self.remat else self.kind
+        self.cells = [kind(self.width, c, self.dtype) for _ in range(self.blocks)]
         self.expands = [conv(self.width, two) for _ in range(self.blocks)]
         self.last = conv(two, two)
         self.out = conv(two, self.features * c, dtype=None)

@@ -104,13 +104,17 @@ class LSTMLayer(nn.Module):
         return gates(z + state[0] @ self.recurrent.astype(z.dtype), state[1])
 
 
+RematLSTMLayer = nn.remat(LSTMLayer)  # recomputed in the backward pass, not kept
+
+
 class LSTM(nn.Module):
     """x int32 [B, T] -> features [B, T, features] of x_t from x_<t; any T.
 
     vocabulary: symbols 0 … vocabulary-1. num_classes: the context is labels [B],
     else any vector [B, D'] or none. dropout: of what each layer hands on. dtype: of the
-    layers, bfloat16 or None for float32; cells and the output are float32. The last
-    layer's output is sown as "features".
+    layers, bfloat16 or None for float32; cells and the output are float32. remat:
+    recompute each layer in the backward pass instead of keeping it. The last layer's
+    output is sown as "features".
     """
 
     features: int
@@ -120,11 +124,13 @@ class LSTM(nn.Module):
     dropout: float = 0.0
     num_classes: int = 0
     dtype: Any = None
+    remat: bool = False
     line = None  # nothing can be computed for several symbols at once
 
     def setup(self):
         self.before = Before(self.vocabulary, self.width, self.num_classes, self.dtype)
-        self.memories = [LSTMLayer(self.width, self.dtype) for _ in range(self.layers)]
+        kind = RematLSTMLayer if self.remat else LSTMLayer
+        self.memories = [kind(self.width, self.dtype) for _ in range(self.layers)]
         self.drop, self.out = nn.Dropout(self.dropout), nn.Dense(self.features)
 
     def __call__(self, x, context=None, train: bool = False):
@@ -197,13 +203,16 @@ class Dilated(nn.Module):
         return h + residual, skip
 
 
+RematDilated = nn.remat(Dilated, static_argnums=(2,))
+
+
 class WaveNet(nn.Module):
     """x int32 [B, T] -> features [B, T, features] of x_t from x_<t; any T.
 
     The dilations of layers are in turn 1, 2, 4, …, 2^(cycle-1), and again; x_t depends
     on as many symbols before it as they sum up to, and one. vocabulary, num_classes,
-    dtype: as of `LSTM`. dropout: of the gates' output. The sum of skips, rectified,
-    mixed and rectified, is sown as "features".
+    dtype, remat: as of `LSTM`. dropout: of the gates' output. The sum of skips,
+    rectified, mixed and rectified, is sown as "features".
     """
 
     features: int
@@ -214,12 +223,14 @@ class WaveNet(nn.Module):
     dropout: float = 0.0
     num_classes: int = 0
     dtype: Any = None
+    remat: bool = False
     line = None  # nothing can be computed for several symbols at once
 
     def setup(self):
         self.before = Before(self.vocabulary, self.width, self.num_classes, self.dtype)
+        kind = RematDilated if self.remat else Dilated
         self.units = [
-            Dilated(self.width, 2 ** (i % self.cycle), self.dropout, self.dtype)
+            kind(self.width, 2 ** (i % self.cycle), self.dropout, self.dtype)
             for i in range(self.layers)
         ]
         self.mix, self.out = nn.Dense(self.width), nn.Dense(self.features)

@@ -115,6 +115,10 @@ class Block(nn.Module):
         return self.contract(nn.gelu(self.expand(self.norm_mlp(h))))
 
 
+# Recomputed in the backward pass instead of kept.
+RematBlock = nn.remat(Block, static_argnums=(3,))
+
+
 class Transformer(nn.Module):
     """x int32 [B, T <= length] -> features [B, T, features] of x_t from x_<t.
 
@@ -123,7 +127,8 @@ class Transformer(nn.Module):
     or none; it is embedded and added at every position. cross: it is a sequence
     [B, S, D'], attended to, and there are no labels. dtype: of the layers, bfloat16 or
     None for float32; the output is float32. segment: decoding reads that many positions
-    of its cache, or twice as many, … The last layer's output is sown as "features".
+    of its cache, or twice as many, … remat: recompute each block in the backward pass
+    instead of keeping it. The last layer's output is sown as "features".
     """
 
     features: int
@@ -137,13 +142,15 @@ class Transformer(nn.Module):
     cross: bool = False
     segment: int = 128
     dtype: Any = None
+    remat: bool = False
     line = None  # nothing can be computed for several symbols at once
 
     def setup(self):
         head_width(self.width, self.heads)
         self.before = Before(self.vocabulary, self.width, self.num_classes)
         each = self.width, self.heads, self.dropout, self.cross, self.segment
-        self.layers = [Block(*each, self.dtype) for _ in range(self.blocks)]
+        kind = RematBlock if self.remat else Block
+        self.layers = [kind(*each, self.dtype) for _ in range(self.blocks)]
         self.norm, self.out = nn.LayerNorm(), nn.Dense(self.features)
 
     def __call__(self, x, context=None, train: bool = False):

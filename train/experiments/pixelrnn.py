@@ -16,6 +16,7 @@ def pixelrnn(
     blocks: int = 3,
     dropout: float = 0.2,
     conditional: bool = False,
+    remat: bool = False,
     precision: Precision = "float32",
     learning_rate: float = 2e-3,
     batch_size: int = 64,
@@ -38,6 +39,7 @@ def pixelrnn(
         blocks: LSTM layers.
         dropout: Dropout of what each layer hears, the first excepted.
         conditional: Generate a given class, where the data set has labels.
+        remat: Recompute each LSTM in the backward pass: less memory, more time.
         precision: Of the network's layers; parameters, cells and losses are float32
             all the same.
         learning_rate: Of Adam, after 100 steps of warm-up.
@@ -66,6 +68,7 @@ def pixelrnn(
             classes,
             dropout,
             dtype(precision),
+            remat,
         )
         return Autoregressive(net, head, shape, classes)
 

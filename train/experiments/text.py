@@ -18,6 +18,7 @@ def text(
     layers: int | None = None,
     heads: int = 4,
     dropout: float = 0.1,
+    remat: bool = False,
     precision: Precision = "float32",
     learning_rate: float = 2e-3,
     batch_size: int = 16,
@@ -38,6 +39,7 @@ def text(
             whose layers see 1, 2, 4, … symbols back, those after the eighth again.
         heads: Of the transformer's attention.
         dropout: Dropout in training.
+        remat: Recompute each layer in the backward pass: less memory, more time.
         precision: Of the networks' layers; parameters, losses and the statistics of
             norms are float32 all the same.
         learning_rate: Of Adam, after 100 steps of warm-up.
@@ -62,6 +64,7 @@ def text(
         "width": usual[0] if width is None else width,
         "dropout": dropout,
         "dtype": dtype(precision),
+        "remat": remat,
     }
     layers = usual[1] if layers is None else layers
     head = Categorical(data.levels)

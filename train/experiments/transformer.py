@@ -14,6 +14,7 @@ def transformer(
     dropout: float = 0.3,
     order: Order = "raster",
     conditional: bool = False,
+    remat: bool = False,
     precision: Precision = "float32",
     learning_rate: float = 2e-3,
     batch_size: int = 64,
@@ -35,6 +36,7 @@ def transformer(
         order: Of the subpixels: raster (row, column, channel), columns (column, row,
             channel), or a random one, the same for all images.
         conditional: Generate a given class, where the data set has labels.
+        remat: Recompute each block in the backward pass: less memory, more time.
         precision: Of the network's layers; parameters, losses and the statistics of
             norms are float32 all the same.
         learning_rate: Of Adam, after 100 steps of warm-up.
@@ -61,6 +63,7 @@ def transformer(
         dropout,
         classes,
         dtype=dtype(precision),
+        remat=remat,
     )
     model = Autoregressive(
         net, head, data.shape, classes, permutation(order, data.shape)
