@@ -373,6 +373,19 @@ def test_solvers_that_divide_by_a_do_not_begin_where_it_is_zero():
             carry(solver, process, MIXTURE, z, uniform_grid(3))
 
 
+def test_no_solver_begins_where_the_prediction_says_nothing():
+    # At t = 1 all of z is noise: to know it is to know nothing of x.
+    for solver in (DDIM(), Euler()):
+        with pytest.raises(BadInput, match="t=1 .* determinant is 0.* 0.999"):
+            carry(
+                solver,
+                Process(Linear(), Noise()),
+                MIXTURE,
+                arrays(1)[0],
+                uniform_grid(3),
+            )
+
+
 def test_solvers_without_derivatives_walk_along_a_table():
     process, data = Process(Table(), Noise()), gaussian(MEAN, STD)
     z = arrays(1, batch=2000)[0]

@@ -48,15 +48,21 @@ def trajectory(
 
 
 def beginning(solver: Solver, process: Process, grid: Array) -> Array:
-    """The grid, if it falls and begins where the solver can."""
+    """The grid, if it falls and begins where solver and prediction can."""
     grid = checked(jnp.asarray(grid))
-    if solver.divides_by_a and not isinstance(grid, jax.core.Tracer):
-        with jax.ensure_compile_time_eval():
-            if process.path.a(grid[0]) == 0:
-                raise BadInput(
-                    f"{type(solver).__name__} divides by a({grid[0]:g}) = 0: begin the "
-                    "grid earlier, at 0.999 say"
-                )
+    if isinstance(grid, jax.core.Tracer):
+        return grid
+    earlier = "begin the grid earlier, at 0.999 say"
+    with jax.ensure_compile_time_eval():
+        if process.matrix(grid[0]).det == 0:
+            raise BadInput(
+                f"at t={grid[0]:g} what the network predicts says nothing of the data "
+                f"(the determinant is 0): {earlier}"
+            )
+        if solver.divides_by_a and process.path.a(grid[0]) == 0:
+            raise BadInput(
+                f"{type(solver).__name__} divides by a({grid[0]:g}) = 0: {earlier}"
+            )
     return grid
 
 
