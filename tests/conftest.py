@@ -7,7 +7,7 @@ import shutil
 
 import jax
 import pytest
-from program import EVENTS, TINY, call
+from program import EVENTS, RARELY, TINY, call
 
 # Tests check what programs compute, not how fast: LLVM's costly passes are left out,
 # here and in the processes that tests start.
@@ -16,8 +16,7 @@ jax.config.update("jax_disable_most_optimizations", True)
 # Nobody looks up where in the source an operation of theirs comes from.
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 jax.config.update("jax_traceback_in_locations_limit", 0)
-# Tracing makes many objects and little garbage: a sixth of the suite was the search.
-gc.set_threshold(200_000, 50, 100)
+gc.set_threshold(*RARELY)
 if jax.__version_info__ < (0, 11):  # XLA ends where it does not know a flag
     FLAGS = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_use_fusion_emitters=false"

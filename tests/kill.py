@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import gc
 import importlib
 import json
 import os
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from program import OTHERS, TINY, call
+from program import OTHERS, RARELY, TINY, call
 
 EVENTS = "--log-every 1 --sample-every 10 --checkpoint-every 1 --steps-per-call 1"
 SLOW = ("train.loop", "train.inspect", "train.pictures", "orbax.checkpoint")
@@ -280,6 +281,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="of each run")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
+    gc.set_threshold(*RARELY)
     cache = {"JAX_COMPILATION_CACHE_DIR": None, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     cache |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
     cache |= {"JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}

@@ -11,6 +11,9 @@ TINY = {
     "transformer": "--width 8 --blocks 1 --heads 2 --batch-size 16",
     "classifier": "--channels 8 --multipliers 1 --batch-size 16",
 }
+# Of the garbage collector: tracing makes many objects and little garbage, and the
+# search for it was a sixth of the suite.
+RARELY = (200_000, 50, 100)
 SMALL_NETS = "--channels 8 --multipliers 1 --batch-size 16"
 TEXT = "--dataset text --length 16 --layers 1 --width 8 --batch-size 16"
 OTHERS = {  # that `tests.kill` knows, and the suite does not run as programs
