@@ -105,8 +105,9 @@ def suspects(player: str, batch, loss, grads) -> dict[str, Array]:
 def first_bad(ts: TrainState, batch) -> str:
     """The path of the first tensor that was not finite in the last skipped turn.
 
-    Of the batch (any one, for its paths), then parameters and state, the loss, the
-    gradient and its norm; not finite is also what is too large to be squared.
+    Of the batch (any with the same leaves, for their paths), then parameters and state,
+    the loss, the gradient and its norm; not finite is also what is too large for its
+    square to be float32.
     Parameters and state are looked at now: once bad, they stay so.
     """
     player = sorted(ts.params)[int(ts.skipped.player)]
@@ -131,7 +132,8 @@ def once_known(tree: Tree, finite: Array) -> Array:
     it in place. Without, the optimiser's memory is copied first, for 2 % of a step.
     """
     corners = [x[(0,) * x.ndim] for x in jax.tree.leaves(tree) if x.size]
-    return finite & ~jnp.isnan(sum(corners))
+    count = sum(jnp.isnan(x).astype(jnp.int32) for x in corners)
+    return finite & (count >= 0)  # always, but XLA does not know
 
 
 def in_parts(gradient: Callable, num: int) -> Callable:
@@ -233,7 +235,8 @@ def make_train_step(
         memory = chosen(once_known(learnt, finite), memory, past)
         # Sums of squares, because the norm makes them anyway.
         tensors = suspects(player, batch, loss, grads).values()
-        squares = mean(jnp.stack([jnp.sum(jnp.square(x)) for x in tensors]))
+        squares = [jnp.sum(jnp.square(x.astype(jnp.float32))) for x in tensors]
+        squares = mean(jnp.stack(squares))
         bad = ts.skipped.replace(
             turns=ts.skipped.turns + 1,
             player=jnp.int32(sorted(losses).index(player)),

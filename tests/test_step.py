@@ -476,6 +476,27 @@ def test_a_bad_shard_of_a_batch_is_named_by_all_devices():
         assert counts(mine) == (2, 1) and first_bad(mine, GOOD) == "batch/x"
 
 
+def test_parameters_that_are_not_finite_by_design_learn_as_others():
+    # Masks of ±∞; and a batch of half precision, whose squares add up beyond it.
+    def loss(params, state, batch, key):
+        mask, w = params["a"]["mask"], params["a"]["w"]
+        x = jnp.mean(batch["x"].astype(jnp.float32)) / batch["by"]
+        return x * jax.nn.softmax(w + mask)[1], (state, {})
+
+    adam = {"a": optax.adam(0.1)}
+    step = jax.jit(make_train_step({"a": loss}, adam))
+    mask = jnp.array([-jnp.inf, 0.0, 0.0])
+    params = {"other": jnp.array([jnp.inf]), "mask": mask, "w": jnp.zeros(3)}
+    ts = train_state(KEY, {"a": params}, {}, adam)
+    x = jnp.ones(70_000, jnp.float16)
+    ts, _ = step(ts, {"x": x, "by": jnp.int32(1)})
+    assert ts.opt_state["a"][0].count == 1 and counts(ts) == (0, 0)
+    np.testing.assert_allclose(ts.params["a"]["w"], [0, -0.1, 0.1], rtol=1e-3)
+    ts = ts.replace(params={"a": jax.tree.map(jnp.zeros_like, params)})
+    ts, _ = step(ts, batch := {"x": x, "by": jnp.int32(0)})
+    assert counts(ts) == (1, 1) and first_bad(ts, batch) == "a/loss"
+
+
 def test_nothing_that_a_step_keeps_is_copied():
     # What can be selected in place is not copied first: neither player's parameters,
     # nor their average, nor Adam's two moments.
