@@ -386,6 +386,17 @@ def test_no_solver_begins_where_the_prediction_says_nothing():
             )
 
 
+@pytest.mark.parametrize("make", [solve, solve_parallel])
+def test_a_grid_of_any_kind_is_checked_where_it_is_known(make):
+    process, (z,) = Process(Linear(), Noise()), arrays(1, batch=2)
+    keys = jax.random.split(KEY, 2)
+    for grid in ([1.0, 0.5], np.array([1.0, 0.5]), jnp.array([1.0, 0.5])):
+        for wrap in (jax.jit, lambda f: f):
+            go = wrap(lambda z, g=grid: make(DDIM(), keys, MIXTURE, process, z, g))
+            with pytest.raises(BadInput, match="determinant is 0"):
+                go(z)
+
+
 def test_solvers_without_derivatives_walk_along_a_table():
     process, data = Process(Table(), Noise()), gaussian(MEAN, STD)
     z = arrays(1, batch=2000)[0]

@@ -49,7 +49,7 @@ def trajectory(
 
 def beginning(solver: Solver, process: Process, grid: Array) -> Array:
     """The grid, if it falls and begins where solver and prediction can."""
-    grid = checked(jnp.asarray(grid))
+    grid = checked(grid)
     if isinstance(grid, jax.core.Tracer):
         return grid
     earlier = "begin the grid earlier, at 0.999 say"
@@ -77,7 +77,7 @@ def invert(
     if not solver.deterministic:
         raise BadInput(f"{solver} draws noise, so there is no way back: take DDIM")
     keys = jnp.broadcast_to(jax.random.key(0), x.shape[:1])
-    rising = checked(jnp.asarray(grid))[::-1]
+    rising = checked(grid)[::-1]
     return _solve(solver, keys, denoise, process, x, rising)[0]
 
 
@@ -120,7 +120,7 @@ def solve_parallel(
     The solver must have no memory. Shih et al. 2023, arXiv:2305.16317 (ParaDiGMS),
     algorithm 1.
     """
-    grid = checked(jnp.asarray(grid))
+    grid = beginning(solver, process, grid)
     n = len(grid) - 1
     width = n if window is None else min(window, n)
     if width < 1 or jax.tree.leaves(solver.init(z)):

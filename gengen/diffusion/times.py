@@ -272,9 +272,10 @@ def starting_at(times: Array, start: float, path: Path) -> Array:
 
 def checked(times: Array) -> Array:
     """The times, if they fall from one to the next within [0, 1], else BadInput."""
-    if isinstance(times, jax.core.Tracer):
-        return times
     with jax.ensure_compile_time_eval():
+        times = jnp.asarray(times)
+        if isinstance(times, jax.core.Tracer):
+            return times
         if times.ndim != 1 or len(times) < 2:
             raise BadInput(f"a grid needs at least two times, not {times}")
         if times[0] > 1 or times[-1] < 0:
