@@ -9,8 +9,8 @@ derived, fold_in(fold_in(key, step), turn), so a step is a pure function of
 
 A turn whose loss or gradient is not finite changes nothing and is counted: one bad
 batch costs one update, not the run. `first_bad` says which tensor was to blame. What
-is kept is selected, not branched to: a select is fused into the update, while a branch
-stops a processor's threads until its condition is known, and a GPU until the host is.
+is kept is selected, not branched to: a select is fused into the update (the costs of
+both are in docs/scaling.md).
 """
 
 import functools
@@ -106,9 +106,8 @@ def first_bad(ts: TrainState, batch) -> str:
     """The path of the first tensor that was not finite in the last skipped turn.
 
     Of the batch (any with the same leaves, for their paths), then parameters and state,
-    the loss, the gradient and its norm; not finite is also what is too large for its
-    square to be float32.
-    Parameters and state are looked at now: once bad, they stay so.
+    the loss, the gradient and its norm. Not finite is also that whose squares add up
+    beyond float32. Parameters and state are looked at now: once bad, they stay so.
     """
     player = sorted(ts.params)[int(ts.skipped.player)]
     names = list(suspects(player, batch, jnp.zeros(()), ts.params[player]))

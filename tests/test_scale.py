@@ -143,12 +143,14 @@ def gradient(loss, params):
 
 IMAGES, TIMES = jnp.tile(X, (8, 1, 1, 1)), jnp.tile(T, 8)
 SYMBOLS = jax.random.randint(KEY, (16, 48), 0, 5)
-BLOCKS = {  # how much of what a network keeps, and of XLA's peak, is left at most
+# How much of what a network keeps, and of XLA's peak, is left at most. The WaveNet's
+# peak rises: there XLA still recomputes too much at once.
+BLOCKS = {
     "unet": (UNet(16, (1,), blocks=2), (IMAGES, TIMES), 0.25, 0.9),
     "resnet": (ResNet(5, 16, (1,), 3), (IMAGES,), 0.25, 0.9),
     "transformer": (Transformer(5, 48, 5, 16, 3, 2), (SYMBOLS,), 0.25, 0.9),
     "lstm": (LSTM(5, 5, 16, 3), (SYMBOLS,), 0.25, 0.9),
-    "wavenet": (WaveNet(5, 5, 32, 8), (SYMBOLS,), 0.25, 1.2),
+    "wavenet": (WaveNet(5, 5, 32, 16), (SYMBOLS,), 0.25, 1.2),
     "pixelrnn": (PixelRNN(5, (8, 6, 1), 5, 8, 4, RowLSTM), (SYMBOLS,), 0.4, 0.9),
 }
 
@@ -173,12 +175,13 @@ def test_rematerialisation_changes_memory_and_nothing_else(name):
     nets = plain, plain.clone(remat=True)
     params, same = (jax.jit(net.init)(KEY, *inputs) for net in nets)
     chex.assert_trees_all_equal(params, same)
-    params = jax.tree.map(lambda p: p + 0.1, params)
+    params = jax.tree.map(  # initial zeros would hide what is computed
+        lambda p: p + 0.1 * jax.random.normal(KEY, p.shape), params
+    )
     losses = [loss_of(net, inputs) for net in nets]
     kept, less = (residuals(loss, params) for loss in losses)
     (one, peak), (other, lower) = (gradient(loss, params) for loss in losses)
-    largest = max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(one))
-    chex.assert_trees_all_close(one, other, rtol=1e-4, atol=1e-6 * largest)
+    chex.assert_trees_all_close(one, other, rtol=1e-4, atol=1e-6)
     assert less < left * kept
     assert lower < of_peak * peak
 

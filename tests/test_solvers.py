@@ -375,15 +375,10 @@ def test_solvers_that_divide_by_a_do_not_begin_where_it_is_zero():
 
 def test_no_solver_begins_where_the_prediction_says_nothing():
     # At t = 1 all of z is noise: to know it is to know nothing of x.
+    process, (z,) = Process(Linear(), Noise()), arrays(1)
     for solver in (DDIM(), Euler()):
         with pytest.raises(BadInput, match="t=1 .* determinant is 0.* 0.999"):
-            carry(
-                solver,
-                Process(Linear(), Noise()),
-                MIXTURE,
-                arrays(1)[0],
-                uniform_grid(3),
-            )
+            carry(solver, process, MIXTURE, z, uniform_grid(3))
 
 
 @pytest.mark.parametrize("make", [solve, solve_parallel])

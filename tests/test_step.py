@@ -498,8 +498,8 @@ def test_parameters_that_are_not_finite_by_design_learn_as_others():
 
 
 def test_nothing_that_a_step_keeps_is_copied():
-    # What can be selected in place is not copied first: neither player's parameters,
-    # nor their average, nor Adam's two moments.
+    # What can be selected in place is not copied first: neither parameters, nor their
+    # average, nor Adam's two moments.
     def loss(params, state, batch, key):
         return jnp.sum(jnp.sin(params["a"]["w"] @ batch["x"])), (state, {})
 
