@@ -124,17 +124,6 @@ def chosen(finite: Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(functools.partial(jax.lax.select, finite), new, old)
 
 
-def once_known(tree: Tree, finite: Array) -> Array:
-    """`finite`, but not before `tree` is there, whose corners it looks at.
-
-    What depends on it comes after all that `tree` is made from was read, so XLA writes
-    it in place. Without, the optimiser's memory is copied first, for 2 % of a step.
-    """
-    corners = [x[(0,) * x.ndim] for x in jax.tree.leaves(tree) if x.size]
-    count = sum(jnp.isnan(x).astype(jnp.int32) for x in corners)
-    return finite & (count >= 0)  # always, but XLA does not know
-
-
 def in_parts(gradient: Callable, num: int) -> Callable:
     """`gradient(own, state, batch, key)` as the mean over `num` parts of the batch.
 
@@ -230,8 +219,8 @@ def make_train_step(
 
         past = ts.opt_state[player]
         updates, memory = optimizers[player].update(grads, past, own)
-        learnt = keep(optax.apply_updates(own, updates), own)
-        memory = chosen(once_known(learnt, finite), memory, past)
+        learnt = optax.apply_updates(own, updates)
+        learnt, memory = keep((learnt, memory), (own, past))
         # Sums of squares, because the norm makes them anyway.
         tensors = suspects(player, batch, loss, grads).values()
         squares = [jnp.sum(jnp.square(x.astype(jnp.float32))) for x in tensors]

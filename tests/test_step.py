@@ -1,7 +1,5 @@
 """Laws of `gengen.step`: one step is a pure function of (train state, batch)."""
 
-import re
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -495,21 +493,6 @@ def test_parameters_that_are_not_finite_by_design_learn_as_others():
     ts = ts.replace(params={"a": jax.tree.map(jnp.zeros_like, params)})
     ts, _ = step(ts, batch := {"x": x, "by": jnp.int32(0)})
     assert counts(ts) == (1, 1) and first_bad(ts, batch) == "a/loss"
-
-
-def test_nothing_that_a_step_keeps_is_copied():
-    # What can be selected in place is not copied first: neither parameters, nor their
-    # average, nor Adam's two moments.
-    def loss(params, state, batch, key):
-        return jnp.sum(jnp.sin(params["a"]["w"] @ batch["x"])), (state, {})
-
-    adam = {"a": optax.adam(1e-3)}
-    step = make_train_step({"a": loss}, adam, ema_decay=0.9)
-    batch = {"x": jnp.ones((19, 4))}
-    ts = train_state(KEY, {"a": {"w": jnp.ones((37, 19))}}, {}, adam)
-    donated = jax.jit(step, donate_argnums=0).lower(ts, batch).compile().as_text()
-    assert "f32[37,19]" in donated
-    assert not re.search(r"f32\[37,19\]\S* copy\(", donated)
 
 
 def test_metrics_are_means_over_the_turns_that_were_played():
