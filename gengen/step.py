@@ -20,6 +20,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.extend import core
 
 from gengen.types import RESERVED, Array, BadInput, Key, LossFn, Params, State, Tree
 
@@ -124,6 +125,46 @@ def chosen(finite: Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(functools.partial(jax.lax.select, finite), new, old)
 
 
+def choosing(update: Callable, finite: Array) -> Callable:
+    """An optimiser's `update(grads, memory, params)`, all memory `chosen` when made.
+
+    So the updates, which mean nothing unless `finite`, are made of what was chosen, and
+    XLA makes it once, in place. Chosen only afterwards, it is made twice, the second
+    time for the updates, from a copy of the old: 2 to 4 % of a step on CPU.
+    """
+
+    def chosen_update(grads, past, params):
+        traced, out = jax.make_jaxpr(update, return_shape=True)(grads, past, params)
+        jaxpr, given = traced.jaxpr, jax.tree.leaves((grads, past, params))
+        inputs = [*jaxpr.constvars, *jaxpr.invars]
+        known = dict(zip(inputs, [*traced.consts, *given], strict=True))
+        inputs, num = set(inputs), len(jax.tree.leaves(grads))
+        memory = list(zip(jaxpr.outvars[num:], jax.tree.leaves(past), strict=True))
+
+        def made_here(x):
+            return isinstance(x, core.Var) and x not in inputs
+
+        def value(x):
+            return known[x] if isinstance(x, core.Var) else x.val
+
+        old = {x: was for x, was in memory if made_here(x)}
+        for eqn in jaxpr.eqns:
+            reads = [x for x in eqn.invars if isinstance(x, core.Var)]
+            one = core.Jaxpr((), reads, eqn.outvars, (eqn,), eqn.effects)
+            made = core.jaxpr_as_fun(core.ClosedJaxpr(one, ()))(*map(value, reads))
+            for x, new in zip(eqn.outvars, made, strict=True):
+                known[x] = chosen(finite, new, old[x]) if x in old else new
+
+        def kept(x, was):  # what no equation makes, or makes for two, is chosen here
+            done = made_here(x) and old[x] is was
+            return value(x) if done else chosen(finite, jnp.asarray(value(x)), was)
+
+        leaves = [*map(value, jaxpr.outvars[:num]), *(kept(*each) for each in memory)]
+        return jax.tree.unflatten(jax.tree.structure(out), leaves)
+
+    return chosen_update
+
+
 def in_parts(gradient: Callable, num: int) -> Callable:
     """`gradient(own, state, batch, key)` as the mean over `num` parts of the batch.
 
@@ -217,10 +258,9 @@ def make_train_step(
         finite = jnp.isfinite(loss) & jnp.isfinite(metrics["grad_norm"])
         keep = functools.partial(chosen, finite)
 
-        past = ts.opt_state[player]
-        updates, memory = optimizers[player].update(grads, past, own)
-        learnt = optax.apply_updates(own, updates)
-        learnt, memory = keep((learnt, memory), (own, past))
+        update = choosing(optimizers[player].update, finite)
+        updates, memory = update(grads, ts.opt_state[player], own)
+        learnt = keep(optax.apply_updates(own, updates), own)
         # Sums of squares, because the norm makes them anyway.
         tensors = suspects(player, batch, loss, grads).values()
         squares = [jnp.sum(jnp.square(x.astype(jnp.float32))) for x in tensors]

@@ -1,5 +1,7 @@
 """Laws of `gengen.step`: one step is a pure function of (train state, batch)."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import optax
 import pytest
 
 from gengen.step import (
+    choosing,
     ema_update,
     first_bad,
     make_train_step,
@@ -493,6 +496,73 @@ def test_parameters_that_are_not_finite_by_design_learn_as_others():
     ts = ts.replace(params={"a": jax.tree.map(jnp.zeros_like, params)})
     ts, _ = step(ts, batch := {"x": x, "by": jnp.int32(0)})
     assert counts(ts) == (1, 1) and first_bad(ts, batch) == "a/loss"
+
+
+OPTIMIZERS = {
+    "adam": optax.adam(optax.cosine_decay_schedule(0.1, 10)),
+    "clipped": optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(0.1)),
+    "momentum": optax.sgd(0.1, momentum=0.9),  # the updates are the memory
+    "no memory": optax.sgd(0.1),
+    "factored": optax.adafactor(0.1, min_dim_size_to_factor=2),
+    "orthogonal": optax.contrib.muon(0.1),  # loops
+    "schedule-free": optax.contrib.schedule_free_adamw(0.1),
+    "several steps": optax.MultiSteps(optax.adam(0.1), 2),  # branches
+    "injected": optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
+    "masked": optax.masked(optax.adam(0.1), {"w": True, "b": False}),
+    "noisy": optax.add_noise(0.1, 0.5, KEY),  # keys
+    # Of its memory one array is an input, one a constant, one stands there twice.
+    "odd": optax.GradientTransformation(
+        lambda params: (params["b"], params["b"], params["b"], params["b"] + 1),
+        lambda grads, memory, params: (
+            grads,
+            (grads["b"], jnp.ones(3), *[memory[2] * memory[3]] * 2),
+        ),
+    ),
+}
+
+
+def opened(tree):
+    """The tree, its keys as numbers."""
+    keys = jax.dtypes.prng_key
+    return jax.tree.map(
+        lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, keys) else x, tree
+    )
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_any_optimiser_is_itself_or_leaves_its_memory_alone(name):
+    optimizer = OPTIMIZERS[name]
+    keys = jax.random.split(KEY, 4)
+    params, grads = (
+        {"w": jax.random.normal(one, (4, 3)), "b": jax.random.normal(other, (3,))}
+        for one, other in (keys[:2], keys[2:])
+    )
+    plain, memory = jax.jit(optimizer.update), optimizer.init(params)
+    either = jax.jit(lambda finite, *xs: choosing(optimizer.update, finite)(*xs))
+    for _ in range(3):
+        nothing = jax.tree.map(lambda g: g * jnp.nan, grads)
+        _, same = either(False, nothing, memory, params)
+        chex.assert_trees_all_equal(opened(same), opened(memory))
+        expected = plain(grads, memory, params)
+        both = expected, either(True, grads, memory, params)
+        # The programs differ, and so may the last bits of a sum.
+        chex.assert_trees_all_close(*map(opened, both), rtol=1e-6)
+        memory = expected[1]
+
+
+def test_nothing_that_a_step_keeps_is_copied():
+    # What can be chosen in place is not copied first: neither parameters, nor their
+    # average, nor Adam's two moments.
+    def loss(params, state, batch, key):
+        return jnp.sum(jnp.sin(params["a"]["w"] @ batch["x"])), (state, {})
+
+    adam = {"a": optax.adam(1e-3)}
+    step = make_train_step({"a": loss}, adam, ema_decay=0.9)
+    batch = {"x": jnp.ones((19, 4))}
+    ts = train_state(KEY, {"a": {"w": jnp.ones((37, 19))}}, {}, adam)
+    donated = jax.jit(step, donate_argnums=0).lower(ts, batch).compile().as_text()
+    assert "f32[37,19]" in donated
+    assert not re.search(r"f32\[37,19\]\S* copy\(", donated)
 
 
 def test_metrics_are_means_over_the_turns_that_were_played():
