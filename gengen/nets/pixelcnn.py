@@ -25,11 +25,23 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from gengen.images import to_unit
 from gengen.nets.layers import context_vector
 from gengen.nets.raster import RasterConv
 from gengen.types import Array, BadInput
+
+after_block = partial(checkpoint_name, name="block")  # h, as a block leaves it
+
+
+def between_blocks(apply: Callable) -> Callable:
+    """`apply(net, …)`, of which the backward pass is left what is `after_block`.
+
+    The blocks of a body are no modules, so rematerialisation goes by what they leave.
+    """
+    kept = jax.checkpoint_policies.save_only_these_names("block")
+    return nn.remat(apply, policy=kept)
 
 
 def down(h: Array, rows: int = 1) -> Array:
@@ -88,6 +100,7 @@ class RasterNet(nn.Module):
     num_classes: int = 0
     dropout: float = 0.0
     dtype: Any = None
+    remat: bool = False
 
     def setup(self):
         self.drop = nn.Dropout(self.dropout)
@@ -126,14 +139,18 @@ class RasterNet(nn.Module):
         return [layer(vector).reshape(shape) for layer in layers]
 
     def __call__(self, x, context=None, train: bool = False):
-        h, w, c = self.shape
-        image = to_unit(x, self.levels).reshape(-1, h, w, c)
-        extras = self.extras(self.over_rows(image, context), context)
-        drop = partial(self.drop, deterministic=not train)
-        conv = over_images(self.convs, extras, drop)
-        hidden = self.body(conv, image)
+        def whole(net, image, context):
+            extras = net.extras(net.over_rows(image, context), context)
+            drop = partial(net.drop, deterministic=not train)
+            conv = over_images(net.convs, extras, drop)
+            hidden = net.body(conv, image)
+            return hidden, conv(hidden)
+
+        whole = between_blocks(whole) if self.remat else whole
+        image = to_unit(x, self.levels).reshape(-1, *self.shape)
+        hidden, out = whole(self, image, context)
         self.sow("intermediates", "features", hidden)
-        return conv(hidden).reshape(*x.shape, self.features)
+        return out.reshape(*x.shape, self.features)
 
     def start(self, num: int, context=None):
         """Of every convolution its rows; of a vertical stack its own."""
@@ -173,8 +190,9 @@ class PixelCNN(RasterNet):
     features: the head's, of a subpixel. shape: (H, W, C). width: of the residual
     stream, 2h of the paper, a multiple of 2 C. num_classes: the context is labels [B],
     else any vector [B, D] or none, a bias of each block. dropout: of what each layer
-    but the first hears. dtype: of the layers, bfloat16 or None for float32. The last
-    hidden layer is sown as "features".
+    but the first hears. dtype: of the layers, bfloat16 or None for float32. remat:
+    recompute each block in the backward pass instead of keeping it. The last hidden
+    layer is sown as "features".
     """
 
     def setup(self):
@@ -191,7 +209,7 @@ class PixelCNN(RasterNet):
     def body(self, conv, x):
         relu, h = nn.relu, conv(x)
         for _ in range(self.blocks):
-            h = h + conv(relu(conv(relu(conv(relu(h))))))
+            h = after_block(h + conv(relu(conv(relu(conv(relu(h)))))))
         return relu(conv(relu(h)))
 
     def extras(self, said, context):
@@ -242,9 +260,9 @@ class GatedPixelCNN(RasterNet):
         self.biases_v, self.biases_h = dense[layers : 2 * layers], dense[2 * layers :]
 
     def body(self, conv, x):
-        h = conv(gate(conv(x)))
+        h = after_block(conv(gate(conv(x))))
         for _ in range(self.blocks - 1):
-            h = h + conv(gate(conv(h)))
+            h = after_block(h + conv(gate(conv(h))))
         return nn.relu(conv(nn.relu(h)))
 
     def extras(self, said, context):
@@ -260,7 +278,7 @@ class GatedPixelCNN(RasterNet):
             v = conv(v)
             v = v if vector is None else v + bias(vector)[:, None, None]
             said.append(link(v))
-            v = gate(v)
+            v = after_block(gate(v))
         return said
 
     def over_rows(self, image, context):

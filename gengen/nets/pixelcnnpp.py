@@ -28,7 +28,13 @@ import jax.numpy as jnp
 
 from gengen.images import to_unit
 from gengen.nets.layers import context_vector, halvings, zeros
-from gengen.nets.pixelcnn import at_symbol, down, following
+from gengen.nets.pixelcnn import (
+    after_block,
+    at_symbol,
+    between_blocks,
+    down,
+    following,
+)
 from gengen.nets.raster import RasterConv, convolve, lecun
 from gengen.types import Array
 
@@ -147,7 +153,7 @@ class Stack(nn.Module):
         def block(h, skip=0.0):
             c = concat_elu(conv(concat_elu(h)) + skip)
             a, b = jnp.split(conv(self.drop(c, deterministic=not train)), 2, axis=-1)
-            said.append(h + a * jax.nn.sigmoid(b))
+            said.append(after_block(h + a * jax.nn.sigmoid(b)))
             return said[-1]
 
         for _ in range(self.blocks):
@@ -194,8 +200,9 @@ class PixelCNNPP(nn.Module):
     shape: (H, W, C), H and W multiples of 2^(resolutions - 1). blocks: at each
     resolution on the way down; one more on the way up except at the lowest.
     num_classes: the context is labels [B], else any vector [B, D] or none, a bias of
-    every gate. dtype: of the layers, bfloat16 or None for float32. The last hidden
-    layer is sown as "features".
+    every gate. dtype: of the layers, bfloat16 or None for float32. remat: recompute
+    each block in the backward pass instead of keeping it. The last hidden layer is sown
+    as "features".
     """
 
     features: int
@@ -207,6 +214,7 @@ class PixelCNNPP(nn.Module):
     num_classes: int = 0
     dropout: float = 0.5
     dtype: Any = None
+    remat: bool = False
 
     @property
     def line(self) -> int:
@@ -254,14 +262,18 @@ class PixelCNNPP(nn.Module):
         return extras
 
     def __call__(self, x, context=None, train: bool = False):
+        def whole(net, image, context):
+            levels = range(net.resolutions)
+            told = [net._extras(net.biases_u, context, n) for n in levels]
+            u = net.first_row(down(image))
+            said = net.vertical.over_images(u, told, train)
+            told = [net._extras(net.biases_h, context, n, said[n]) for n in levels]
+            h = net.first_pixel(image)[..., 0, :]
+            return nn.elu(net.horizontal.over_images(h, told, train)[0][-1])
+
+        whole = between_blocks(whole) if self.remat else whole
         image = self._enter(x).reshape(-1, *self.shape[:2], self.shape[2] + 1)
-        resolutions = range(self.resolutions)
-        told = [self._extras(self.biases_u, context, n) for n in resolutions]
-        u = self.first_row(down(image))
-        said = self.vertical.over_images(u, told, train)
-        told = [self._extras(self.biases_h, context, n, said[n]) for n in resolutions]
-        h = self.first_pixel(image)[..., 0, :]
-        h = nn.elu(self.horizontal.over_images(h, told, train)[0][-1])
+        h = whole(self, image, context)
         self.sow("intermediates", "features", h)
         out = self.out(h.astype(jnp.float32))
         return out.reshape(*x.shape[:2], self.features)

@@ -17,6 +17,7 @@ def pixelcnn(
     order: Order = "raster",
     conditional: bool = False,
     precision: Precision = "float32",
+    remat: bool = False,
     learning_rate: float = 2e-3,
     batch_size: int = 64,
     steps: int = 500,
@@ -40,6 +41,7 @@ def pixelcnn(
         conditional: Generate a given class, where the data set has labels.
         precision: Of the network's layers; parameters and losses are float32 all the
             same.
+        remat: Recompute each block in the backward pass: less memory, more time.
         learning_rate: Of Adam, after 100 steps of warm-up.
         batch_size: Images a step.
         steps: Training steps in all.
@@ -62,6 +64,7 @@ def pixelcnn(
         classes,
         dropout,
         dtype(precision),
+        remat,
     )
     model = Autoregressive(
         net, head, data.shape, classes, permutation(order, data.shape)

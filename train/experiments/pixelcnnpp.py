@@ -16,6 +16,7 @@ def pixelcnnpp(
     order: Order = "raster",
     conditional: bool = False,
     precision: Precision = "float32",
+    remat: bool = False,
     learning_rate: float = 1e-3,
     batch_size: int = 64,
     steps: int = 750,
@@ -39,6 +40,7 @@ def pixelcnnpp(
         conditional: Generate a given class, where the data set has labels.
         precision: Of the network's layers; parameters and losses are float32 all the
             same.
+        remat: Recompute each block in the backward pass: less memory, more time.
         learning_rate: Of Adam, after 100 steps of warm-up.
         batch_size: Images a step.
         steps: Training steps in all.
@@ -61,6 +63,7 @@ def pixelcnnpp(
         classes,
         dropout,
         dtype(precision),
+        remat,
     )
     whole = permutation(order, data.shape, whole_pixels=True)
     model = Autoregressive(net, head, data.shape, classes, whole)
