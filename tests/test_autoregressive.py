@@ -310,7 +310,9 @@ def test_a_beginning_is_clamped_without_particles():
     model, params = binary("transformer")
     batch = random_batch((3, 3, 1), 2)
     observed = np.arange(9).reshape(3, 3, 1) < 4
-    x, effective = model.complete(params, {}, KEY, batch, observed)
+    x, effective = jax.jit(partial(model.complete, observed=observed))(
+        params, {}, KEY, batch
+    )
     np.testing.assert_array_equal(x[:, observed], 2.0 * batch["image"][:, observed] - 1)
     np.testing.assert_allclose(effective, 1.0)
     with pytest.raises(BadInput, match="take 64 particles or more"):
@@ -322,11 +324,14 @@ def test_what_tempering_makes_impossible_has_no_particles():
     model, params = binary("transformer")
     batch = {"image": np.zeros((1, 3, 3, 1), np.uint8)}
     observed = np.arange(9).reshape(3, 3, 1) == 8
-    last = int(model.sample(params, {}, KEY, 1, top_k=1)[0, 2, 2, 0] > 0)
+    sample = jax.jit(partial(model.sample, num=1, top_k=1))
+    last = int(sample(params, {}, KEY)[0, 2, 2, 0] > 0)
+    options = {"observed": observed, "particles": 4, "top_k": 1}
+    complete = jax.jit(partial(model.complete, **options))
     batch["image"][0, 2, 2] = 1 - last
-    none = model.complete(params, {}, KEY, batch, observed, particles=4, top_k=1)
+    none = complete(params, {}, KEY, batch)
     batch["image"][0, 2, 2] = last
-    all_ = model.complete(params, {}, KEY, batch, observed, particles=4, top_k=1)
+    all_ = complete(params, {}, KEY, batch)
     assert none.effective[0] == 0.0 and all_.effective[0] == 4.0
 
 
@@ -337,18 +342,18 @@ def test_any_order_is_the_chain_rule():
     params = random_params(model, random_batch((3, 3, 1), 2))
     images = np.array(list(itertools.product((0, 1), repeat=9)), np.uint8)
     batch = {"image": images.reshape(-1, 3, 3, 1)}
-    log_p = model.log_likelihood(params, {}, batch, KEY)
+    log_p = jax.jit(model.log_likelihood)(params, {}, batch, KEY)
     assert abs(jax.nn.logsumexp(log_p)) < 1e-5
     raster = transformer((3, 3, 1), 2)
     reordered = {"image": batch["image"].reshape(-1, 9)[:, list(order)]}
     reordered["image"] = reordered["image"].reshape(-1, 3, 3, 1)
-    same = raster.log_likelihood(params, {}, reordered, KEY)
+    same = jax.jit(raster.log_likelihood)(params, {}, reordered, KEY)
     np.testing.assert_allclose(log_p, same, atol=1e-5)
     observed = np.zeros(9, bool)
     observed[list(order[:3])] = True
     one = {"image": batch["image"][300:301]}
-    x, _ = model.complete(params, {}, KEY, one, observed.reshape(3, 3, 1))
-    seen = observed.reshape(1, 3, 3, 1)
+    complete = jax.jit(partial(model.complete, observed=observed.reshape(3, 3, 1)))
+    x, seen = complete(params, {}, KEY, one).x, observed.reshape(1, 3, 3, 1)
     np.testing.assert_array_equal(x[seen], 2.0 * one["image"][seen] - 1)
 
 

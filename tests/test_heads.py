@@ -83,8 +83,8 @@ def test_a_mixture_is_the_reference_and_sums_to_one(features):
 
 @EVERY
 def test_a_mixture_has_finite_gradients(features):
-    gradient = jax.grad(lambda f: COLOURS.log_prob(f, PIXELS).sum())(features)
-    assert np.all(np.isfinite(gradient))
+    loss = jax.jit(jax.grad(lambda f: COLOURS.log_prob(f, PIXELS).sum()))
+    assert np.all(np.isfinite(loss(features)))
 
 
 @EVERY
@@ -176,7 +176,8 @@ def test_heat_raises_what_is_rare():
     mass = np.exp(np.float64(log_p[:, 0]) / 5)
     given, observed = levels, jnp.ones((256, 1), bool)
     keys, features = jax.random.split(KEY, 256), jnp.broadcast_to(features, (256, 3))
-    _, tempered = head.draw(keys, features, given, observed, Tempering(5.0))
+    draw = jax.jit(lambda *given: head.draw(*given, Tempering(5.0)))
+    _, tempered = draw(keys, features, given, observed)
     np.testing.assert_allclose(np.exp(tempered[:, 0]), mass / mass.sum(), rtol=1e-3)
 
 

@@ -379,9 +379,11 @@ def test_logistic_mean_is_that_of_its_levels_within_half_a_level(levels):
     mean, log_scale = jnp.meshgrid(jnp.linspace(-1.7, 1.7, 21), jnp.arange(-7.0, 3.0))
     features = jnp.stack([mean.ravel(), log_scale.ravel()], -1)[:, None, None]
     likelihood, all_levels = DiscretizedLogistic(), jnp.arange(levels)
-    log_prob = jax.vmap(
-        lambda k: likelihood.log_prob(
-            {}, features, jnp.full((len(features), 1, 1, 1), k), levels
+    log_prob = jax.jit(
+        jax.vmap(
+            lambda k: likelihood.log_prob(
+                {}, features, jnp.full((len(features), 1, 1, 1), k), levels
+            )
         )
     )(all_levels)
     exact = jnp.exp(log_prob).T @ to_unit(all_levels, levels)
@@ -855,15 +857,16 @@ def test_the_learned_variance_is_learnt_and_the_mean_is_not_by_it():
 
     def gradient(weight):
         loss = replace(model, vlb_weight=weight).loss
-        grads = jax.grad(lambda p: loss(p, {}, batch, KEY)[0])(params)
+        grads = jax.jit(jax.grad(lambda p: loss(p, {}, batch, KEY)[0]))(params)
         return grads["denoiser"]
 
     one, ten = gradient(1.0), gradient(10.0)
     assert one["r"] == pytest.approx(float(ten["r"]), rel=1e-4)
     assert ten["v"] == pytest.approx(10 * float(one["v"]), rel=1e-3) and one["v"] != 0
-    x = model.sample(params, {}, KEY, 2, solver=Ancestral(learned), steps=5)
-    assert x.shape == (2, 2, 2, 1) and np.all(np.isfinite(x))
-    assert np.all(np.isfinite(model.sample(params, {}, KEY, 2, steps=5)))
+    for options in ({"solver": Ancestral(learned)}, {}):
+        sample = jax.jit(partial(model.sample, num=2, steps=5, **options))
+        x = sample(params, {}, KEY)
+        assert x.shape == (2, 2, 2, 1) and np.all(np.isfinite(x))
 
 
 @pytest.mark.parametrize("path", [paths.Table(), paths.Cosine()], ids=type)
@@ -878,7 +881,7 @@ def test_the_first_step_of_all_has_a_gradient_where_variances_are_learned(path):
         return jnp.sum(model._hybrid(model.denoiser({"denoiser": own}), x, noise, t))
 
     own = {"r": jnp.float32(0.7), "v": jnp.float32(-0.5)}
-    assert all(map(np.isfinite, jax.grad(loss)(own).values()))
+    assert all(map(np.isfinite, jax.jit(jax.grad(loss))(own).values()))
 
 
 def test_loss_of_the_optimal_network_is_the_posterior_variance():

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import chex
@@ -109,17 +110,21 @@ NETS = {
 }
 
 
+@partial(jax.jit, static_argnums=0)
+def moved(net, inputs):
+    """Its variables, away from zeros at first that would hide what is computed."""
+    variables = net.init(KEY, *inputs)
+    return jax.tree.map(lambda x: x + 0.1 * jax.random.normal(KEY, x.shape), variables)
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_bfloat16_keeps_float32_parameters_and_outputs(name):
     kind, options, inputs = NETS[name]
     full, half = kind(**options), kind(**options, dtype=jnp.bfloat16)
-    variables = jax.tree.map(  # initial zeros would hide what is computed
-        lambda x: x + 0.1 * jax.random.normal(KEY, x.shape), full.init(KEY, *inputs)
-    )
-    chex.assert_trees_all_equal_shapes_and_dtypes(
-        half.init(KEY, *inputs), full.init(KEY, *inputs)
-    )
-    wide, narrow = full.apply(variables, *inputs), half.apply(variables, *inputs)
+    made = (jax.eval_shape(net.init, KEY, *inputs) for net in (half, full))
+    chex.assert_trees_all_equal_shapes_and_dtypes(*made)
+    variables = moved(full, inputs)
+    wide, narrow = (jax.jit(net.apply)(variables, *inputs) for net in (full, half))
     for a, b in zip(jax.tree.leaves(wide), jax.tree.leaves(narrow), strict=True):
         assert b.dtype == jnp.float32
         # bfloat16 has 8 bits: 2^-8 a layer, of the largest number there is.
@@ -184,11 +189,8 @@ def test_in_bfloat16_the_forward_pass_keeps_less(name):
 def test_rematerialisation_changes_memory_and_nothing_else(name):
     plain, inputs, left, of_peak = BLOCKS[name]
     nets = plain, plain.clone(remat=True)
-    params, same = (jax.jit(net.init)(KEY, *inputs) for net in nets)
+    params, same = (moved(net, inputs) for net in nets)
     chex.assert_trees_all_equal(params, same)
-    params = jax.tree.map(  # initial zeros would hide what is computed
-        lambda p: p + 0.1 * jax.random.normal(KEY, p.shape), params
-    )
     losses = [loss_of(net, inputs) for net in nets]
     kept, less = (residuals(loss, params) for loss in losses)
     (one, peak), (other, lower) = (gradient(loss, params) for loss in losses)
