@@ -510,12 +510,12 @@ OPTIMIZERS = {
     "injected": optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
     "masked": optax.masked(optax.adam(0.1), {"w": True, "b": False}),
     "noisy": optax.add_noise(0.1, 0.5, KEY),  # keys
-    # Of its memory one array is an input, one a constant, one stands there twice.
+    # Of its memory one array is an input, two are constants, one stands there twice.
     "odd": optax.GradientTransformation(
-        lambda params: (params["b"], params["b"], params["b"], params["b"] + 1),
+        lambda params: (params["b"],) * 3 + (params["b"] + 1, jnp.int8(0)),
         lambda grads, memory, params: (
             grads,
-            (grads["b"], jnp.ones(3), *[memory[2] * memory[3]] * 2),
+            (grads["b"], jnp.ones(3), *[memory[2] * memory[3]] * 2, jnp.int8(1)),
         ),
     ),
 }
