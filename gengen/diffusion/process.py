@@ -217,14 +217,16 @@ def usable_times(
             numbers += derivatives(process.path, t)[2:]
         if weight is not None:
             numbers += [weight(process, t)]
-        return bool(jnp.all(jnp.isfinite(jnp.stack(numbers))))
+        every = jnp.stack([jnp.broadcast_to(x, t.shape) for x in numbers])
+        return jnp.all(jnp.isfinite(every), axis=0)
 
     with jax.ensure_compile_time_eval():
-        low = 0.0 if usable(jnp.float32(0.0)) else margin
-        high = 1.0 if usable(jnp.float32(1.0)) else 1.0 - margin
-        if not (usable(jnp.float32(low)) and usable(jnp.float32(high))):
-            raise BadInput(
-                f"{process} is singular at t={low} or t={high}: choose a prediction "
-                "whose determinant does not vanish along the path"
-            )
+        ends = jnp.array([0.0, margin, 1.0 - margin, 1.0], jnp.float32)
+        at_0, after_0, before_1, at_1 = usable(ends).tolist()
+    low, high = 0.0 if at_0 else margin, 1.0 if at_1 else 1.0 - margin
+    if not ((at_0 or after_0) and (at_1 or before_1)):
+        raise BadInput(
+            f"{process} is singular at t={low} or t={high}: choose a prediction "
+            "whose determinant does not vanish along the path"
+        )
     return low, high
