@@ -4,7 +4,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import chex
@@ -15,6 +14,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 from program import EVENTS, TINY, refused, with_devices
+from test_nets import randomised
 
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -110,20 +110,13 @@ NETS = {
 }
 
 
-@partial(jax.jit, static_argnums=0)
-def moved(net, inputs):
-    """Its variables, away from zeros at first that would hide what is computed."""
-    variables = net.init(KEY, *inputs)
-    return jax.tree.map(lambda x: x + 0.1 * jax.random.normal(KEY, x.shape), variables)
-
-
 @pytest.mark.parametrize("name", NETS)
 def test_bfloat16_keeps_float32_parameters_and_outputs(name):
     kind, options, inputs = NETS[name]
     full, half = kind(**options), kind(**options, dtype=jnp.bfloat16)
     made = (jax.eval_shape(net.init, KEY, *inputs) for net in (half, full))
     chex.assert_trees_all_equal_shapes_and_dtypes(*made)
-    variables = moved(full, inputs)
+    variables = randomised(full, *inputs, scale=0.2)
     wide, narrow = (jax.jit(net.apply)(variables, *inputs) for net in (full, half))
     for a, b in zip(jax.tree.leaves(wide), jax.tree.leaves(narrow), strict=True):
         assert b.dtype == jnp.float32
@@ -189,8 +182,9 @@ def test_in_bfloat16_the_forward_pass_keeps_less(name):
 def test_rematerialisation_changes_memory_and_nothing_else(name):
     plain, inputs, left, of_peak = BLOCKS[name]
     nets = plain, plain.clone(remat=True)
-    params, same = (moved(net, inputs) for net in nets)
-    chex.assert_trees_all_equal(params, same)
+    made = (jax.eval_shape(net.init, KEY, *inputs) for net in nets)
+    chex.assert_trees_all_equal_shapes_and_dtypes(*made)
+    params = randomised(plain, *inputs, scale=0.2)
     losses = [loss_of(net, inputs) for net in nets]
     kept, less = (residuals(loss, params) for loss in losses)
     (one, peak), (other, lower) = (gradient(loss, params) for loss in losses)
