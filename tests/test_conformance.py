@@ -314,9 +314,8 @@ def test_the_loss_falls_on_eight_memorised_examples(name):
 
     def loss(ts):
         """Under the keys of steps 0 … 7, whatever the step."""
-        values = [
-            step(model, ts.replace(step=jnp.int32(i)), examples())[1] for i in range(8)
-        ]
+        numbers = jax.device_put(list(np.arange(8, dtype=np.int32)), jax.devices()[0])
+        values = [step(model, ts.replace(step=i), examples())[1] for i in numbers]
         return np.mean([value[f"{player}/loss"] for value in values])
 
     before = loss(ts)
