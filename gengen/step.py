@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.extend import core
+from jax.flatten_util import ravel_pytree
 
 from gengen.types import RESERVED, Array, BadInput, Key, LossFn, Params, State, Tree
 
@@ -324,6 +325,10 @@ def scan_steps(step: Callable, fetch: Callable = as_given, length: int = 1) -> C
     the gradients of convolutions inside loops there.
     """
 
+    def in_one(metrics):
+        """(one array of floats, which is one operation to add up; its inverse)."""
+        return ravel_pytree(jax.tree.map(lambda x: x.astype(float), metrics))
+
     def one(ts, data, feed, i):
         item = jax.tree.map(
             lambda x: jax.lax.dynamic_index_in_dim(x, i, 0, False), feed
@@ -334,14 +339,14 @@ def scan_steps(step: Callable, fetch: Callable = as_given, length: int = 1) -> C
         if length == 1:
             return one(ts, data, feed, 0)
         shapes = jax.eval_shape(one, ts, data, feed, 0)[1]
-        zeros = jax.tree.map(jnp.zeros_like, shapes)
+        zeros, metrics_of = in_one(jax.tree.map(jnp.zeros_like, shapes))
 
         def body(i, carry):
             ts, total = carry
             ts, metrics = one(ts, data, feed, i)
-            return ts, jax.tree.map(jnp.add, total, metrics)
+            return ts, total + in_one(metrics)[0]
 
         ts, total = jax.lax.fori_loop(0, num, body, (ts, zeros))
-        return ts, jax.tree.map(lambda x: x / num, total)
+        return ts, metrics_of(total / num)
 
     return many
