@@ -13,7 +13,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, monkeypatch):
-    monkeypatch.setenv("GENGEN_NOTEBOOK_STEPS", "100")
+    monkeypatch.setenv("GENGEN_NOTEBOOK_STEPS", "50")
     notebook = nbformat.read(path, as_version=4)
     quicker = nbformat.v4.new_code_cell(f"import gc\ngc.set_threshold{RARELY}")
     notebook.cells.insert(0, quicker)
