@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from gengen.types import Array, Key, Tree
 
 
-def sample_keys(key: Key, num: int, first: Array | int = 0) -> Array:
-    """Keys [num] of the samples numbered first, first+1, …: fold_in(key, i)."""
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(num))
+def sample_keys(key: Key, num: int, start_index: Array | int = 0) -> Array:
+    """Keys [num], fold_in(key, i) of the samples i = start_index, start_index + 1, …"""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(start_index + jnp.arange(num))
 
 
 def fold_in(keys: Array, data: Array | int) -> Array:
@@ -37,13 +37,13 @@ def randint(keys: Array, bound: int) -> Array:
 
 
 def sample_scan(
-    step: Callable, keys: Array, state: Tree, xs: Tree, first: Array | int = 0
+    step: Callable, keys: Array, state: Tree, xs: Tree, start_index: Array | int = 0
 ) -> tuple[Tree, Tree]:
-    """`state, emits[i] = step(fold_in(keys, first + i), state, xs[i])`, i = 0 … n-1.
+    """`state, emits[i] = step(fold_in(keys, start_index + i), state, xs[i])`, i < n.
 
     xs is a pytree with leading axis n. Returns the last state and the emits stacked.
     """
-    steps = first + jnp.arange(jax.tree.leaves(xs)[0].shape[0])
+    steps = start_index + jnp.arange(jax.tree.leaves(xs)[0].shape[0])
 
     def body(state, i_x):
         i, x = i_x

@@ -8,9 +8,9 @@ derived, fold_in(fold_in(key, step), turn), so a step is a pure function of
 (train_state, batch) and a resumed run is the same run.
 
 A turn whose loss or gradient is not finite changes nothing and is counted: one bad
-batch costs one update, not the run. `first_bad` says which tensor was to blame. What
-is kept is selected, not branched to: a select is fused into the update (the costs of
-both are in docs/scaling.md).
+batch costs one update, not the run. `first_nonfinite` says which tensor was to blame.
+What is kept is selected, not branched to: a select is fused into the update (the costs
+of both are in docs/scaling.md).
 """
 
 import functools
@@ -27,13 +27,13 @@ from gengen.types import RESERVED, Array, BadInput, Key, LossFn, Params, State, 
 
 
 @flax.struct.dataclass
-class Skipped:
+class NonFinite:
     """Turns that changed nothing, because loss or gradient was not finite: int32."""
 
     turns: Array  # in all
     in_a_row: Array  # steps with such a turn since the last step without one
     player: Array  # of the last such turn, its place in the sorted players
-    tensor: Array  # the place of the first of its `suspects` that was not finite
+    tensor: Array  # the place of the first of its `checked_tensors` that was not finite
 
 
 @flax.struct.dataclass
@@ -46,10 +46,10 @@ class TrainState:
     state: State
     opt_state: dict[str, optax.OptState]
     ema: Params | None  # averaged parameters
-    skipped: Skipped
+    skipped: NonFinite
 
 
-def train_state(
+def init_train_state(
     key: Key,
     params: Params,
     state: State,
@@ -63,7 +63,7 @@ def train_state(
         raise BadInput(f"players {sorted(missing)} lack parameters or an optimiser")
     opt_state = {player: optimizers[player].init(params[player]) for player in params}
     average = jax.tree.map(jnp.copy, params) if ema else None
-    skipped = Skipped(*jnp.zeros(4, jnp.int32))
+    skipped = NonFinite(*jnp.zeros(4, jnp.int32))
     return TrainState(jnp.int32(0), key, params, state, opt_state, average, skipped)
 
 
@@ -98,25 +98,27 @@ def named(groups: Mapping[str, Tree]) -> dict[str, Array]:
     return leaves
 
 
-def suspects(player: str, batch, loss, grads) -> dict[str, Array]:
+def checked_tensors(player: str, batch, loss, grads) -> dict[str, Array]:
     """{path: array} of what one turn works with, causes before effects."""
     groups = {"batch": batch, f"{player}/loss": loss, f"{player}/gradient": grads}
     return named({**groups, f"{player}/grad_norm": optax.tree.norm(grads)})
 
 
-def first_bad(ts: TrainState, batch) -> str:
+def first_nonfinite(train_state: TrainState, batch) -> str:
     """The path of the first tensor that was not finite in the last skipped turn.
 
     Of the batch (any with the same leaves, for their paths), then parameters and state,
     the loss, the gradient and its norm. Not finite is also that whose squares add up
     beyond float32. Parameters and state are looked at now: once bad, they stay so.
     """
-    player = sorted(ts.params)[int(ts.skipped.player)]
-    names = list(suspects(player, batch, jnp.zeros(()), ts.params[player]))
-    name = names[int(ts.skipped.tensor)]
+    player = sorted(train_state.params)[int(train_state.skipped.player)]
+    names = list(
+        checked_tensors(player, batch, jnp.zeros(()), train_state.params[player])
+    )
+    name = names[int(train_state.skipped.tensor)]
     if name in named({"batch": batch}):
         return name
-    held = named({"params": ts.params, "state": ts.state})
+    held = named({"params": train_state.params, "state": train_state.state})
     bad = (path for path, x in held.items() if not jnp.all(jnp.isfinite(x)))
     return next(bad, name)
 
@@ -169,7 +171,7 @@ def choosing(update: Callable, finite: Array) -> Callable:
     return chosen_update
 
 
-def in_parts(gradient: Callable, num: int) -> Callable:
+def accumulate_gradients(gradient: Callable, num: int) -> Callable:
     """`gradient(own, state, batch, key)` as the mean over `num` parts of the batch.
 
     gradient returns ((loss, (state, metrics)), grads); state passes from part to part.
@@ -235,20 +237,24 @@ def make_train_step(
 
     mean = functools.partial(mean_over_devices, axis_name=axis_name)
 
-    def play(ts: TrainState, batch, key, player: str):
+    def play(train_state: TrainState, batch, key, player: str):
         """One turn of one player."""
 
         def own_loss(own, state, batch, key):
-            everything = {**state, "step": ts.step, "ema": ts.ema or ts.params}
-            mine = {**ts.params, player: own}
+            everything = {
+                **state,
+                "step": train_state.step,
+                "ema": train_state.ema or train_state.params,
+            }
+            mine = {**train_state.params, player: own}
             loss, (new, seen) = losses[player](mine, everything, batch, key)
             return loss, ({k: x for k, x in new.items() if k not in RESERVED}, seen)
 
-        own = ts.params[player]
+        own = train_state.params[player]
         gradient = jax.value_and_grad(own_loss, has_aux=True)
         if accumulate > 1:
-            gradient = in_parts(gradient, accumulate)
-        (loss, (new, seen)), grads = gradient(own, ts.state, batch, key)
+            gradient = accumulate_gradients(gradient, accumulate)
+        (loss, (new, seen)), grads = gradient(own, train_state.state, batch, key)
         loss, new, grads = mean((loss, new, grads))
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
         if taken := (metrics.keys() | {"skipped"}) & seen.keys():
@@ -263,57 +269,63 @@ def make_train_step(
         keep = functools.partial(chosen, finite)
 
         update = choosing(optimizers[player].update, finite)
-        updates, memory = update(grads, ts.opt_state[player], own)
+        updates, memory = update(grads, train_state.opt_state[player], own)
         learnt = keep(optax.apply_updates(own, updates), own)
         # Sums of squares, because the norm makes them anyway.
-        tensors = suspects(player, batch, loss, grads).values()
+        tensors = checked_tensors(player, batch, loss, grads).values()
         squares = [jnp.sum(jnp.square(x.astype(jnp.float32))) for x in tensors]
         squares = mean(jnp.stack(squares))
-        bad = ts.skipped.replace(
-            turns=ts.skipped.turns + 1,
+        bad = train_state.skipped.replace(
+            turns=train_state.skipped.turns + 1,
             player=jnp.int32(sorted(losses).index(player)),
             tensor=jnp.argmin(jnp.isfinite(squares)).astype(jnp.int32),
         )
         metrics = keep(metrics, jax.tree.map(jnp.zeros_like, metrics))
         metrics["skipped"] = 1.0 - finite.astype(jnp.float32)
-        return ts.replace(
-            params={**ts.params, player: learnt},
-            state=keep(new, ts.state),
-            opt_state={**ts.opt_state, player: memory},
-            skipped=keep(ts.skipped, bad),
+        return train_state.replace(
+            params={**train_state.params, player: learnt},
+            state=keep(new, train_state.state),
+            opt_state={**train_state.opt_state, player: memory},
+            skipped=keep(train_state.skipped, bad),
         ), {f"{player}/{name}": x for name, x in metrics.items()}
 
-    def step(ts: TrainState, batch) -> tuple[TrainState, dict[str, Array]]:
-        if ts.ema is None and ema_decay is not None:
+    def step(train_state: TrainState, batch) -> tuple[TrainState, dict[str, Array]]:
+        if train_state.ema is None and ema_decay is not None:
             raise BadInput(
                 f"ema_decay={ema_decay}, but the train state holds no average: "
                 "make it with train_state(..., ema=True)"
             )
-        key = jax.random.fold_in(ts.key, ts.step)
+        key = jax.random.fold_in(train_state.key, train_state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        before, metrics = ts.skipped, {}
+        before, metrics = train_state.skipped, {}
         for turn, player in enumerate(order):
-            ts, seen = play(ts, batch, jax.random.fold_in(key, turn), player)
+            train_state, seen = play(
+                train_state, batch, jax.random.fold_in(key, turn), player
+            )
             metrics |= seen
-        ema = ts.ema
+        ema = train_state.ema
         if ema is not None:
-            ema = ema_update(ema, ts.params, ema_decay or 0.0, ts.step)
-        good = ts.skipped.turns == before.turns
+            ema = ema_update(
+                ema, train_state.params, ema_decay or 0.0, train_state.step
+            )
+        good = train_state.skipped.turns == before.turns
         in_a_row = jnp.where(good, 0, before.in_a_row + 1)
-        skipped = ts.skipped.replace(in_a_row=in_a_row)
-        return ts.replace(step=ts.step + 1, ema=ema, skipped=skipped), metrics
+        skipped = train_state.skipped.replace(in_a_row=in_a_row)
+        return train_state.replace(
+            step=train_state.step + 1, ema=ema, skipped=skipped
+        ), metrics
 
     return step
 
 
-def as_given(data, item):
+def identity(data, item):
     """The feed's item is the batch."""
     del data
     return item
 
 
-def scan_steps(step: Callable, fetch: Callable = as_given, length: int = 1) -> Callable:
+def multi_step(step: Callable, fetch: Callable = identity, length: int = 1) -> Callable:
     """Many steps in one dispatch: `many(train_state, data, feed, num)`.
 
     feed: a pytree with leading axis `length`; step i < num <= length sees
@@ -329,24 +341,24 @@ def scan_steps(step: Callable, fetch: Callable = as_given, length: int = 1) -> C
         """(one array of floats, which is one operation to add up; its inverse)."""
         return ravel_pytree(jax.tree.map(lambda x: x.astype(float), metrics))
 
-    def one(ts, data, feed, i):
+    def one(train_state, data, feed, i):
         item = jax.tree.map(
             lambda x: jax.lax.dynamic_index_in_dim(x, i, 0, False), feed
         )
-        return step(ts, fetch(data, item))
+        return step(train_state, fetch(data, item))
 
-    def many(ts, data, feed, num):
+    def many(train_state, data, feed, num):
         if length == 1:
-            return one(ts, data, feed, 0)
-        shapes = jax.eval_shape(one, ts, data, feed, 0)[1]
+            return one(train_state, data, feed, 0)
+        shapes = jax.eval_shape(one, train_state, data, feed, 0)[1]
         zeros, metrics_of = in_one(jax.tree.map(jnp.zeros_like, shapes))
 
         def body(i, carry):
-            ts, total = carry
-            ts, metrics = one(ts, data, feed, i)
-            return ts, total + in_one(metrics)[0]
+            train_state, total = carry
+            train_state, metrics = one(train_state, data, feed, i)
+            return train_state, total + in_one(metrics)[0]
 
-        ts, total = jax.lax.fori_loop(0, num, body, (ts, zeros))
-        return ts, metrics_of(total / num)
+        train_state, total = jax.lax.fori_loop(0, num, body, (train_state, zeros))
+        return train_state, metrics_of(total / num)
 
     return many

@@ -103,7 +103,7 @@ class Model(Protocol):
     ) -> Array:
         """`num` samples in data space: images in [-1, 1] or int32 tokens.
 
-        Sample i depends on (key, i) only; `first=n` numbers them from n on.
+        Sample i depends on (key, i) only; `start_index=n` numbers them from n on.
         """
         ...
 

@@ -25,7 +25,7 @@ KEY = jax.random.key(0)
 def bound():
     """Bits a dimension of closed-form Gaussian images of 8×8 pixels."""
     from gengen.diffusion.likelihood import VariationalBound
-    from gengen.diffusion.paths import Cosine, Linear, Table
+    from gengen.diffusion.paths import Cosine, DDPMSchedule, Linear
     from gengen.diffusion.process import Process, V
     from gengen.models.closed_form import gaussian
     from gengen.scan import sample_keys
@@ -33,15 +33,15 @@ def bound():
     x = np.random.default_rng(0).normal(0.2, 0.5, (128, 8, 8, 1))
     keys = sample_keys(KEY, len(x))
     for path, levels in [
-        (Table(), 17),
-        (Table(), 256),
+        (DDPMSchedule(), 17),
+        (DDPMSchedule(), 256),
         (Linear(), 256),
         (Cosine(), 256),
     ]:
         image = np.clip(np.rint((x + 1) * (levels - 1) / 2), 0, levels - 1)
         process = Process(path, V())
         ask = (
-            gaussian(0.2, 0.5).denoise(process),
+            gaussian(0.2, 0.5).predict(process),
             process,
             image.astype(np.uint8),
             levels,

@@ -33,19 +33,19 @@ def prepared(experiment, dataset, view, length, batch_size, given=False):
     """
     import jax
 
-    from gengen.step import as_given, make_train_step, scan_steps
+    from gengen.step import identity, make_train_step, multi_step
     from train.data import Feed
     from train.devices import over_axis
     from train.loop import initial_state
 
     feed, batch = Feed(dataset, batch_size, 0), dataset.spec.example(batch_size)
-    ts = initial_state(experiment, 0, batch, view.mesh)(experiment.frozen)
+    train_state = initial_state(experiment, 0, batch, view.mesh)(experiment.frozen)
     losses = over_axis(experiment.model, view.axis_name).losses()
     options = experiment.order, experiment.ema_decay, view.axis_name
     step = make_train_step(losses, experiment.optimizers, *options)
-    fetch = as_given if given else feed.fetch
-    many = view.mapped(scan_steps(step, fetch, length), ts)
-    held = [view.place(ts)]
+    fetch = identity if given else feed.fetch
+    many = view.mapped(multi_step(step, fetch, length), train_state)
+    held = [view.place(train_state)]
     data, items = view.data(feed.data), view.items(feed.items(0, length))
     if given:
         items = jax.jit(jax.vmap(feed.fetch, (None, 0)))(data, items)

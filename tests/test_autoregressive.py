@@ -361,7 +361,7 @@ def test_any_order_is_the_chain_rule():
 def test_samples_are_numbered(cached):
     model, params = binary("transformer", CLASSES)
     x = model.sample(params, {}, KEY, 6, cached=cached)
-    more = model.sample(params, {}, KEY, 2, first=4, cached=cached)
+    more = model.sample(params, {}, KEY, 2, start_index=4, cached=cached)
     np.testing.assert_array_equal(x[4:], more)
 
 

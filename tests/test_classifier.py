@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from gengen.models.classifier import Classifier
 from gengen.nets.resnet import ResNet
 from gengen.objective import add, scale
-from gengen.step import make_train_step, train_state
+from gengen.step import init_train_state, make_train_step
 from gengen.types import BadInput, static
 
 KEY = jax.random.key(0)
@@ -205,13 +205,15 @@ def test_what_a_plane_separates_is_learnt_without_a_mistake():
     optimizers = {"classifier": optax.adam(0.01)}
     data = separable(32, 0)
     params, state = jax.jit(model.init)(KEY, data)
-    ts = train_state(KEY, params, state, optimizers)
+    train_state = init_train_state(KEY, params, state, optimizers)
     step = jax.jit(make_train_step(model.losses(), optimizers))
     for _ in range(30):
-        ts, metrics = step(ts, data)
+        train_state, metrics = step(train_state, data)
     assert metrics["classifier/accuracy"] == 1
     fresh = separable(500, 1)
-    log_p = jax.jit(model.log_prob_labels)(ts.params, ts.state, fresh, KEY)
+    log_p = jax.jit(model.log_prob_labels)(
+        train_state.params, train_state.state, fresh, KEY
+    )
     assert np.array_equal(np.argmax(log_p, axis=1), fresh["label"])
 
 

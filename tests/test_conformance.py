@@ -28,17 +28,17 @@ from gengen.diffusion.couplings import OptimalTransport
 from gengen.diffusion.density import FlowDensity
 from gengen.diffusion.likelihood import VariationalBound
 from gengen.diffusion.ode import HEUN
-from gengen.diffusion.paths import Karras, Linear, Table, VarianceExploding
+from gengen.diffusion.paths import DDPMSchedule, Karras, Linear, VarianceExploding
 from gengen.diffusion.process import EDM, Noise, Process, Velocity
 from gengen.diffusion.solvers import (
     Ancestral,
-    Corrected,
+    EDMSampler,
     EulerMaruyama,
-    StochasticHeun,
-    learned,
+    PredictorCorrector,
+    learned_range,
 )
 from gengen.diffusion.times import LogNormal, Steps, stratified
-from gengen.diffusion.weights import Likelihood
+from gengen.diffusion.weights import ELBOWeight
 from gengen.heads import Categorical
 from gengen.images import bits_per_dim
 from gengen.labels import sample_labels
@@ -57,7 +57,7 @@ from gengen.nets.resnet import ResNet
 from gengen.nets.transformer import Transformer
 from gengen.nets.unet import UNet
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.step import make_train_step, scan_steps, train_state
+from gengen.step import init_train_state, make_train_step, multi_step
 from gengen.types import BadInput
 
 SHAPE, LEVELS = (8, 8, 1), 17
@@ -94,22 +94,26 @@ def flow():
 
 def ddpm():
     net = UNet(8, (1,), groups=4, learned_variance=True)
-    values = {"times": Steps(), "vlb_weight": 1e-3, "solver": Ancestral(learned)}
+    values = {"times": Steps(), "vlb_weight": 1e-3, "solver": Ancestral(learned_range)}
     chain = VariationalBound(1000, draws=64)
-    process = Process(Table(), Noise())
+    process = Process(DDPMSchedule(), Noise())
     return Diffusion(net, process, SHAPE, LEVELS, steps=3, likelihood=chain, **values)
 
 
 def edm():
     net, process = DiT(2, 16, 2, 2, num_classes=10), Process(Karras(), EDM())
-    values = {"times": LogNormal(), "solver": StochasticHeun(0.1)}
+    values = {"times": LogNormal(), "solver": EDMSampler(0.1)}
     values |= {"importance_bins": 4, "coupling": OptimalTransport(), "steps": 3}
     return Diffusion(net, process, SHAPE, LEVELS, num_classes=10, **values)
 
 
 def score_sde():
     net, process = DiT(2, 16, 1, 2), Process(VarianceExploding(), Noise())
-    values = {"weight": Likelihood(), "solver": Corrected(EulerMaruyama()), "steps": 3}
+    values = {
+        "weight": ELBOWeight(),
+        "solver": PredictorCorrector(EulerMaruyama()),
+        "steps": 3,
+    }
     values |= {"likelihood": FlowDensity(integrator=HEUN), "uniforms": stratified}
     return Diffusion(net, process, SHAPE, LEVELS, **values)
 
@@ -173,25 +177,25 @@ def optimizers(model):
 TRACES = collections.Counter()
 
 
-def advance(name, model, ts, batch):
+def advance(name, model, train_state, batch):
     """One step, through all that a run uses: average, players, feed."""
     TRACES[name] += 1
     step = make_train_step(model.losses(), optimizers(model), ema_decay=0.9)
     feed = jax.tree.map(lambda x: x[None], batch)
-    return scan_steps(step)(ts, None, feed, 1)
+    return multi_step(step)(train_state, None, feed, 1)
 
 
 def start(name):
     """The train state before step 0, on one device."""
     model = ROWS[name]()
     params, state = jax.jit(model.init)(jax.random.key(0), examples())
-    ts = train_state(jax.random.key(1), params, state, optimizers(model))
-    return jax.device_put(ts, jax.devices()[0])
+    train_state = init_train_state(jax.random.key(1), params, state, optimizers(model))
+    return jax.device_put(train_state, jax.devices()[0])
 
 
-def save(folder, ts):
+def save(folder, train_state):
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder, ts)
+        checkpointer.save(folder, train_state)
 
 
 def restore(folder, like, where):
@@ -218,8 +222,8 @@ def run(name):
     step = partial(jax.jit(advance, static_argnums=(0, 1)), name)
     states, metrics = [start(name)], []
     for _ in range(10):  # each with a model built anew
-        ts, seen = step(ROWS[name](), states[-1], examples())
-        states.append(ts)
+        train_state, seen = step(ROWS[name](), states[-1], examples())
+        states.append(train_state)
         metrics.append(seen)
     return Run(ROWS[name](), step, states, metrics, TRACES[name])
 
@@ -228,9 +232,11 @@ def run(name):
 def sampler(name, num):
     """(key, first) -> samples of the trained model, as one program."""
     model, _, states, *_ = run(name)
-    ts = states[-1]
+    train_state = states[-1]
     return jax.jit(
-        lambda key, first: model.sample(ts.params, ts.state, key, num, first=first)
+        lambda key, first: model.sample(
+            train_state.params, train_state.state, key, num, start_index=first
+        )
     )
 
 
@@ -268,13 +274,13 @@ def test_every_parameter_of_every_player_learns(name):
 @pytest.mark.parametrize("name", GAMES)
 def test_a_loss_has_a_gradient_for_its_own_player_and_no_other(name):
     model, _, states, *_ = run(name)
-    ts = states[-1]
-    state = {**ts.state, "step": ts.step, "ema": ts.ema}
+    train_state = states[-1]
+    state = {**train_state.state, "step": train_state.step, "ema": train_state.ema}
 
     for player, loss in model.losses().items():
         gradient = jax.jit(jax.grad(loss, has_aux=True))
-        grads, _ = gradient(ts.params, state, examples(), jax.random.key(2))
-        for other in ts.params:
+        grads, _ = gradient(train_state.params, state, examples(), jax.random.key(2))
+        for other in train_state.params:
             norm = optax.tree.norm(grads[other])
             assert (norm > 0) == (other == player), (player, other)
 
@@ -310,20 +316,22 @@ def test_the_loss_falls_on_eight_memorised_examples(name):
     model, step, states, *_ = run(name)
     player, *others = model.losses()
     still = {other: frozen(states[0].opt_state[other]) for other in others}
-    ts = states[0].replace(opt_state={**states[0].opt_state, **still})
+    train_state = states[0].replace(opt_state={**states[0].opt_state, **still})
 
-    def loss(ts):
+    def loss(train_state):
         """Under the keys of steps 0 … 7, whatever the step."""
         numbers = jax.device_put(list(np.arange(8, dtype=np.int32)), jax.devices()[0])
-        values = [step(model, ts.replace(step=i), examples())[1] for i in numbers]
+        values = [
+            step(model, train_state.replace(step=i), examples())[1] for i in numbers
+        ]
         return np.mean([value[f"{player}/loss"] for value in values])
 
-    before = loss(ts)
+    before = loss(train_state)
     for _ in range(40):
-        ts, _ = step(model, ts, examples())
+        train_state, _ = step(model, train_state, examples())
     for other in others:
-        chex.assert_trees_all_equal(ts.params[other], states[0].params[other])
-    assert loss(ts) < 0.9 * before
+        chex.assert_trees_all_equal(train_state.params[other], states[0].params[other])
+    assert loss(train_state) < 0.9 * before
 
 
 @rows
@@ -333,8 +341,8 @@ def test_a_saved_run_goes_on_bit_for_bit(name, tmp_path):
     device = SingleDeviceSharding(jax.devices()[0])
     restored = restore(tmp_path / "run", states[5], device)
 
-    def numbers(ts):
-        return ts.replace(key=jax.random.key_data(ts.key))
+    def numbers(train_state):
+        return train_state.replace(key=jax.random.key_data(train_state.key))
 
     chex.assert_trees_all_equal(numbers(restored), numbers(states[5]))
     resumed, _ = step(model, restored, examples())
@@ -373,11 +381,11 @@ def test_a_sample_depends_on_its_number_and_not_on_its_batch(name):
 @pytest.mark.parametrize("name", LATENT)
 def test_samples_are_images_of_normal_latents(name):
     model, _, states, *_ = run(name)
-    ts, key = states[-1], jax.random.key(3)
+    train_state, key = states[-1], jax.random.key(3)
     keys = sample_keys(key, 4)
     label = sample_labels(keys, None, getattr(model, "num_classes", 0))
     z = normal(keys, model.latent_shape)
-    decode = partial(model.from_latent, ts.params, ts.state)
+    decode = partial(model.from_latent, train_state.params, train_state.state)
     given = {} if label is None else {"label": label}
     if isinstance(model, Diffusion):  # whose noise along the way belongs to each sample
         given["keys"] = fold_in(keys, 1)
@@ -390,8 +398,10 @@ def test_samples_are_images_of_normal_latents(name):
 @rows
 def test_features_are_one_finite_vector_an_image(name):
     model, _, states, *_ = run(name)
-    ts = states[-1]
-    features = jax.jit(model.features)(ts.params, ts.state, examples(), KEY)
+    train_state = states[-1]
+    features = jax.jit(model.features)(
+        train_state.params, train_state.state, examples(), KEY
+    )
     assert features.ndim == 2 and len(features) == 8
     assert np.all(np.isfinite(features)) and np.all(np.std(features, axis=0).any())
 
@@ -409,8 +419,10 @@ def test_log_likelihood_exists_exactly_where_there_is_a_density(name):
         with pytest.raises(BadInput, match="has no density"):
             model.log_likelihood({}, {}, examples(), KEY)
     if has_density:
-        ts = states[-1]
-        log_p = jax.jit(model.log_likelihood)(ts.params, ts.state, examples(), KEY)
+        train_state = states[-1]
+        log_p = jax.jit(model.log_likelihood)(
+            train_state.params, train_state.state, examples(), KEY
+        )
         assert log_p.shape == (8,) and log_p.dtype == jnp.float32
         bits = bits_per_dim(log_p, SHAPE)
         # Of discrete data, so positive; other units would be 64 times off.
@@ -438,15 +450,15 @@ def two_devices(folder):
             out_shardings=everywhere,
         )
         shapes = jax.eval_shape(partial(start, name))
-        ts = restore(folder / f"start {number}", shapes, everywhere)
+        train_state = restore(folder / f"start {number}", shapes, everywhere)
         for _ in range(2):
-            ts, _ = step(ts, batch)
-        np.savez(folder / f"{number}.npz", *trained(ts))
+            train_state, _ = step(train_state, batch)
+        np.savez(folder / f"{number}.npz", *trained(train_state))
 
 
-def trained(ts):
+def trained(train_state):
     """The arrays that training changes."""
-    return jax.tree.leaves((ts.params, ts.state, ts.ema))
+    return jax.tree.leaves((train_state.params, train_state.state, train_state.ema))
 
 
 @pytest.fixture(scope="module")

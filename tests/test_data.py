@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gengen.step import as_given
+from gengen.step import identity
 from gengen.types import BadInput
 from train import idx as idx_files
 from train.data import Dataset, Feed, Spec, gather, load, order
@@ -126,7 +126,7 @@ def test_items_are_a_pure_function_of_step_and_num():
 def test_fetch_is_one_pure_traceable_function():
     feeds = [Feed(numbered(10), B, seed=0) for B in (2, 5)]
     assert feeds[0].fetch is feeds[1].fetch is gather
-    assert Feed(numbered(10), 2, 0, resident_bytes=0).fetch is as_given
+    assert Feed(numbered(10), 2, 0, resident_bytes=0).fetch is identity
     assert feeds[0].items(0, 3).dtype == np.int32
     jitted = jax.jit(gather)(feeds[0].data, feeds[0].items(0, 1)[0])
     np.testing.assert_array_equal(jitted["label"], order(0, 0, 2, 10))

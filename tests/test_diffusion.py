@@ -26,9 +26,9 @@ from exact import (
 
 from gengen.diffusion.matching import matching_loss
 from gengen.diffusion.paths import (
+    DDPMSchedule,
     Karras,
     Linear,
-    Table,
     VariancePreserving,
     derivatives,
     snr,
@@ -51,12 +51,12 @@ from gengen.diffusion.process import (
     usable_times,
 )
 from gengen.diffusion.weights import (
-    In,
-    Likelihood,
+    ELBOWeight,
+    ErrorIn,
     MinSNR,
-    Plain,
     Sigmoid,
     TruncatedSNR,
+    Unweighted,
 )
 from gengen.models.closed_form import gaussian, gaussian_flow
 from gengen.types import BadInput, static
@@ -201,7 +201,7 @@ def test_loss_in_a_space_is_the_loss_of_the_converted_network():
         def converted(z, t, process=process, space=space):
             return convert(process, space, z, wrong(z, t), t)
 
-        loss = matching_loss(wrong, process, x, noise, T, In(other))
+        loss = matching_loss(wrong, process, x, noise, T, ErrorIn(other))
         close(loss, matching_loss(converted, space, x, noise, T), 1e-8)
 
 
@@ -214,8 +214,8 @@ def test_irreducible_flow_matching_loss_is_half_pi_s_per_dimension(std):
     x, noise = sigma_points(2).T[:, :, None]
     t = np.repeat((nodes + 1) / 2, len(x))
     x, noise = (np.tile(one, (len(nodes), 1)) for one in (MEAN + std * x, noise))
-    denoise = gaussian(MEAN, std).denoise(process)
-    loss = matching_loss(denoise, process, x, noise, t)
+    predict = gaussian(MEAN, std).predict(process)
+    loss = matching_loss(predict, process, x, noise, t)
     close(weights / 2 @ loss.reshape(len(nodes), -1).mean(axis=1), math.pi * std / 2)
 
 
@@ -227,23 +227,23 @@ def test_weights_are_the_published_ones_whatever_is_predicted(path):
     of_x = {
         MinSNR(3.0): np.minimum(ratio, 3),
         TruncatedSNR(): np.maximum(ratio, 1),
-        In(Noise()): ratio,
-        Likelihood(): 0.5 * slope * ratio,
+        ErrorIn(Noise()): ratio,
+        ELBOWeight(): 0.5 * slope * ratio,
         Sigmoid(1.0): 0.5 * slope * ratio / (1 + ratio * np.exp(-1)),
     }
     for prediction, (weight, expected) in itertools.product(PREDICTIONS, of_x.items()):
         process = Process(path, prediction)
-        on_x = In(Data())(process, T)
+        on_x = ErrorIn(Data())(process, T)
         close(weight(process, T), expected * on_x, 1e-8)
-    close(Plain()(Process(path, V()), T), np.ones_like(T))
+    close(Unweighted()(Process(path, V()), T), np.ones_like(T))
 
 
 def test_weights_are_finite_wherever_a_network_can_be_trained():
     process = Process(Linear(), Velocity())
-    weights = [Plain(), MinSNR(), In(V()), In(Noise())]
+    weights = [Unweighted(), MinSNR(), ErrorIn(V()), ErrorIn(Noise())]
     for weight in weights:
         assert usable_times(process, weight=weight) == (0, 1)
-    for weight in (Likelihood(), TruncatedSNR()):  # infinite at the data
+    for weight in (ELBOWeight(), TruncatedSNR()):  # infinite at the data
         assert usable_times(process, weight=weight) == (M, 1)
 
 
@@ -255,7 +255,7 @@ def test_score_of_the_optimal_network_is_the_gradient_of_the_log_density(path):
     (z,) = arrays(1)
     for prediction in PREDICTIONS:
         process = Process(path, prediction)
-        r = MIXTURE.denoise(process)(z, T)
+        r = MIXTURE.predict(process)(z, T)
         close(score(process, z, r, T), MIXTURE.score(path, z, T), 1e-8, 1e-8)
 
 
@@ -270,7 +270,7 @@ def test_velocity_of_the_optimal_network_is_that_of_the_gaussian_flow(path):
     data = gaussian(MEAN, STD)
     for prediction in PREDICTIONS:
         process = Process(path, prediction)
-        r = data.denoise(process)(z, T)
+        r = data.predict(process)(z, T)
         close(ode_velocity(process, z, r, T), velocity, 1e-8, 1e-8)
         close(data.velocity(process, z, T), velocity, 1e-8, 1e-8)
 
@@ -280,8 +280,8 @@ def test_a_component_of_a_mixture_is_its_conditional():
     for label in (0, 1):
         alone = type(MIXTURE)((1.0,), (MIXTURE.means[label],), (MIXTURE.stds[label],))
         process = Process(path, Data())
-        given = MIXTURE.denoise(process, label)(z, T)
-        close(given, alone.denoise(process)(z, T))
+        given = MIXTURE.predict(process, label)(z, T)
+        close(given, alone.predict(process)(z, T))
         bayes = MIXTURE.guided_score(path, z, T, label, 1.0)
         close(bayes, alone.score(path, z, T), 1e-9, 1e-9)
     close(MIXTURE.guided_score(path, z, T, 0, 0.0), MIXTURE.score(path, z, T))
@@ -307,8 +307,8 @@ USABLE = {
     (Linear(), Velocity()): (0, 1),
     (Linear(), Score()): (M, 1 - M),
     (Karras(), EDM()): (0, 1),
-    (Table(), Noise()): (0, 1),
-    (Table(), Data()): (M, 1),
+    (DDPMSchedule(), Noise()): (0, 1),
+    (DDPMSchedule(), Data()): (M, 1),
     **{(VariancePreserving(), p): (M, 1) for p in PREDICTIONS},  # b′ = ∞ at 0
 }
 
@@ -322,10 +322,10 @@ def test_usable_times_leave_out_the_singular_ends(x64):
 
 
 def test_a_table_has_no_velocity():
-    process = Process(Table(), Velocity())
-    with pytest.raises(BadInput, match="Table.*no derivatives"):
+    process = Process(DDPMSchedule(), Velocity())
+    with pytest.raises(BadInput, match="DDPMSchedule.*no derivatives"):
         usable_times(process)
-    noise = Process(Table(), Noise())
+    noise = Process(DDPMSchedule(), Noise())
     with pytest.raises(BadInput, match="no velocity"):
         ode_velocity(noise, *arrays(2), T)
 

@@ -21,9 +21,9 @@ from gengen.diffusion.guidance import (
     classifier_guided,
     from_paper_w,
     guided,
+    map_denoised,
     rescaled,
     thresholded,
-    with_data,
 )
 from gengen.diffusion.paths import Linear
 from gengen.diffusion.process import Data, Process, Velocity, recover, score
@@ -62,14 +62,14 @@ def test_guidance_is_the_same_for_every_prediction(path):
     (z,) = arrays(1)
     answers = []
 
-    def clean(process, denoise, z):
-        return recover(process, z, denoise(z, T), T)
+    def clean(process, predict, z):
+        return recover(process, z, predict(z, T), T)
 
     for prediction in PREDICTIONS:
         process = Process(path, prediction)
-        y, none = gaussian(MEAN, STD).denoise(process), MIXTURE.denoise(process)
-        denoise = Guidance(3.0, (0.1, 0.9), 0.7, 0.9)(process, y, none)
-        answers.append(jax.jit(partial(clean, process, denoise))(z))
+        y, none = gaussian(MEAN, STD).predict(process), MIXTURE.predict(process)
+        predict = Guidance(3.0, (0.1, 0.9), 0.7, 0.9)(process, y, none)
+        answers.append(jax.jit(partial(clean, process, predict))(z))
     for other in answers[1:]:
         close(other, answers[0], 1e-7, 1e-7)
 
@@ -80,8 +80,8 @@ def test_guided_scores_are_those_of_the_closed_form(path):
     for prediction, scale in itertools.product(PREDICTIONS, (1.0, 2.5)):
         process = Process(path, prediction)
         exact = MIXTURE.guided_score(path, z, T, 1, scale)
-        none = MIXTURE.denoise(process)
-        free = guided(MIXTURE.denoise(process, 1), none, scale)
+        none = MIXTURE.predict(process)
+        free = guided(MIXTURE.predict(process, 1), none, scale)
         close(score(process, z, free(z, T), T), exact, 1e-7, 1e-7)
 
         def log_prob(z, t):
@@ -102,13 +102,13 @@ def test_outside_of_the_interval_one_network_is_called():
         return z
 
     z = arrays(1)[0]
-    denoise = jax.jit(guided(y, none, 3.0, (0.3, 0.6)))
+    predict = jax.jit(guided(y, none, 3.0, (0.3, 0.6)))
     for t, inside in [(0.2, False), (0.3, True), (0.5, True), (0.7, False)]:
         calls.clear()
-        close(denoise(z, t), (4 if inside else 2) * z)
+        close(predict(z, t), (4 if inside else 2) * z)
         jax.effects_barrier()
         assert len(calls) == inside
-    close(denoise(z, T)[:, 0] / z[:, 0], np.where((T >= 0.3) & (T <= 0.6), 4, 2))
+    close(predict(z, T)[:, 0] / z[:, 0], np.where((T >= 0.3) & (T <= 0.6), 4, 2))
 
 
 def test_rescaling_costs_no_network_call():
@@ -118,8 +118,8 @@ def test_rescaling_costs_no_network_call():
         jax.debug.callback(lambda: calls.append(1))
         return 2 * z
 
-    denoise = Guidance(3.0, (0.3, 0.6), 0.7)(Process(Linear(), Data()), y, y)
-    jax.jit(denoise)(arrays(1)[0], 0.5)
+    predict = Guidance(3.0, (0.3, 0.6), 0.7)(Process(Linear(), Data()), y, y)
+    jax.jit(predict)(arrays(1)[0], 0.5)
     jax.effects_barrier()
     assert len(calls) == 2
 
@@ -133,7 +133,7 @@ def test_learned_variances_stay_the_conditional_ones():
     r = guided(both(2, 0.5), both(1, -0.5), 3.0)(z, 0.5)
     close(r, np.concatenate([4 * z, 0 * z + 0.5], -1))
     process = Process(Linear(), Data())
-    same = with_data(both(2, 0.5), process, lambda x, z, t: x)
+    same = map_denoised(both(2, 0.5), process, lambda x, z, t: x)
     close(same(z, 0.5), both(2, 0.5)(z, 0.5))
 
 
@@ -162,9 +162,9 @@ def test_a_change_of_data_leaves_z_what_it_is(path):
     (z,) = arrays(1)
     for prediction in PREDICTIONS:
         process = Process(path, prediction)
-        denoise = with_data(MIXTURE.denoise(process), process, lambda x, z, t: x / 2)
-        x, noise = recover(process, z, denoise(z, T), T)
-        before = recover(process, z, MIXTURE.denoise(process)(z, T), T)[0]
+        predict = map_denoised(MIXTURE.predict(process), process, lambda x, z, t: x / 2)
+        x, noise = recover(process, z, predict(z, T), T)
+        before = recover(process, z, MIXTURE.predict(process)(z, T), T)[0]
         close(x, before / 2, 1e-7, 1e-7)
         a, b = path.a(T)[:, None], path.b(T)[:, None]
         close(a * x + b * noise, z, 1e-7, 1e-7)

@@ -14,10 +14,10 @@ from gengen.diffusion.inverse import (
     Observed,
     Posterior,
     Projection,
-    residual,
+    pinv_residual,
 )
 from gengen.diffusion.ode import Adaptive, tsit5
-from gengen.diffusion.paths import Linear, Table, VariancePreserving
+from gengen.diffusion.paths import DDPMSchedule, Linear, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity, expand, score
 from gengen.diffusion.solve import solve
 from gengen.diffusion.solvers import DDPM, DPMSolver, Euler, Heun
@@ -64,8 +64,8 @@ def test_scores_are_those_of_the_posterior_of_white_data(path, guide):
     def scores(z, noise_std):
         processes = [Process(path, prediction) for prediction in PREDICTIONS]
         guides = guide(operator, y, noise_std, data_std=STD)
-        guided = [(p, guides(prior.denoise(p), p, {}, None)) for p in processes]
-        return jnp.stack([score(p, z, denoise(z, T), T) for p, denoise in guided])
+        guided = [(p, guides(prior.predict(p), p, {}, None)) for p in processes]
+        return jnp.stack([score(p, z, predict(z, T), T) for p, predict in guided])
 
     for noise_std in (0.0, 0.3):
         mean, covariance = posterior(y, noise_std)
@@ -82,11 +82,11 @@ def test_samples_are_those_of_the_posterior(guide):
     process, y = Process(Linear(), Velocity()), arrays(1, 2, batch=1)[0]
     high = 1.0 - 1e-3 if guide.divides_by_a else 1.0
     z = jnp.concatenate([jnp.zeros((1, 4)), jnp.eye(4)])
-    denoise = gaussian(MEAN, STD).denoise(process)
-    denoise = guide(operator, y, 0.3, data_std=STD)(denoise, process, {}, None)
+    predict = gaussian(MEAN, STD).predict(process)
+    predict = guide(operator, y, 0.3, data_std=STD)(predict, process, {}, None)
     keys = sample_keys(KEY, len(z))
     grid = uniform_grid(100, (0, high))
-    found = jax.jit(lambda z: solve(Heun(), keys, denoise, process, z, grid))(z)
+    found = jax.jit(lambda z: solve(Heun(), keys, predict, process, z, grid))(z)
     mean, covariance = posterior(y, 0.3)
     close(found[0], mean[0], 2e-3, 2e-3)
     root = found[1:] - found[0]
@@ -95,7 +95,7 @@ def test_samples_are_those_of_the_posterior(guide):
 
 def test_scales_say_how_much_the_observation_weighs():
     process, (z,), y = Process(Linear(), Velocity()), arrays(1, 4), np.ones((7, 2))
-    prior = gaussian(MEAN, STD).denoise(process)
+    prior = gaussian(MEAN, STD).predict(process)
     r = [
         Posterior(operator, y, 0.3, s)(prior, process, {}, None)(z, T)
         for s in (0, 1, 3)
@@ -111,13 +111,13 @@ def test_the_residual_is_the_gradient_of_the_normal_density_of_any_operator():
         gap, spread = y - operator(x), 0.7 * (A**2).sum(1) + 0.04
         return -0.5 * jnp.sum(gap**2 / spread)
 
-    close(residual(operator, x, y, 0.7, 0.2), jax.grad(log_normal)(x), 1e-9)
+    close(pinv_residual(operator, x, y, 0.7, 0.2), jax.grad(log_normal)(x), 1e-9)
     image, pool = jnp.reshape(x[:4], (4, 2, 2, 1)), Average(2)
-    found = image + residual(pool, image, jnp.full((4, 1, 1, 1), 2.0), 1.0, 0.0)
+    found = image + pinv_residual(pool, image, jnp.full((4, 1, 1, 1), 2.0), 1.0, 0.0)
     close(pool(found), np.full((4, 1, 1, 1), 2.0))  # the nearest image that fits
     close(found - image, np.broadcast_to((found - image)[:, :1, :1], image.shape))
     mask = Observed(np.arange(4) < 2)
-    close(residual(mask, x, 1 + 0 * x, 1.0, 0.0)[:, 2:], np.zeros((7, 2)))
+    close(pinv_residual(mask, x, 1 + 0 * x, 1.0, 0.0)[:, 2:], np.zeros((7, 2)))
     with pytest.raises(BadInput, match="factor 3"):
         Average(3)(image)
 
@@ -132,22 +132,22 @@ def correlated(process):
     """E[r | z] of N(0, [[1, ρ], [ρ, 1]])."""
     values, vectors = np.linalg.eigh([[1.0, RHO], [RHO, 1.0]])
 
-    def denoise(z, t):
+    def predict(z, t):
         m = process.matrix(expand(t, z))
         v = m.a**2 * values + m.b**2
         along = z @ vectors
         x, noise = m.a * values / v * along, m.b / v * along
         return (m.c * x + m.d * noise) @ vectors.T
 
-    return denoise
+    return predict
 
 
 def inpaint(solver, repeats, num=2_000, steps=100, first=0):
     process, keys = Process(VariancePreserving(), Noise()), sample_keys(KEY, num, first)
     x = jnp.broadcast_to(jnp.array([1.2, 0.0]), (num, 2))
     solver, grid = Inpainting(solver, x, SEEN, repeats), uniform_grid(steps)
-    z, denoise = normal(fold_in(keys, 99), (2,)), correlated(process)
-    return jax.jit(lambda z: solve(solver, keys, denoise, process, z, grid))(z)
+    z, predict = normal(fold_in(keys, 99), (2,)), correlated(process)
+    return jax.jit(lambda z: solve(solver, keys, predict, process, z, grid))(z)
 
 
 @pytest.mark.parametrize("solver", [DDPM(), Euler()], ids=named)
@@ -186,7 +186,7 @@ def test_a_grid_starts_anywhere_along_the_path():
     close(starting_at(grid, 0.6, Linear()), [0.6, 0.5, 0.25, 0.0])
     close(starting_at(grid, 0.5, Linear()), [0.5, 0.25, 0.0])
     close(starting_at(grid, 1.0, Linear()), grid)
-    close(starting_at(grid, 0.6004, Table()), [0.6, 0.5, 0.25, 0.0])
+    close(starting_at(grid, 0.6004, DDPMSchedule()), [0.6, 0.5, 0.25, 0.0])
     with pytest.raises(BadInput, match="two times"):
         starting_at(grid, 0.0, Linear())
 
@@ -198,8 +198,8 @@ def test_partial_noising_moves_data_towards_the_model_by_its_noise():
     for t in (0.3, 0.8):
         grid = starting_at(uniform_grid(200), t, path)
         z = path.a(grid[0]) * x  # both with noise 0: the difference is the slope
-        denoise = gaussian(MEAN, STD).denoise(process)
-        found = solve(Heun(), keys, denoise, process, z, grid)
+        predict = gaussian(MEAN, STD).predict(process)
+        found = solve(Heun(), keys, predict, process, z, grid)
         slope = path.a(t) * STD / np.hypot(path.a(t) * STD, path.b(t))
         close(found[1] - found[0], [slope], 1e-3)
 
@@ -217,8 +217,8 @@ class Optimal(nn.Module):
         stds = tuple(s + self.std for s in MIXTURE.stds)
         data = Mixture(MIXTURE.weights, MIXTURE.means, stds)
         if label is None:
-            return data.denoise(self.process)(z, t)
-        r = jnp.stack([data.denoise(self.process, k)(z, t) for k in (0, 1)])
+            return data.predict(self.process)(z, t)
+        r = jnp.stack([data.predict(self.process, k)(z, t) for k in (0, 1)])
         return r[jnp.clip(label, 0, 1), jnp.arange(len(z))]
 
 
@@ -274,10 +274,10 @@ def test_a_worse_network_takes_the_place_of_the_null_label():
     model = optimal(worse=worse, guidance=Guidance(3.0))
     state = {"worse": NOTHING}
     plan = model.plan()
-    denoise = model._denoiser(NOTHING, state, None, plan, None)
+    predict = model._predictor(NOTHING, state, None, plan, None)
     z = jnp.reshape(arrays(1)[0], (7, 1, 1, 2))
-    both = [m.denoiser(NOTHING)(z, T) for m in (model, worse)]
-    close(denoise(z, T), both[1] + 3 * (both[0] - both[1]))
+    both = [m.predictor(NOTHING)(z, T) for m in (model, worse)]
+    close(predict(z, T), both[1] + 3 * (both[0] - both[1]))
     assert model.evaluations() == 2 * optimal().evaluations()
     assert model.sample(NOTHING, state, KEY, 2).shape == (2, 1, 1, 2)
     with pytest.raises(BadInput, match="one path and prediction"):
@@ -295,7 +295,7 @@ def test_a_model_completes_images_and_keeps_what_is_seen(method):
     close(x[:, 0, 0, 0], [-1.0, 1.0])
     close(effective, np.ones(2))
     second = {"image": batch["image"][1:]}
-    again = model.complete(NOTHING, {}, KEY, second, seen, first=1, **asked).x
+    again = model.complete(NOTHING, {}, KEY, second, seen, start_index=1, **asked).x
     close(again, x[1:], 1e-6)
 
 

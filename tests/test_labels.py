@@ -49,7 +49,7 @@ def test_traced_labels_pass_under_jit():
 
 def test_a_drawn_label_depends_on_its_own_key_only():
     many = sample_labels(sample_keys(jax.random.key(1), 8), None, 10)
-    last = sample_labels(sample_keys(jax.random.key(1), 4, first=4), None, 10)
+    last = sample_labels(sample_keys(jax.random.key(1), 4, start_index=4), None, 10)
     np.testing.assert_array_equal(many[4:], last)
 
 

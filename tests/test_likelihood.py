@@ -95,22 +95,22 @@ def test_the_prior_term_is_the_divergence_of_the_last_latent(path):
 @predictions
 def test_the_error_of_x_is_found_from_every_prediction(path, prediction):
     process, (x, noise) = Process(path, prediction), arrays(2)
-    denoise = MIXTURE.denoise(process)
+    predict = MIXTURE.predict(process)
     z, _ = corrupt(process, x, noise, T)
-    found, _ = recover(process, z, denoise(z, T), T)
+    found, _ = recover(process, z, predict(z, T), T)
     expected = np.sum((x - found) ** 2, axis=1)
-    close(squared_error(denoise, process, x, noise, T), expected, 1e-9)
+    close(squared_error(predict, process, x, noise, T), expected, 1e-9)
 
 
 @paths
 @predictions
 def test_a_step_is_the_divergence_of_two_posteriors(path, prediction):
     process, (x, noise) = Process(path, prediction), arrays(2)
-    denoise = MIXTURE.denoise(process)
+    predict = MIXTURE.predict(process)
     z, _ = corrupt(process, x, noise, T)
-    mean, logvar = posterior(process, recover(process, z, denoise(z, T), T)[0], z, T, S)
+    mean, logvar = posterior(process, recover(process, z, predict(z, T), T)[0], z, T, S)
     expected = posterior_kl(process, x, z, T, S, mean, logvar)
-    close(diffusion_loss(denoise, process, x, noise, T, S), expected, 1e-9)
+    close(diffusion_loss(predict, process, x, noise, T, S), expected, 1e-9)
 
 
 @paths
@@ -166,7 +166,7 @@ def test_the_bound_of_gaussian_data_closes_with_the_first_power_of_the_step(path
     process = Process(path, V())
     x, noise = sigma_points(2).T[:, :, None]
     x = MEAN + STD * x
-    denoise, low, high = gaussian(MEAN, STD).denoise(process), 0.05, np.float64(1)
+    predict, low, high = gaussian(MEAN, STD).predict(process), 0.05, np.float64(1)
     v, v_max = (gaussian_variance(path, STD, t) for t in (np.float64(low), high))
     needed = 0.5 * np.log(v / path.b(np.float64(low)) ** 2)
     b2 = path.b(high) ** 2
@@ -175,7 +175,7 @@ def test_the_bound_of_gaussian_data_closes_with_the_first_power_of_the_step(path
     @functools.partial(jax.jit, static_argnames="limit")
     def bound(grid, u=0.0, limit=steps):
         def term(t, s):
-            return diffusion_loss(denoise, process, x, noise, t, s, u, limit)
+            return diffusion_loss(predict, process, x, noise, t, s, u, limit)
 
         total = jnp.sum(jax.vmap(term)(grid[:-1], grid[1:]), axis=0)
         return jnp.mean(prior_kl(process, x, grid[0]) + total) - needed - kl
@@ -229,10 +229,10 @@ class Levels:
 
     probs: tuple[float, ...]
 
-    def denoise(self, process):
+    def predict(self, process):
         values = jnp.linspace(-1, 1, len(self.probs))
 
-        def denoise(z, t):
+        def predict(z, t):
             a, b, c, d = process.matrix(expand(t, z))
             logits = -0.5 * ((z - a * values) / b) ** 2 + jnp.log(
                 jnp.asarray(self.probs)
@@ -240,7 +240,7 @@ class Levels:
             x = jnp.sum(jax.nn.softmax(logits) * values, axis=-1, keepdims=True)
             return c * x + d * (z - a * x) / b
 
-        return denoise
+        return predict
 
 
 WORLD = Levels((0.5, 0.2, 0.3))
@@ -257,13 +257,13 @@ def world_bound(world, num, fraction):
     """E bound of each level by quadrature over the noise, [3] nats."""
     nodes, weights = normal_nodes()
     image = np.repeat(np.arange(3, dtype=np.uint8), len(nodes))[:, None]
-    noise, denoise = np.tile(nodes, 3)[:, None], world.denoise(FLOW)
+    noise, predict = np.tile(nodes, 3)[:, None], world.predict(FLOW)
     grid, x = jnp.asarray(sigma_grid(num, sigma_min(3, fraction))), to_unit(image, 3)
 
     @jax.jit
     def total():
         def term(t_s):
-            return diffusion_loss(denoise, FLOW, x, noise, *t_s)
+            return diffusion_loss(predict, FLOW, x, noise, *t_s)
 
         terms = jnp.sum(jax.lax.map(term, (grid[:-1], grid[1:])), axis=0)
         terms += prior_kl(FLOW, x, grid[0])
@@ -291,8 +291,8 @@ def test_the_bound_of_an_exact_network_is_tight():
 def test_the_estimated_bound_is_unbiased(how):
     rows, grid = 3000, jnp.asarray(sigma_grid(30, sigma_min(3)))
     image = np.full((rows, 1), 2, np.uint8)
-    keys, denoise = sample_keys(jax.random.key(0), rows), WORLD.denoise(FLOW)
-    terms = jax.jit(lambda: bound_terms(keys, denoise, FLOW, image, grid, 3, **how))()
+    keys, predict = sample_keys(jax.random.key(0), rows), WORLD.predict(FLOW)
+    terms = jax.jit(lambda: bound_terms(keys, predict, FLOW, image, grid, 3, **how))()
     assert terms.diffusion.shape == (how.get("draws", 30), rows)
     close(terms.total, terms.prior + terms.diffusion.sum(0) + terms.reconstruction)
     mean, error = np.mean(terms.total), np.std(terms.total) / np.sqrt(rows)
@@ -310,7 +310,7 @@ def test_drawn_terms_average_to_all_of_them(limit):
     image = np.random.default_rng(0).integers(3, size=(rows, 2)).astype(np.uint8)
     keys, grid = sample_keys(jax.random.key(1), rows), jnp.asarray(sigma_grid(num, 0.1))
     bound = functools.partial(
-        bound_terms, denoise=MIXTURE.denoise(FLOW), process=FLOW, levels=3, limit=limit
+        bound_terms, predict=MIXTURE.predict(FLOW), process=FLOW, levels=3, limit=limit
     )
     every = jax.jit(lambda keys, image: bound(keys, image=image, grid=grid))
     all_of_them = every(keys, image)
@@ -332,15 +332,15 @@ def test_drawn_terms_average_to_all_of_them(limit):
 
 def test_a_bound_without_terms_is_refused():
     image, keys = np.zeros((1, 1), np.uint8), sample_keys(jax.random.key(0), 1)
-    denoise = WORLD.denoise(FLOW)
+    predict = WORLD.predict(FLOW)
     with pytest.raises(BadInput, match="at least two"):
-        bound_terms(keys, denoise, FLOW, image, np.ones(1))
+        bound_terms(keys, predict, FLOW, image, np.ones(1))
     with pytest.raises(BadInput, match="from t=0.1 to"):
-        bound_terms(keys, denoise, FLOW, image, np.linspace(0.1, 1, 3))
+        bound_terms(keys, predict, FLOW, image, np.linspace(0.1, 1, 3))
     with pytest.raises(BadInput, match="leaves|does not fall"):
         jax.jit(lambda x: exact_flow(x, grid=np.array([0.0, 1.0])))(np.ones((1, 2)))
     with pytest.raises(BadInput, match="draws=0"):
-        bound_terms(keys, denoise, FLOW, image, np.linspace(1, 0.1, 3), draws=0)
+        bound_terms(keys, predict, FLOW, image, np.linspace(1, 0.1, 3), draws=0)
 
 
 # ---------------------------------------------------------------- the density
@@ -351,8 +351,8 @@ def test_a_bound_without_terms_is_refused():
 def test_the_density_is_that_of_the_mixture(path, prediction):
     # Between two interior times: exchange the prior for the mixture's own density.
     process, (x,) = Process(path, prediction), arrays(1, rows=4)
-    grid, denoise = np.linspace(0.9, 0.1, 41), MIXTURE.denoise(process)
-    found = jax.jit(lambda x: log_density(denoise, process, x, grid, integrator=RK4))(x)
+    grid, predict = np.linspace(0.9, 0.1, 41), MIXTURE.predict(process)
+    found = jax.jit(lambda x: log_density(predict, process, x, grid, integrator=RK4))(x)
     high, low = np.float64(0.9), np.float64(0.1)
     prior = normal_log_prob(found.latent, 0.0, 2 * np.log(path.b(high))).sum(-1)
     flow = found.log_prob - prior + MIXTURE.log_density(path, found.latent, high)
@@ -366,7 +366,7 @@ GRID = np.linspace(1, 0, 65)
 
 def exact_flow(x, **how):
     how = {"grid": GRID, "integrator": RK4} | how
-    return log_density(MIXTURE.denoise(FLOW), FLOW, x, **how)
+    return log_density(MIXTURE.predict(FLOW), FLOW, x, **how)
 
 
 def test_the_whole_flow_has_the_density_of_the_data_and_its_score():
@@ -413,16 +413,16 @@ def test_probes_have_unit_covariance(probe):
 
 def test_one_sign_probe_is_exact_where_the_jacobian_is_a_multiple_of_one():
     (x,) = arrays(1)
-    denoise, keys = gaussian(MEAN, STD).denoise(FLOW), sample_keys(jax.random.key(0), 7)
-    found = log_density(denoise, FLOW, x, GRID, keys, Hutchinson(), RK4)
+    predict, keys = gaussian(MEAN, STD).predict(FLOW), sample_keys(jax.random.key(0), 7)
+    found = log_density(predict, FLOW, x, GRID, keys, Hutchinson(), RK4)
     expected = normal_log_prob(x, MEAN, 2 * math.log(STD)).sum(-1)
     close(found.log_prob, expected, 1e-6)
 
 
 def test_images_are_dequantised_and_their_bins_counted():
     image = np.array([[0, 3], [16, 9]], np.uint8)
-    keys, denoise = sample_keys(jax.random.key(0), 2), MIXTURE.denoise(FLOW)
-    how = denoise, FLOW, image, GRID, 17, Exact(), RK4
+    keys, predict = sample_keys(jax.random.key(0), 2), MIXTURE.predict(FLOW)
+    how = predict, FLOW, image, GRID, 17, Exact(), RK4
     found = jax.jit(lambda keys: image_log_density(keys, *how))(keys)
     y = jnp.stack([dequantize(*row, 17) for row in zip(keys, image, strict=True)])
     density = MIXTURE.log_density(Linear(), y, np.float64(0))

@@ -29,11 +29,11 @@ from gengen.diffusion.solvers import (
     DDPM,
     AdamsBashforth,
     Ancestral,
-    Corrected,
     DPMSolver,
     Euler,
     Heun,
-    learned,
+    PredictorCorrector,
+    learned_range,
 )
 from gengen.images import bin_width, log_bin_volume, to_levels, to_unit
 from gengen.losses.adversarial import (
@@ -54,7 +54,7 @@ from gengen.models.vae import (
 )
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.objective import Ramp
-from gengen.step import make_train_step, train_state
+from gengen.step import init_train_state, make_train_step
 from gengen.types import BadInput, static
 
 KEY = jax.random.key(0)
@@ -419,7 +419,7 @@ class Fixed(nn.Module):
         return to_unit(jnp.asarray(fake), 4) + shift
 
 
-class Table(nn.Module):
+class DDPMSchedule(nn.Module):
     """A critic with one logit a level: any function of the data."""
 
     @nn.compact
@@ -428,7 +428,7 @@ class Table(nn.Module):
         return table[to_levels(x, 4)[:, 0, 0, 0]]
 
 
-GAME = GAN(Fixed(), Table(), latent=2, levels=4)
+GAME = GAN(Fixed(), DDPMSchedule(), latent=2, levels=4)
 BEST = np.log(P / Q)  # logit of p/(p + q)
 
 
@@ -459,10 +459,14 @@ def test_training_the_discriminator_finds_the_optimum():
     step = make_train_step(GAME.losses(), optimizers)
 
     @jax.jit
-    def train(ts):
-        return jax.lax.scan(lambda ts, _: (step(ts, REAL)[0], None), ts, length=400)[0]
+    def train(train_state):
+        return jax.lax.scan(
+            lambda train_state, _: (step(train_state, REAL)[0], None),
+            train_state,
+            length=400,
+        )[0]
 
-    done = train(train_state(KEY, params, state, optimizers))
+    done = train(init_train_state(KEY, params, state, optimizers))
     close(done.params["discriminator"]["table"], BEST, atol=1e-3)
     close(done.params["generator"]["shift"], 0.0)
 
@@ -651,7 +655,7 @@ def test_guidance_leads_away_from_the_null_label(scale):
 @pytest.mark.parametrize("scale", [1, 2.0])
 @pytest.mark.parametrize(
     "solver",
-    [Euler(), Heun(), DPMSolver(), AdamsBashforth(3), Corrected(DDIM(0.5), 2)],
+    [Euler(), Heun(), DPMSolver(), AdamsBashforth(3), PredictorCorrector(DDIM(0.5), 2)],
     ids=str,
 )
 @pytest.mark.parametrize(
@@ -701,7 +705,7 @@ class Optimal(nn.Module):
     process: Process
 
     def __call__(self, z, t, label=None, train=False):
-        return self.data.denoise(self.process)(z, t)
+        return self.data.predict(self.process)(z, t)
 
 
 def optimal(data, path, prediction, **kwargs):
@@ -789,13 +793,15 @@ def bound_of_gaussian_data(path, grid, x, levels, mean=0.2, std=0.3):
 @pytest.mark.parametrize("draws", [16, 1000])
 def test_the_bound_of_a_table_is_the_one_by_hand(levels, draws):
     likelihood = VariationalBound(1000, draws)
-    model = optimal(gaussian(0.2, 0.3), paths.Table(), V(), likelihood=likelihood)
+    model = optimal(
+        gaussian(0.2, 0.3), paths.DDPMSchedule(), V(), likelihood=likelihood
+    )
     model, level = replace(model, levels=levels), round(0.6 * (levels - 1))
     rows = 64_000 // draws
     image = np.full((rows, 1, 1, 1), level, np.uint8)
     log_p = jax.jit(model.log_likelihood)(NOTHING, {}, {"image": image}, KEY)
     x, grid = 2 * level / (levels - 1) - 1, likelihood.grid(model.process, levels)
-    expected = bound_of_gaussian_data(paths.Table(), grid, x, levels)
+    expected = bound_of_gaussian_data(paths.DDPMSchedule(), grid, x, levels)
     error = 4 * np.std(log_p) / np.sqrt(rows)
     assert abs(np.mean(log_p) - expected) < error < 0.6
     exact = stats.norm(0.2, 0.3).logpdf(x) + np.log(2 / (levels - 1))
@@ -863,13 +869,13 @@ def test_the_learned_variance_is_learnt_and_the_mean_is_not_by_it():
     one, ten = gradient(1.0), gradient(10.0)
     assert one["r"] == pytest.approx(float(ten["r"]), rel=1e-4)
     assert ten["v"] == pytest.approx(10 * float(one["v"]), rel=1e-3) and one["v"] != 0
-    for options in ({"solver": Ancestral(learned)}, {}):
+    for options in ({"solver": Ancestral(learned_range)}, {}):
         sample = jax.jit(partial(model.sample, num=2, steps=5, **options))
         x = sample(params, {}, KEY)
         assert x.shape == (2, 2, 2, 1) and np.all(np.isfinite(x))
 
 
-@pytest.mark.parametrize("path", [paths.Table(), paths.Cosine()], ids=type)
+@pytest.mark.parametrize("path", [paths.DDPMSchedule(), paths.Cosine()], ids=type)
 def test_the_first_step_of_all_has_a_gradient_where_variances_are_learned(path):
     model = Diffusion(
         WithVariance(), Process(path, Noise()), (2, 2, 1), 17, vlb_weight=1.0
@@ -878,7 +884,7 @@ def test_the_first_step_of_all_has_a_gradient_where_variances_are_learned(path):
 
     def loss(own):
         t = jnp.array([0.001, 0.002, 0.9])  # before the first of them nothing is
-        return jnp.sum(model._hybrid(model.denoiser({"denoiser": own}), x, noise, t))
+        return jnp.sum(model._hybrid(model.predictor({"denoiser": own}), x, noise, t))
 
     own = {"r": jnp.float32(0.7), "v": jnp.float32(-0.5)}
     assert all(map(np.isfinite, jax.jit(jax.grad(loss))(own).values()))

@@ -45,10 +45,10 @@ def close(actual, desired, rtol=1e-12, atol=1e-12):
 @functools.cache
 def carry(process, integrator=TIGHT, data=MIXTURE):
     """(z, t, s) -> (z, calls) for the data's optimal network, compiled once."""
-    denoise = data.denoise(process)
+    predict = data.predict(process)
 
     def flow(z, t, s):
-        return probability_flow(denoise, process, z, t, s, integrator)
+        return probability_flow(predict, process, z, t, s, integrator)
 
     return jax.jit(flow)
 
@@ -56,10 +56,10 @@ def carry(process, integrator=TIGHT, data=MIXTURE):
 @pytest.mark.parametrize(("rule", "order"), [(HEUN, 2), (RK4, 4)])
 @pytest.mark.parametrize("process", [FLOW, DDPM], ids=str)
 def test_fixed_steps_have_their_order(process, rule, order):
-    denoise = gaussian(MEAN, STD).denoise(process)
+    predict = gaussian(MEAN, STD).predict(process)
 
     def field(z, t, _):
-        return ode_velocity(process, z, denoise(z, t), t)
+        return ode_velocity(process, z, predict(z, t), t)
 
     truth = gaussian_flow(process.path, MEAN, STD, Z, np.float64(1), np.float64(0.1))
     run = jax.jit(lambda grid: integrate(rule, field, Z, grid))
@@ -85,11 +85,11 @@ def test_the_error_falls_with_the_tolerance_and_costs_evaluations():
 
 
 def test_adaptive_steps_agree_with_scipy():
-    denoise = MIXTURE.denoise(DDPM)
+    predict = MIXTURE.predict(DDPM)
 
     @jax.jit
     def velocity(t, z):
-        return ode_velocity(DDPM, z[None], denoise(z[None], t), t)[0]
+        return ode_velocity(DDPM, z[None], predict(z[None], t), t)[0]
 
     z, calls = carry(DDPM, Adaptive(dopri5, 1e-9, 1e-9))(Z, 1.0, 0.01)
     found = solve_ivp(velocity, (1.0, 0.01), Z[0], rtol=1e-9, atol=1e-9)
@@ -116,7 +116,7 @@ def test_from_noise_to_data_and_back_is_the_identity():
 
 @pytest.mark.parametrize("method", [tsit5, diffrax.Heun])
 def test_evaluations_are_the_calls_of_the_network(method):
-    denoise, seen = MIXTURE.denoise(FLOW), []
+    predict, seen = MIXTURE.predict(FLOW), []
 
     def counted(z, t):
         shape = jax.ShapeDtypeStruct(z.shape, z.dtype)
@@ -126,7 +126,7 @@ def test_evaluations_are_the_calls_of_the_network(method):
             return np.asarray(z)
 
         z = jax.pure_callback(host, shape, z, t, vmap_method="sequential")
-        return denoise(z, t)
+        return predict(z, t)
 
     solver = Adaptive(method, 1e-3, 1e-3)
     z, calls = probability_flow(counted, FLOW, Z[:1], 1.0, 0.0, solver)
@@ -136,7 +136,7 @@ def test_evaluations_are_the_calls_of_the_network(method):
 
 def test_adaptive_is_a_solver():
     assert Adaptive(tsit5, 1e-10, 1e-10) == TIGHT and TIGHT.evaluations is None
-    step = jax.jit(functools.partial(TIGHT.step, None, MIXTURE.denoise(FLOW), FLOW))
+    step = jax.jit(functools.partial(TIGHT.step, None, MIXTURE.predict(FLOW), FLOW))
     z, memory = Z, TIGHT.init(Z)
     for t, s in [(1.0, 0.4), (0.4, 0.0)]:
         z, memory = step(z, memory, t, s)
@@ -165,10 +165,10 @@ def test_tolerances_that_allow_no_error_are_refused(bad):
 
 
 def test_labels_bound_to_a_batch_are_refused_and_to_rows_accepted():
-    denoise, label = MIXTURE.denoise(FLOW), np.arange(5.0)[:, None]
+    predict, label = MIXTURE.predict(FLOW), np.arange(5.0)[:, None]
 
     def bound(label):
-        return lambda z, t: denoise(z, t) + label
+        return lambda z, t: predict(z, t) + label
 
     with pytest.raises(BadInput, match="bind labels to rows"):
         probability_flow(bound(label), FLOW, Z, 1.0, 0.0)

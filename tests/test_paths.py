@@ -11,10 +11,10 @@ from scipy import special, stats
 
 from gengen.diffusion.paths import (
     Cosine,
+    DDPMSchedule,
     Karras,
     Linear,
     Shifted,
-    Table,
     VarianceExploding,
     VariancePreserving,
     derivatives,
@@ -32,11 +32,11 @@ from gengen.diffusion.times import (
     Steps,
     Uniform,
     antithetic,
-    checked,
-    draw,
+    check_grid,
     histogram_quantile,
     importance,
     independent,
+    sample_times,
     stratified,
     times_of,
 )
@@ -71,8 +71,8 @@ def test_noise_over_signal_rises_from_little_to_much(path):
 @paths
 def test_time_inverts_the_proportion_of_data_and_noise(path):
     t = np.linspace(0.001, 1, 50)
-    close(path.when(path.a(t), path.b(t)), t, 1e-9)
-    close(path.when(3 * path.a(t), 3 * path.b(t)), t, 1e-9)
+    close(path.time_of_ratio(path.a(t), path.b(t)), t, 1e-9)
+    close(path.time_of_ratio(3 * path.a(t), 3 * path.b(t)), t, 1e-9)
 
 
 @paths
@@ -106,9 +106,13 @@ def test_the_table_is_that_of_ddpm_and_the_continuous_path_its_limit():
     bars = np.append(1.0, np.cumprod(1 - beta))
     t = np.arange(1001) / 1000
     with jax.enable_x64(False):
-        close(Table().a(t) ** 2, bars, 1e-5)
-        close(Table().b(t) ** 2, 1 - bars, 1e-5)
-        close(Table().when(Table().a(t), Table().b(t)), t, atol=1e-6)
+        close(DDPMSchedule().a(t) ** 2, bars, 1e-5)
+        close(DDPMSchedule().b(t) ** 2, 1 - bars, 1e-5)
+        close(
+            DDPMSchedule().time_of_ratio(DDPMSchedule().a(t), DDPMSchedule().b(t)),
+            t,
+            atol=1e-6,
+        )
     # In the limit log (1 - β) is -β, and the sum of β, linear in t, its integral.
     log_bars = np.log(bars) + np.append(0.0, np.cumsum(-np.log1p(-beta) - beta))
     log_bars -= 1000 * (0.02 - 1e-4) / 2 * (t - t**2) / 999
@@ -124,7 +128,7 @@ def test_a_shift_multiplies_noise_over_signal_on_every_path():
     close(Shifted(Linear(), 3.0).b(T), 3 * T / (1 + 2 * T))
     assert resolution_shift(64 * 64, 32 * 32) == 2
     with pytest.raises(BadInput, match="cannot be shifted"):
-        Shifted(Table(), 3.0)
+        Shifted(DDPMSchedule(), 3.0)
     with pytest.raises(BadInput, match="shift=0"):
         Shifted(Linear(), 0.0)
 
@@ -158,7 +162,7 @@ def test_log_normal_times_have_a_normal_log_sigma():
 
 def test_steps_are_those_of_the_table():
     u = np.linspace(0, 1, 1001)
-    t = np.asarray(Steps(4).quantile(u, Table(4)))
+    t = np.asarray(Steps(4).quantile(u, DDPMSchedule(4)))
     assert set(np.unique(t)) == {0.25, 0.5, 0.75, 1.0}
     close([np.mean(t == v) for v in np.unique(t)], np.full(4, 0.25), atol=2e-3)
 
@@ -169,7 +173,7 @@ def test_steps_are_those_of_the_table():
 def test_drawn_times_follow_their_law_within_the_span(times, uniforms, x64):
     low, high = span = (0.2, 0.7)
     with jax.enable_x64(x64):
-        t = draw(times, Linear(), KEY, 4001, span, uniforms)
+        t = sample_times(times, Linear(), KEY, 4001, span, uniforms)
         t = np.asarray(t, np.float64)
     assert t.shape == (4001,) and low <= t.min() and t.max() <= high
     quantile = np.linspace(0.05, 0.95, 10)
@@ -206,7 +210,7 @@ def test_even_grids_fall_evenly_from_end_to_end():
 
 
 def test_leading_grids_are_those_of_ddim():
-    grid = times_of(Leading(1000), Table(), 10)
+    grid = times_of(Leading(1000), DDPMSchedule(), 10)
     close(
         grid, [0.901, 0.801, 0.701, 0.601, 0.501, 0.401, 0.301, 0.201, 0.101, 0.001, 0]
     )
@@ -248,12 +252,12 @@ def test_an_even_grid_on_the_karras_path_is_the_karras_grid():
 
 
 def test_the_times_of_a_table_are_its_step_numbers():
-    grid = np.asarray(times_of(Even(), Table(), 7)) * 1000
+    grid = np.asarray(times_of(Even(), DDPMSchedule(), 7)) * 1000
     close(grid, np.rint(grid), 1e-9)
     with pytest.raises(BadInput, match="steps=20.*table of 10 steps"):
-        times_of(Even(), Table(10), 20)
+        times_of(Even(), DDPMSchedule(10), 20)
     with pytest.raises(BadInput, match="does not fall"):
-        times_of(Quadratic(), Table(10), 10)
+        times_of(Quadratic(), DDPMSchedule(10), 10)
 
 
 @pytest.mark.parametrize("steps", [0, -3])
@@ -274,4 +278,4 @@ def test_no_steps_are_refused(steps):
 )
 def test_grids_that_do_not_fall_within_the_path_are_refused(grid, words):
     with pytest.raises(BadInput, match=words):
-        checked(jnp.array(grid))
+        check_grid(jnp.array(grid))

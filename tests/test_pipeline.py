@@ -188,8 +188,8 @@ def test_waiting_counts_where_the_devices_have_nothing_left_to_do():
     waits = Waits()
 
     def wait(ready):
-        ts = SimpleNamespace(step=SimpleNamespace(is_ready=lambda: ready))
-        with waits.until_computed(ts):
+        train_state = SimpleNamespace(step=SimpleNamespace(is_ready=lambda: ready))
+        with waits.until_computed(train_state):
             time.sleep(0.02)
 
     wait(True)

@@ -401,10 +401,10 @@ def test_frozen_arrays_join_the_state_and_stay():
     experiment = EXPERIMENTS["vae"](spec, hidden=(4,), latent=2)
     experiment = dataclasses.replace(experiment, frozen=teacher)
     mesh = make_mesh()
-    ts = initial_state(experiment, 0, spec.example(2), mesh)(teacher)
+    train_state = initial_state(experiment, 0, spec.example(2), mesh)(teacher)
     step = make_train_step(experiment.model.losses(), experiment.optimizers)
-    ts, _ = jax.jit(step)(ts, spec.example(2))
-    np.testing.assert_array_equal(ts.state["teacher"]["w"], [0, 1, 2])
+    train_state, _ = jax.jit(step)(train_state, spec.example(2))
+    np.testing.assert_array_equal(train_state.state["teacher"]["w"], [0, 1, 2])
 
 
 def test_what_cannot_be_written_is_told(cli, runs, tmp_path):

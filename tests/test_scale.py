@@ -26,7 +26,7 @@ from gengen.nets.resnet import ResNet
 from gengen.nets.sequence import LSTM, WaveNet
 from gengen.nets.transformer import Transformer
 from gengen.nets.unet import RematBlock, ResidualBlock, UNet
-from gengen.step import make_train_step, train_state
+from gengen.step import init_train_state, make_train_step
 from gengen.types import BadInput, static
 from train.devices import by_rules, make_mesh, over_axis
 
@@ -50,10 +50,10 @@ class Quadratic:
 def quadratic(accumulate):
     optimizers = {"net": optax.sgd(0.1)}
     params = {"net": {"w": jnp.float32(0.5)}}
-    ts = train_state(KEY, params, {"seen": jnp.int32(0)}, optimizers)
+    train_state = init_train_state(KEY, params, {"seen": jnp.int32(0)}, optimizers)
     step = make_train_step({"net": Quadratic()}, optimizers, accumulate=accumulate)
     x = jax.random.normal(jax.random.key(1), (12, 3))
-    return jax.jit(step)(ts, {"x": x, "y": 2 * x + 1})
+    return jax.jit(step)(train_state, {"x": x, "y": 2 * x + 1})
 
 
 @pytest.mark.parametrize("parts", [2, 3, 12])
@@ -71,9 +71,9 @@ def test_a_batch_that_does_not_divide_is_refused():
         quadratic(5)
 
 
-def peak(step, ts, batch):
+def peak(step, train_state, batch):
     """Bytes of temporaries of the compiled step."""
-    return jax.jit(step).lower(ts, batch).compile().memory_analysis()
+    return jax.jit(step).lower(train_state, batch).compile().memory_analysis()
 
 
 def test_accumulation_takes_the_memory_of_one_part():
@@ -84,11 +84,11 @@ def test_accumulation_takes_the_memory_of_one_part():
     experiment = EXPERIMENTS["vae"](data.spec, hidden=(256,))
     batch, optimizers = data.fetch(np.arange(512)), experiment.optimizers
     params, state = experiment.model.init(KEY, batch)
-    ts = train_state(KEY, params, state, optimizers)
+    train_state = init_train_state(KEY, params, state, optimizers)
     sizes = {}
     for parts in (1, 8):
         step = make_train_step(experiment.model.losses(), optimizers, accumulate=parts)
-        sizes[parts] = peak(step, ts, batch).temp_size_in_bytes
+        sizes[parts] = peak(step, train_state, batch).temp_size_in_bytes
     # All that grows with the batch shrinks eightfold; gradients and sums do not.
     parameters = 4 * sum(x.size for x in jax.tree.leaves(params))
     assert sizes[8] - 3 * parameters < (sizes[1] - parameters) / 4

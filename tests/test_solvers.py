@@ -22,8 +22,8 @@ from exact import (
 )
 
 from gengen.diffusion.paths import (
+    DDPMSchedule,
     Linear,
-    Table,
     VarianceExploding,
     VariancePreserving,
 )
@@ -35,16 +35,16 @@ from gengen.diffusion.solvers import (
     DDPM,
     AdamsBashforth,
     Ancestral,
-    Corrected,
     DPMSolver,
+    EDMSampler,
     Euler,
     EulerMaruyama,
     Heun,
-    StochasticHeun,
+    PredictorCorrector,
     adams_bashforth_weights,
     annealed_langevin,
-    large,
-    learned,
+    fixed_large,
+    learned_range,
 )
 from gengen.diffusion.times import (
     Even,
@@ -60,8 +60,8 @@ KEY = jax.random.key(0)
 paths = pytest.mark.parametrize("path", PATHS, ids=said)
 far_paths = pytest.mark.parametrize("path", FAR_PATHS, ids=named)
 
-SOLVERS = [Heun(), DDIM(0.5), EulerMaruyama(), StochasticHeun(0.3), Ancestral()]
-SOLVERS += [Corrected(DDIM()), DPMSolver(1.0), AdamsBashforth(3)]
+SOLVERS = [Heun(), DDIM(0.5), EulerMaruyama(), EDMSampler(0.3), Ancestral()]
+SOLVERS += [PredictorCorrector(DDIM()), DPMSolver(1.0), AdamsBashforth(3)]
 solvers = pytest.mark.parametrize("solver", SOLVERS, ids=said)
 
 
@@ -73,7 +73,7 @@ def float64():
 
 def carry(solver, process, data, z, grid, key=0):
     keys = sample_keys(jax.random.key(key), len(z))
-    return solve(solver, keys, data.denoise(process), process, z, grid)
+    return solve(solver, keys, data.predict(process), process, z, grid)
 
 
 def order(errors, steps):
@@ -95,7 +95,7 @@ def test_every_prediction_gives_the_same_samples(solver):
     def advance(zs, memories, t, s):
         asked = zip(ways, zs, memories, strict=True)
         answers = [
-            solver.step(keys, MIXTURE.denoise(way), way, z, memory, t, s)
+            solver.step(keys, MIXTURE.predict(way), way, z, memory, t, s)
             for way, z, memory in asked
         ]
         return [z for z, _ in answers], [memory for _, memory in answers]
@@ -123,9 +123,9 @@ def test_ddim_is_the_flow_matching_euler_step_on_the_linear_path():
 def test_first_steps_of_higher_solvers_are_those_of_ddim_and_ddpm(path):
     process, (z,) = Process(path, Noise()), arrays(1)
     keys, grid = sample_keys(KEY, len(z)), np.array([0.8, 0.3])
-    denoise = MIXTURE.denoise(process)
+    predict = MIXTURE.predict(process)
     for one, other in [(DPMSolver(), DDIM()), (DPMSolver(1.0), DDPM())]:
-        found = [solve(s, keys, denoise, process, z, grid) for s in (one, other)]
+        found = [solve(s, keys, predict, process, z, grid) for s in (one, other)]
         close(*found, 1e-9, 1e-9)
 
 
@@ -144,7 +144,7 @@ def test_ddpm_step_draws_from_the_posterior_of_z_s_given_z_t_and_x(path):
         close(transition(path, t, s), [beta2, variance], 1e-7)
         mean = variance * (a_s * x / b_s**2 + alpha * z / beta2)
         means = []
-        for solver, var in [(DDPM(), variance), (Ancestral(large), beta2)]:
+        for solver, var in [(DDPM(), variance), (Ancestral(fixed_large), beta2)]:
             drawn, _ = solver.step(keys, lambda z, t, r=r: r, process, z, (), t, s)
             means.append(drawn - np.sqrt(var) * fresh)
             close(means[-1], mean, 1e-6, 1e-7)
@@ -153,7 +153,7 @@ def test_ddpm_step_draws_from_the_posterior_of_z_s_given_z_t_and_x(path):
         def both(z, t, r=r, v=v):
             return np.concatenate([r, v], -1)
 
-        drawn, _ = Ancestral(learned).step(keys, both, process, z, (), t, s)
+        drawn, _ = Ancestral(learned_range).step(keys, both, process, z, (), t, s)
         share = (v + 1) / 2
         std = np.exp(0.5 * (share * np.log(beta2) + (1 - share) * np.log(variance)))
         close(drawn, mean + std * fresh, 1e-6, 1e-7)
@@ -161,10 +161,13 @@ def test_ddpm_step_draws_from_the_posterior_of_z_s_given_z_t_and_x(path):
 
 def test_learned_variances_of_a_network_without_them_are_refused():
     process, (z,) = Process(Linear(), V()), arrays(1)
-    for solver in (Ancestral(learned), Corrected(Ancestral(learned))):
+    for solver in (
+        Ancestral(learned_range),
+        PredictorCorrector(Ancestral(learned_range)),
+    ):
         assert solver.wants_variance
     with pytest.raises(BadInput, match="learned no variances"):
-        carry(Ancestral(learned), process, MIXTURE, z, uniform_grid(3))
+        carry(Ancestral(learned_range), process, MIXTURE, z, uniform_grid(3))
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
@@ -194,7 +197,7 @@ def test_ddim_keeps_the_marginals_when_data_are_known(path, eta):
         (Euler(), 1),
         (DDIM(), 1),
         (Heun(), 2),
-        (StochasticHeun(), 2),
+        (EDMSampler(), 2),
         (DPMSolver(), 2),
         (AdamsBashforth(2), 2),
         (AdamsBashforth(3), 3),
@@ -250,7 +253,7 @@ def moments(solver, process, data, grid, mean, variance):
     corrections = getattr(solver, "corrections", 0)
     keys, noise = noise_of(len(grid) - 1, corrections)
     z = normal(keys, (1,))
-    ask = solver, keys, data.denoise(process), process
+    ask = solver, keys, data.predict(process), process
     columns = np.concatenate([np.ones_like(z), z, noise], axis=1)
     out = jax.jit(partial(solve, *ask))(z, grid)
     found, *_ = np.linalg.lstsq(columns, out)
@@ -265,9 +268,9 @@ STOCHASTIC = {
     "DDPM": (lambda n: DDPM(), 1),
     "Ancestral": (lambda n: Ancestral(), 1),
     "EulerMaruyama": (lambda n: EulerMaruyama(), 1),
-    "Corrected(DDIM)": (lambda n: Corrected(DDIM(), 1, (0.2 / n) ** 0.5), 1),
-    "Corrected(DDPM)": (lambda n: Corrected(DDPM(), 2, (0.2 / n) ** 0.5), 1),
-    "StochasticHeun": (lambda n: StochasticHeun(2 / n), 2),
+    "Corrected(DDIM)": (lambda n: PredictorCorrector(DDIM(), 1, (0.2 / n) ** 0.5), 1),
+    "Corrected(DDPM)": (lambda n: PredictorCorrector(DDPM(), 2, (0.2 / n) ** 0.5), 1),
+    "StochasticHeun": (lambda n: EDMSampler(2 / n), 2),
     "DPMSolver(0.5)": (lambda n: DPMSolver(0.5), 2),
     "DPMSolver(1)": (lambda n: DPMSolver(1.0), 2),
 }
@@ -310,20 +313,20 @@ def test_annealed_langevin_walks_along_the_score_to_the_data():
 def test_noise_and_image_are_the_same_point_of_the_flow():
     process, (x,) = Process(Linear(), Velocity()), arrays(1)
     grid = times_of(Even(), Linear(), 400, (0.0, 1.0))
-    denoise = MIXTURE.denoise(process)
-    for solver in (DDIM(), Heun(), DPMSolver(), StochasticHeun()):
-        z = invert(solver, denoise, process, x, grid)
-        back = solve(solver, sample_keys(KEY, len(x)), denoise, process, z, grid)
+    predict = MIXTURE.predict(process)
+    for solver in (DDIM(), Heun(), DPMSolver(), EDMSampler()):
+        z = invert(solver, predict, process, x, grid)
+        back = solve(solver, sample_keys(KEY, len(x)), predict, process, z, grid)
         close(back, x, atol=0.02)
     data = gaussian(MEAN, STD)
-    z = invert(Heun(), data.denoise(process), process, x, grid)
+    z = invert(Heun(), data.predict(process), process, x, grid)
     close(z, gaussian_flow(Linear(), MEAN, STD, x, 0.0, 1.0), atol=1e-4)
 
 
 def test_a_trajectory_has_what_solve_returns_on_a_shorter_grid():
     process, (z,) = Process(VariancePreserving(), Noise()), arrays(1)
-    grid, solver = uniform_grid(3, (0.1, 1.0)), Corrected(DPMSolver())
-    ask = sample_keys(KEY, len(z)), MIXTURE.denoise(process), process, z
+    grid, solver = uniform_grid(3, (0.1, 1.0)), PredictorCorrector(DPMSolver())
+    ask = sample_keys(KEY, len(z)), MIXTURE.predict(process), process, z
     states = trajectory(solver, *ask, grid)
     assert np.array_equal(states[0], z)
     close(states[2], solve(solver, *ask, grid[:3]))
@@ -331,7 +334,7 @@ def test_a_trajectory_has_what_solve_returns_on_a_shorter_grid():
 
 @pytest.mark.parametrize(
     "solver",
-    [DDPM(), Ancestral(), DPMSolver(1.0), Corrected(DDIM()), EulerMaruyama()],
+    [DDPM(), Ancestral(), DPMSolver(1.0), PredictorCorrector(DDIM()), EulerMaruyama()],
     ids=said,
 )
 def test_solvers_that_draw_noise_have_no_way_back(solver):
@@ -351,7 +354,7 @@ def test_solvers_that_draw_noise_have_no_way_back(solver):
         Ancestral(),
         DPMSolver(),
         DPMSolver(1.0),
-        StochasticHeun(),
+        EDMSampler(),
         AdamsBashforth(),
     ],
     ids=said,
@@ -368,7 +371,11 @@ def test_steps_from_pure_noise_and_to_clean_data_are_finite(solver):
 
 def test_solvers_that_divide_by_a_do_not_begin_where_it_is_zero():
     process, (z,) = Process(Linear(), Velocity()), arrays(1)
-    for solver in (EulerMaruyama(), annealed_langevin(), Corrected(EulerMaruyama())):
+    for solver in (
+        EulerMaruyama(),
+        annealed_langevin(),
+        PredictorCorrector(EulerMaruyama()),
+    ):
         with pytest.raises(BadInput, match="divides by a"):
             carry(solver, process, MIXTURE, z, uniform_grid(3))
 
@@ -393,10 +400,10 @@ def test_a_grid_of_any_kind_is_checked_where_it_is_known(make):
 
 
 def test_solvers_without_derivatives_walk_along_a_table():
-    process, data = Process(Table(), Noise()), gaussian(MEAN, STD)
+    process, data = Process(DDPMSchedule(), Noise()), gaussian(MEAN, STD)
     z = arrays(1, batch=2000)[0]
-    for solver in (DDIM(), DDPM(), DPMSolver(), StochasticHeun()):
-        grid = times_of(Even(), Table(), 100)
+    for solver in (DDIM(), DDPM(), DPMSolver(), EDMSampler()):
+        grid = times_of(Even(), DDPMSchedule(), 100)
         out = jax.jit(partial(carry, solver, process, data))(z, grid)
         assert np.mean(out) == pytest.approx(MEAN, abs=0.05)
         assert np.std(out) == pytest.approx(STD, rel=0.1)
@@ -420,7 +427,7 @@ def test_a_sample_does_not_depend_on_its_batch(solver):
 def test_picards_iteration_finds_the_sequential_sample(solver, window):
     process, (z,) = Process(VariancePreserving(), Noise()), arrays(1)
     keys, grid = sample_keys(KEY, len(z)), times_of(Even(), Linear(), 16, (1e-3, 1.0))
-    ask = MIXTURE.denoise(process), process, z, grid
+    ask = MIXTURE.predict(process), process, z, grid
     one = solve(solver, keys, *ask)
     found = jax.jit(lambda: solve_parallel(solver, keys, *ask, window, 1e-9))()
     close(found.z, one, 1e-6, 1e-6)
@@ -433,7 +440,7 @@ def test_picards_iteration_finds_the_sequential_sample(solver, window):
 def test_many_small_steps_take_few_sweeps():
     process, (z,) = Process(Linear(), Velocity()), arrays(1)
     keys, grid = sample_keys(KEY, len(z)), uniform_grid(200)
-    ask = MIXTURE.denoise(process), process, z, grid
+    ask = MIXTURE.predict(process), process, z, grid
     one = solve(Euler(), keys, *ask)
     found = jax.jit(lambda: solve_parallel(Euler(), keys, *ask, None, 1e-3))()
     assert found.sweeps < 40
@@ -459,7 +466,7 @@ class Recorder:
     def init(self, z):
         return ()
 
-    def step(self, keys, denoise, process, z, memory, t, s):
+    def step(self, keys, predict, process, z, memory, t, s):
         return jnp.concatenate([z[:, 1:], normal(keys, (1,))], axis=1), memory
 
 
@@ -479,11 +486,11 @@ def test_values_out_of_range_are_refused(eta):
         with pytest.raises(BadInput, match="eta="):
             make(eta)
     with pytest.raises(BadInput, match="churn="):
-        StochasticHeun(eta)
+        EDMSampler(eta)
     with pytest.raises(BadInput, match="snr=-1"):
-        Corrected(DDIM(), 1, -1.0)
+        PredictorCorrector(DDIM(), 1, -1.0)
     with pytest.raises(BadInput, match="corrections=0"):
-        Corrected(DDIM(), 0)
+        PredictorCorrector(DDIM(), 0)
     with pytest.raises(BadInput, match="order=5"):
         AdamsBashforth(5)
     assert LogSNR() == LogSNR()

@@ -12,10 +12,10 @@ import pytest
 from gengen.step import (
     choosing,
     ema_update,
-    first_bad,
+    first_nonfinite,
+    init_train_state,
     make_train_step,
-    scan_steps,
-    train_state,
+    multi_step,
 )
 from gengen.types import RESERVED, BadInput, static
 from train.loop import mean_metrics
@@ -60,11 +60,11 @@ LOSSES = {"a": Chase("a", "b", 1.0), "b": Chase("b", "a", -1.0)}
 
 
 def start(ema=False, key=KEY):
-    return train_state(key, PARAMS, STATE, SGD, ema=ema)
+    return init_train_state(key, PARAMS, STATE, SGD, ema=ema)
 
 
-def step(ts=None, **kwargs):
-    return make_train_step(LOSSES, SGD, **kwargs)(ts or start(), BATCH)
+def step(train_state=None, **kwargs):
+    return make_train_step(LOSSES, SGD, **kwargs)(train_state or start(), BATCH)
 
 
 def game(order, a=3.0, b=-2.0, rate=RATE, mean=MEAN):
@@ -94,8 +94,8 @@ def test_each_turn_moves_its_own_player_who_sees_the_turns_before(order):
 
 def test_a_player_without_a_learning_rate_rests_though_the_other_depends_on_it():
     optimizers = {"a": optax.sgd(RATE), "b": optax.sgd(0.0)}
-    ts = train_state(KEY, PARAMS, STATE, optimizers)
-    after, metrics = make_train_step(LOSSES, optimizers)(ts, BATCH)
+    train_state = init_train_state(KEY, PARAMS, STATE, optimizers)
+    after, metrics = make_train_step(LOSSES, optimizers)(train_state, BATCH)
     chex.assert_trees_all_equal(after.params["b"], PARAMS["b"])
     assert metrics["b/grad_norm"] > 0
     state = {**STATE, "step": jnp.int32(0), "ema": PARAMS}
@@ -105,9 +105,9 @@ def test_a_player_without_a_learning_rate_rests_though_the_other_depends_on_it()
 
 def test_each_optimiser_keeps_its_own_moments():
     optimizers = {"a": optax.sgd(RATE, momentum=0.5), "b": optax.sgd(RATE)}
-    ts = train_state(KEY, PARAMS, STATE, optimizers)
+    train_state = init_train_state(KEY, PARAMS, STATE, optimizers)
     play = make_train_step(LOSSES, optimizers, order=("a", "a", "b"))
-    after, _ = play(ts, BATCH)
+    after, _ = play(train_state, BATCH)
     first = 3.0 + 2.0 - MEAN
     a = 3.0 - RATE * first
     a -= RATE * ((a + 2.0 - MEAN) + 0.5 * first)
@@ -127,47 +127,47 @@ def test_the_last_turn_of_a_player_is_reported():
 
 
 def test_losses_read_the_reserved_state_which_is_not_kept():
-    ts = start()
+    train_state = start()
     for n in range(3):
-        ts, metrics = step(ts)
+        train_state, metrics = step(train_state)
         assert metrics["a/step"] == metrics["b/step"] == n
-        assert ts.state.keys() == STATE.keys()
-    assert not set(RESERVED) & ts.state.keys()
+        assert train_state.state.keys() == STATE.keys()
+    assert not set(RESERVED) & train_state.state.keys()
 
 
 @pytest.mark.parametrize("ema", [False, True])
 def test_without_an_average_ema_is_the_parameters(ema):
-    """Whatever `train_state` was told: with ema_decay=None nothing averages."""
-    ts = start(ema=ema)
+    """Whatever `init_train_state` was told: with ema_decay=None nothing averages."""
+    train_state = start(ema=ema)
     for _ in range(2):
-        before = ts.params
-        ts, metrics = step(ts)
+        before = train_state.params
+        train_state, metrics = step(train_state)
         assert metrics["a/ema"] == before["a"]["w"]
         assert metrics["b/ema"] == before["b"]["w"]
 
 
 def test_with_an_average_ema_is_the_average_before_the_step():
-    ts = start(ema=True)
+    train_state = start(ema=True)
     for _ in range(2):
-        before = ts.ema
-        ts, metrics = step(ts, ema_decay=0.9)
+        before = train_state.ema
+        train_state, metrics = step(train_state, ema_decay=0.9)
         assert metrics["a/ema"] == before["a"]["w"]
         assert metrics["b/ema"] == before["b"]["w"]
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.15, 0.999])
 def test_the_average_is_a_weighted_sum_of_all_parameters(decay):
-    ts, path = start(ema=True), [PARAMS]
+    train_state, path = start(ema=True), [PARAMS]
     for _ in range(5):
-        ts, _ = step(ts, ema_decay=decay)
-        path.append(ts.params)
+        train_state, _ = step(train_state, ema_decay=decay)
+        path.append(train_state.params)
     d = [min(decay, (1 + n) / (10 + n)) for n in range(5)]
     fresh = [1.0] + [1 - d_n for d_n in d]
     kept = [np.prod(d[n:]) for n in range(6)]
     weights = np.multiply(fresh, kept)
     np.testing.assert_allclose(weights.sum(), 1.0)
     expected = jax.tree.map(lambda *w: jnp.float32(np.dot(weights, w)), *path)
-    chex.assert_trees_all_close(ts.ema, expected, rtol=1e-6)
+    chex.assert_trees_all_close(train_state.ema, expected, rtol=1e-6)
 
 
 def test_the_average_of_a_constant_is_the_constant_in_its_own_precision():
@@ -215,33 +215,33 @@ def test_an_average_needs_a_place_in_the_train_state():
 @pytest.mark.parametrize("name", RESERVED)
 def test_a_model_may_not_take_a_reserved_entry(name):
     with pytest.raises(BadInput, match=f"'{name}'.*reserved"):
-        train_state(KEY, PARAMS, {**STATE, name: jnp.int32(0)}, SGD)
+        init_train_state(KEY, PARAMS, {**STATE, name: jnp.int32(0)}, SGD)
 
 
 @pytest.mark.parametrize("optimizers", [{"a": SGD["a"]}, {**SGD, "c": SGD["a"]}])
 def test_every_player_has_parameters_and_an_optimiser(optimizers):
     with pytest.raises(BadInput, match="players .*'[bc]'.* lack"):
-        train_state(KEY, PARAMS, STATE, optimizers)
+        init_train_state(KEY, PARAMS, STATE, optimizers)
 
 
 # ---------------------------------------------------------------- determinism
 
 
 def test_a_step_is_a_function_of_train_state_and_batch():
-    ts, _ = step()
-    chex.assert_trees_all_equal(data(step(ts)), data(step(ts)))
-    assert jnp.array_equal(*map(jax.random.key_data, (ts.key, KEY)))
+    train_state, _ = step()
+    chex.assert_trees_all_equal(data(step(train_state)), data(step(train_state)))
+    assert jnp.array_equal(*map(jax.random.key_data, (train_state.key, KEY)))
 
 
 def data(tree):
     """The tree with keys as numbers."""
-    ts, metrics = tree
-    return ts.replace(key=jax.random.key_data(ts.key)), metrics
+    train_state, metrics = tree
+    return train_state.replace(key=jax.random.key_data(train_state.key)), metrics
 
 
 def test_every_step_turn_and_run_has_its_own_key():
-    ts, first = step()
-    _, second = step(ts)
+    train_state, first = step()
+    _, second = step(train_state)
     _, later = step(order=("b", "a"))  # a has the second turn, b the first
     _, other = step(start(key=jax.random.key(1)))
     draws = [run[f"{p}/number"] for run in (first, second, other) for p in "ab"]
@@ -263,18 +263,18 @@ def fetch(data, item):
 def many():
     """Four steps in one dispatch; every test shares, and so asserts, the one trace."""
     chex.clear_trace_counter()
-    return jax.jit(chex.assert_max_traces(scan_steps(STEP, length=4), n=1))
+    return jax.jit(chex.assert_max_traces(multi_step(STEP, length=4), n=1))
 
 
 @pytest.mark.parametrize("num", [1, 2, 3, 4])
 def test_num_scanned_steps_are_num_single_steps(many, num):
-    ts, seen = start(), []
+    train_state, seen = start(), []
     for i in range(num):
-        ts, metrics = STEP(ts, {"x": FEED["x"][i]})
+        train_state, metrics = STEP(train_state, {"x": FEED["x"][i]})
         seen.append(metrics)
     got, means = many(start(), None, FEED, num)
     expected = jax.tree.map(lambda *m: np.mean(np.float64(m)), *seen)
-    chex.assert_trees_all_equal(data((got, {})), data((ts, {})))
+    chex.assert_trees_all_equal(data((got, {})), data((train_state, {})))
     expected = jax.tree.map(np.float32, expected)
     chex.assert_trees_all_close(means, expected, rtol=1e-6, atol=1e-6)
 
@@ -282,22 +282,22 @@ def test_num_scanned_steps_are_num_single_steps(many, num):
 def test_the_feed_may_be_indices_into_data():
     rows = jnp.array([[3, 0], [1, 1]])
     values = jnp.arange(4.0)
-    got, _ = scan_steps(STEP, fetch, length=2)(start(), values, rows, 2)
-    ts = start()
+    got, _ = multi_step(STEP, fetch, length=2)(start(), values, rows, 2)
+    train_state = start()
     for row in rows:
-        ts, _ = STEP(ts, {"x": values[row]})
-    chex.assert_trees_all_equal(data((got, {})), data((ts, {})))
+        train_state, _ = STEP(train_state, {"x": values[row]})
+    chex.assert_trees_all_equal(data((got, {})), data((train_state, {})))
 
 
 def test_one_step_a_dispatch_is_the_step_itself_without_a_loop():
     feed = {"x": FEED["x"][:1]}
-    one = scan_steps(STEP, length=1)
+    one = multi_step(STEP, length=1)
     expected = STEP(start(), {"x": FEED["x"][0]})
     chex.assert_trees_all_equal(data(one(start(), None, feed, 1)), data(expected))
 
     def loops(length):
         feed = {"x": FEED["x"][:length]}
-        jaxpr = jax.make_jaxpr(scan_steps(STEP, length=length))(start(), None, feed, 1)
+        jaxpr = jax.make_jaxpr(multi_step(STEP, length=length))(start(), None, feed, 1)
         return "while[" in str(jaxpr) or "scan[" in str(jaxpr)
 
     assert not loops(1)
@@ -364,7 +364,7 @@ NAMES = ("a", "b")
 FRAGILE = {own: Fragile(own, code) for code, own in enumerate(NAMES)}
 ADAM = {own: optax.adam(0.25) for own in NAMES}
 GOOD = {"x": jnp.ones(2), "code": jnp.int32(-1), "how": jnp.int32(0)}
-BADS = {  # the batch, and what `first_bad` says
+BADS = {  # the batch, and what `first_nonfinite` says
     "NaN loss": ({**GOOD, "code": jnp.int32(1), "how": jnp.int32(3)}, "b/loss"),
     "inf in one leaf's gradient": (
         {**GOOD, "code": jnp.int32(1), "how": jnp.int32(1)},
@@ -391,11 +391,11 @@ def fragile():
 
 def fresh():
     params = {own: {"w": jnp.float32(1.0), "v": jnp.float32(-2.0)} for own in NAMES}
-    return train_state(KEY, params, {"played": jnp.int32(0)}, ADAM)
+    return init_train_state(KEY, params, {"played": jnp.int32(0)}, ADAM)
 
 
-def counts(ts):
-    return int(ts.skipped.turns), int(ts.skipped.in_a_row)
+def counts(train_state):
+    return int(train_state.skipped.turns), int(train_state.skipped.in_a_row)
 
 
 @pytest.mark.parametrize("why", BADS)
@@ -413,33 +413,33 @@ def test_a_turn_that_is_not_finite_changes_nothing_and_is_named(fragile, why):
     assert after.state["played"] == before.state["played"] + 1
     assert good.state["played"] == before.state["played"] + 2
     assert after.step == before.step + 1 and counts(after) == (1, 1)
-    assert first_bad(after, batch) == name
+    assert first_nonfinite(after, batch) == name
     own = {k: float(v) for k, v in metrics.items() if k.startswith("b/")}
     assert own == {"b/loss": 0, "b/grad_norm": 0, "b/seen": 0, "b/skipped": 1}
     assert metrics["a/skipped"] == 0 and metrics["a/seen"] == 2
 
 
 def test_skipped_turns_are_counted_in_all_and_in_a_row(fragile):
-    ts, seen = fresh(), []
+    train_state, seen = fresh(), []
     bad = BADS["NaN loss"][0]
     for batch in (GOOD, bad, bad, GOOD, bad):
-        ts, _ = fragile(ts, batch)
-        seen.append(counts(ts))
+        train_state, _ = fragile(train_state, batch)
+        seen.append(counts(train_state))
     assert seen == [(0, 0), (1, 1), (2, 2), (2, 0), (3, 1)]
     both = {**GOOD, "x": jnp.array([jnp.inf, 1.0])}
-    ts, _ = fragile(ts, both)
-    assert counts(ts) == (5, 2)  # two turns, one step
+    train_state, _ = fragile(train_state, both)
+    assert counts(train_state) == (5, 2)  # two turns, one step
 
 
 def test_the_cause_is_named_before_its_effects(fragile):
     bad = {**GOOD, "x": jnp.array([1.0, jnp.nan])}
-    ts, _ = fragile(fresh(), bad)
-    assert first_bad(ts, bad) == "batch/x"
+    train_state, _ = fragile(fresh(), bad)
+    assert first_nonfinite(train_state, bad) == "batch/x"
     start = fresh()
     params = {**start.params, "a": {"w": jnp.float32(1.0), "v": jnp.float32(jnp.inf)}}
-    ts, _ = fragile(start.replace(params=params), GOOD)
-    assert first_bad(ts, GOOD) == "params/a/v"
-    assert counts(ts) == (1, 1) and ts.params["b"]["w"] != 1.0
+    train_state, _ = fragile(start.replace(params=params), GOOD)
+    assert first_nonfinite(train_state, GOOD) == "params/a/v"
+    assert counts(train_state) == (1, 1) and train_state.params["b"]["w"] != 1.0
 
 
 def test_without_an_average_a_wholly_skipped_step_only_advances():
@@ -453,14 +453,14 @@ def test_without_an_average_a_wholly_skipped_step_only_advances():
 def test_a_bad_batch_in_a_scan_is_a_bad_batch_in_a_row_of_steps(fragile):
     batches = [GOOD, BADS["NaN loss"][0], GOOD]
     feed = jax.tree.map(lambda *x: jnp.stack(x), *batches)
-    ts, rows = fresh(), []
+    train_state, rows = fresh(), []
     for batch in batches:
-        ts, metrics = fragile(ts, batch)
+        train_state, metrics = fragile(train_state, batch)
         rows.append(metrics)
     step = make_train_step(FRAGILE, ADAM, ema_decay=0.5)
-    got, means = jax.jit(scan_steps(step, length=3))(fresh(), None, feed, 3)
-    chex.assert_trees_all_close(data((got, {})), data((ts, {})), rtol=1e-6)
-    assert counts(got) == counts(ts) == (1, 0)
+    got, means = jax.jit(multi_step(step, length=3))(fresh(), None, feed, 3)
+    chex.assert_trees_all_close(data((got, {})), data((train_state, {})), rtol=1e-6)
+    assert counts(got) == counts(train_state) == (1, 0)
     np.testing.assert_allclose(means["b/skipped"], 1 / 3, rtol=1e-6)
     assert mean_metrics([(3, means)]) == pytest.approx(
         mean_metrics([(1, row) for row in rows]), rel=1e-6
@@ -474,7 +474,7 @@ def test_a_bad_shard_of_a_batch_is_named_by_all_devices():
     after, _ = one(fresh(), {**half, "x": jnp.array([[1.0, 1.0], [1.0, jnp.inf]])})
     for shard in range(2):
         mine = jax.tree.map(lambda x, shard=shard: x[shard], after)
-        assert counts(mine) == (2, 1) and first_bad(mine, GOOD) == "batch/x"
+        assert counts(mine) == (2, 1) and first_nonfinite(mine, GOOD) == "batch/x"
 
 
 def test_parameters_that_are_not_finite_by_design_learn_as_others():
@@ -488,14 +488,19 @@ def test_parameters_that_are_not_finite_by_design_learn_as_others():
     step = jax.jit(make_train_step({"a": loss}, adam))
     mask = jnp.array([-jnp.inf, 0.0, 0.0])
     params = {"other": jnp.array([jnp.inf]), "mask": mask, "w": jnp.zeros(3)}
-    ts = train_state(KEY, {"a": params}, {}, adam)
+    train_state = init_train_state(KEY, {"a": params}, {}, adam)
     x = jnp.ones(70_000, jnp.float16)
-    ts, _ = step(ts, {"x": x, "by": jnp.int32(1)})
-    assert ts.opt_state["a"][0].count == 1 and counts(ts) == (0, 0)
-    np.testing.assert_allclose(ts.params["a"]["w"], [0, -0.1, 0.1], rtol=1e-3)
-    ts = ts.replace(params={"a": jax.tree.map(jnp.zeros_like, params)})
-    ts, _ = step(ts, batch := {"x": x, "by": jnp.int32(0)})
-    assert counts(ts) == (1, 1) and first_bad(ts, batch) == "a/loss"
+    train_state, _ = step(train_state, {"x": x, "by": jnp.int32(1)})
+    assert train_state.opt_state["a"][0].count == 1 and counts(train_state) == (0, 0)
+    np.testing.assert_allclose(train_state.params["a"]["w"], [0, -0.1, 0.1], rtol=1e-3)
+    train_state = train_state.replace(
+        params={"a": jax.tree.map(jnp.zeros_like, params)}
+    )
+    train_state, _ = step(train_state, batch := {"x": x, "by": jnp.int32(0)})
+    assert (
+        counts(train_state) == (1, 1)
+        and first_nonfinite(train_state, batch) == "a/loss"
+    )
 
 
 OPTIMIZERS = {
@@ -568,8 +573,10 @@ def test_nothing_that_a_step_of_adam_keeps_is_copied():
     adam = {"a": optax.adam(1e-3)}
     step = make_train_step({"a": loss}, adam, ema_decay=0.9)
     batch = {"x": jnp.ones((19, 4))}
-    ts = train_state(KEY, {"a": {"w": jnp.ones((37, 19))}}, {}, adam)
-    donated = jax.jit(step, donate_argnums=0).lower(ts, batch).compile().as_text()
+    train_state = init_train_state(KEY, {"a": {"w": jnp.ones((37, 19))}}, {}, adam)
+    donated = (
+        jax.jit(step, donate_argnums=0).lower(train_state, batch).compile().as_text()
+    )
     assert "f32[37,19]" in donated
     assert not re.search(r"f32\[37,19\]\S* copy\(", donated)
 

@@ -102,8 +102,8 @@ class World:
         error = self.noise * jax.random.normal(key, batch["image"].shape[:1])
         return params["log_p"][label, number(batch["image"])] + error
 
-    def sample(self, params, state, key, num, *, first=0, label=None):
-        keys = sample_keys(key, num, first)
+    def sample(self, params, state, key, num, *, start_index=0, label=None):
+        keys = sample_keys(key, num, start_index)
         label = sample_labels(keys, label, self.num_classes)
         rows = params["log_p"][0 if label is None else label]
         rows = jnp.broadcast_to(rows, (num, 16))
@@ -236,7 +236,7 @@ def test_a_reweighted_sample_depends_on_its_number_and_label_only():
     label = np.arange(6) % 3
     sample = partial(run, model.sample, PARTS, STATE, KEY)
     many = sample(num=6, label=label)
-    close(many[4:], sample(num=2, first=4, label=label[4:]))
+    close(many[4:], sample(num=2, start_index=4, label=label[4:]))
 
 
 def test_effective_sample_size_counts_the_candidates_that_matter():

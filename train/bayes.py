@@ -232,7 +232,13 @@ def conditioned(trained, out: Path, options: Bayes) -> dict[str, Any]:
     @jax.jit
     def resample(params, state, key, first, label):
         return model.resample(
-            params, state, key, options.per_class, first=first, label=label, **sampler
+            params,
+            state,
+            key,
+            options.per_class,
+            start_index=first,
+            label=label,
+            **sampler,
         )
 
     weights = [

@@ -88,17 +88,17 @@ class Checkpoints:
         """The last step saved, None if there is none."""
         return max(self.steps(), default=None)
 
-    def save(self, train_state) -> str | None:
+    def save(self, init_train_state) -> str | None:
         """Save under the state's own step, unless that step is saved already.
 
         Synchronous, for the train state is donated to the next step. The whole
         checkpoint appears at once; then the oldest go. Where it cannot be written (the
         disk is full, …), what there was stays, and the reason is returned.
         """
-        step = int(train_state.step)
+        step = int(init_train_state.step)
         if processes.everyone(step in self.steps())[0]:
             return None
-        part, tree = self.folder / f"{step}.part", _as_dict(train_state)
+        part, tree = self.folder / f"{step}.part", _as_dict(init_train_state)
         # What fails is orbax's and tensorstore's own, or an OSError.
         reason = (
             processes.attempt(self._first, (part / "default").mkdir, 0o777, True)
@@ -135,15 +135,15 @@ class Checkpoints:
         """
         damaged = {}
         for step in processes.everyone(self.steps())[0]:
-            train_state, failure = None, None
+            init_train_state, failure = None, None
             try:
-                train_state = self._restore(step, like)
+                init_train_state = self._restore(step, like)
             except Damaged as error:
                 failure = str(error)
             if said := next(filter(None, processes.everyone(failure)), None):
                 damaged[step] = said
                 continue
-            return train_state, [self._set_aside(s, e) for s, e in damaged.items()]
+            return init_train_state, [self._set_aside(s, e) for s, e in damaged.items()]
         if not damaged:
             self.some_step()
         newest = max(damaged)
@@ -227,9 +227,9 @@ class Checkpoints:
         )
 
 
-def _as_dict(train_state) -> dict:
+def _as_dict(init_train_state) -> dict:
     fields = ("step", "key", "params", "state", "opt_state", "ema", "skipped")
-    return {name: getattr(train_state, name) for name in fields}
+    return {name: getattr(init_train_state, name) for name in fields}
 
 
 def digest(leaf) -> tuple[tuple[int, ...], str, str]:

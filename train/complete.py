@@ -157,7 +157,7 @@ def complete(options: Complete) -> None:
 
 def evaluations(model, given: dict) -> int:
     """Network evaluations of one completion."""
-    from gengen.diffusion.inverse import completing
+    from gengen.diffusion.inverse import inverse_solver
     from train.sampling import COMPLETION, as_keywords
 
     sampler = {k: v for k, v in as_keywords(given).items() if k not in COMPLETION}
@@ -165,7 +165,7 @@ def evaluations(model, given: dict) -> int:
         return model.evaluations(**sampler)
     plan = model.plan(**{k: v for k, v in sampler.items() if k != "guidance_scale"})
     how = given.get("method", "repaint"), plan.solver, 0, 0, given.get("repeats", 10)
-    solver, guides = completing(*how)
+    solver, guides = inverse_solver(*how)
     return model.evaluations(**{**sampler, "solver": solver, "guides": guides})
 
 

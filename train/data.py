@@ -202,7 +202,7 @@ class Feed:
         nothing else is read. The order is that of the whole batches.
     resident: whether `data` holds the set.
     workers: processes that read ahead, where it does not; 0 for a thread of this one.
-    fetch: `gather` or `as_given`, pure and traceable, to be called inside the step.
+    fetch: `gather` or `identity`, pure and traceable, to be called inside the step.
 
     Batches cross the borders of epochs, so that all have `batch_size` examples.
     Raises BadInput if `batch_size` is not in 1..size.
@@ -235,9 +235,9 @@ class Feed:
 
     @property
     def fetch(self):
-        from gengen.step import as_given
+        from gengen.step import identity
 
-        return gather if self.resident else as_given
+        return gather if self.resident else identity
 
     def example(self, num: int):
         """Items of `num` steps as zeros, for shapes; nothing is read."""

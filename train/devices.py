@@ -95,22 +95,22 @@ class Global:
     def __init__(self, mesh):
         self.mesh = mesh
 
-    def place(self, ts):
+    def place(self, train_state):
         """The train state as the program takes it."""
-        return ts
+        return train_state
 
-    def view(self, ts):
+    def view(self, train_state):
         """The train state as everybody else sees it."""
-        return ts
+        return train_state
 
-    def here(self, ts):
+    def here(self, train_state):
         """`view`, without the optimisers, for what one process does alone.
 
         Every process has to ask for it, for it may be in parts.
         """
         if not processes.several():
-            return ts
-        whole = jax.device_put(ts.replace(opt_state={}), replicated(self.mesh))
+            return train_state
+        whole = jax.device_put(train_state.replace(opt_state={}), replicated(self.mesh))
         return jax.tree.map(lambda x: x.addressable_data(0), whole)
 
     def rows(self, batch_size: int) -> np.ndarray:
@@ -132,9 +132,12 @@ class Global:
         place = functools.partial(jax.make_array_from_process_local_data, sharding)
         return jax.tree.map(place, arrays)
 
-    def mapped(self, many: Callable, ts) -> Callable:
+    def mapped(self, many: Callable, train_state) -> Callable:
         """`many(train_state, data, feed, num)`, compiled; the state is donated."""
-        placed, same = jax.tree.map(lambda x: x.sharding, ts), replicated(self.mesh)
+        placed, same = (
+            jax.tree.map(lambda x: x.sharding, train_state),
+            replicated(self.mesh),
+        )
         return jax.jit(
             many,
             in_shardings=(placed, same, batch_split(self.mesh), None),
@@ -160,13 +163,15 @@ class PerDevice(Global):
         line = jax.make_mesh((mesh.size,), (self.axis_name,), axis_types=types)
         self._one_each = NamedSharding(line, PartitionSpec(self.axis_name))
 
-    def place(self, ts):
+    def place(self, train_state):
         num = self.mesh.size
-        copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *x.shape)), ts)
+        copies = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (num, *x.shape)), train_state
+        )
         return jax.device_put(copies, self._one_each)
 
-    def view(self, ts):
-        return jax.tree.map(lambda x: x[0], ts)
+    def view(self, train_state):
+        return jax.tree.map(lambda x: x[0], train_state)
 
     def data(self, data):
         return self.place(data)
@@ -180,7 +185,7 @@ class PerDevice(Global):
 
         return jax.device_put(jax.tree.map(split, items), self._one_each)
 
-    def mapped(self, many: Callable, ts) -> Callable:
+    def mapped(self, many: Callable, train_state) -> Callable:
         axes = (0, 0, 0, None)
         return jax.pmap(many, self.axis_name, in_axes=axes, donate_argnums=0)
 

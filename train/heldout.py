@@ -109,9 +109,9 @@ class HeldOut:
             self.key = jax.random.key(run.seed)
             return
 
-    def __call__(self, ts) -> dict[str, float]:
+    def __call__(self, train_state) -> dict[str, float]:
         if not self.batches:
             return {}
-        params = ts.params if ts.ema is None else ts.ema
-        arguments = (params, ts.state, self.batches, self.num, self.key)
+        params = train_state.params if train_state.ema is None else train_state.ema
+        arguments = (params, train_state.state, self.batches, self.num, self.key)
         return {self.name: float(np.mean(measure(self._function, *arguments)))}

@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gengen.step import first_bad, make_train_step, scan_steps, train_state
+from gengen.step import first_nonfinite, init_train_state, make_train_step, multi_step
 from gengen.types import BadInput
 from train import data as datasets
 from train import experiment as experiments
@@ -52,7 +52,7 @@ def initial_state(experiment: Experiment, seed: int, batch, mesh):
         key_init, key_run = jax.random.split(jax.random.key(seed))
         params, state = experiment.model.init(key_init, batch)
         averaged = experiment.ema_decay is not None
-        return train_state(
+        return init_train_state(
             key_run, params, {**state, **frozen}, experiment.optimizers, averaged
         )
 
@@ -60,16 +60,16 @@ def initial_state(experiment: Experiment, seed: int, batch, mesh):
     return jax.jit(start, out_shardings=by_rules(mesh, shapes))
 
 
-def compiled_steps(run: Run, step, feed, ts, data, view):
+def compiled_steps(run: Run, step, feed, train_state, data, view):
     """(compiled `many`, its length, why): the program that all of the run executes."""
     length = 1 if run.steps_per_call is None else run.steps_per_call
     why = ""
 
     def program(length):
-        many = view.mapped(scan_steps(step, feed.fetch, length), ts)
+        many = view.mapped(multi_step(step, feed.fetch, length), train_state)
         # As shapes, so that the loss is not traced again for arrays on a mesh.
         feeds = jax.eval_shape(lambda x: x, (data, view.items(feed.example(length))))
-        return many, (ts, *feeds, length)
+        return many, (train_state, *feeds, length)
 
     many, arguments = program(length)
     if run.steps_per_call is None:
@@ -176,26 +176,30 @@ def _train(run: Run, name: str, options: dict) -> Path:
         if not first:
             see_same_run(workdir, record)
         checkpoints = Checkpoints(workdir, run.keep)
-        ts, notes = start(frozen), []
+        train_state, notes = start(frozen), []
         if processes.everyone(checkpoints.latest())[0] is not None:
-            ts, notes = checkpoints.restore(ts)
-        spoken = Report(workdir, int(ts.step), experiment.steps) if first else Silent()
+            train_state, notes = checkpoints.restore(train_state)
+        spoken = (
+            Report(workdir, int(train_state.step), experiment.steps)
+            if first
+            else Silent()
+        )
         with spoken as report:
             for note in notes:
                 report.say(f"note: {note}")
-            introduce(report, record, dataset, ts)
+            introduce(report, record, dataset, train_state)
             job = Job(run, record, experiment, feed, view, checkpoints, report)
-            go_on(job, ts, step)
+            go_on(job, train_state, step)
         if first:
             summarise(report, workdir, checkpoints)
         processes.everyone()  # so that none waits long for the others' end
     return workdir
 
 
-def go_on(job: Job, ts, step) -> None:
+def go_on(job: Job, train_state, step) -> None:
     """Take the steps that are left, or say that there are none."""
     run, report = job.run, job.report
-    done, steps = int(ts.step), job.experiment.steps
+    done, steps = int(train_state.step), job.experiment.steps
     if done >= steps:
         report.say(
             f"nothing to do: the run is at step {done} of {steps} "
@@ -208,7 +212,7 @@ def go_on(job: Job, ts, step) -> None:
         )
     else:
         with Stop() as stop, contextlib.closing(job.feed):
-            run_steps(job, ts, step, stop)
+            run_steps(job, train_state, step, stop)
 
 
 def see_same_run(workdir: Path, record: Record) -> None:
@@ -222,9 +226,9 @@ def see_same_run(workdir: Path, record: Record) -> None:
         )
 
 
-def introduce(report: Report, record: Record, dataset, ts) -> None:
+def introduce(report: Report, record: Record, dataset, train_state) -> None:
     """What is about to happen."""
-    sizes = [f"{k} {_count(v):,}" for k, v in ts.params.items()]
+    sizes = [f"{k} {_count(v):,}" for k, v in train_state.params.items()]
     device = jax.devices()[0]
     report.say(f"data: {dataset.note}")
     report.say(
@@ -232,23 +236,27 @@ def introduce(report: Report, record: Record, dataset, ts) -> None:
         f"{jax.device_count()} × {device.platform} ({device.device_kind})"
         + (f" of {jax.process_count()} processes" if processes.several() else "")
     )
-    if int(ts.step) > 0:
-        report.say(f"resumed from the checkpoint at step {int(ts.step)}")
+    if int(train_state.step) > 0:
+        report.say(f"resumed from the checkpoint at step {int(train_state.step)}")
 
 
 def _count(tree) -> int:
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
-def run_steps(job: Job, ts, step, stop: Stop) -> None:
+def run_steps(job: Job, train_state, step, stop: Stop) -> None:
     """Steps from the train state's to the experiment's last."""
     run, report, steps = job.run, job.report, job.experiment.steps
     batch_size, model = job.experiment.batch_size, job.experiment.model
     view, data = job.view, job.view.data(job.feed.data)
-    done, skipped, ts = int(ts.step), int(ts.skipped.turns), job.view.place(ts)
+    done, skipped, train_state = (
+        int(train_state.step),
+        int(train_state.skipped.turns),
+        job.view.place(train_state),
+    )
     began = time.perf_counter()
     with cache_hits() as hits:
-        many, length, why = compiled_steps(run, step, job.feed, ts, data, view)
+        many, length, why = compiled_steps(run, step, job.feed, train_state, data, view)
     kept = f" (kept in {jax.config.jax_compilation_cache_dir})" if hits else ""
     report.say(
         f"compiled in {time.perf_counter() - began:.1f} s{kept}; "
@@ -263,13 +271,13 @@ def run_steps(job: Job, ts, step, stop: Stop) -> None:
     seen, clock, waits = [], time.perf_counter(), Waits()
     while done < steps:
         num = min(length, next_event(done, run, steps) - done)
-        with waits.until_computed(ts):
-            items = read(job, ts, done, length, stop)
-        ts, metrics = many(ts, data, items, num)
+        with waits.until_computed(train_state):
+            items = read(job, train_state, done, length, stop)
+        train_state, metrics = many(train_state, data, items, num)
         seen.append((num, view.metrics(metrics)))
         done += num
         if next_event(done - 1, run, steps) == done:
-            now = view.view(ts)
+            now = view.view(train_state)
             values = mean_metrics(seen)
             skipped = check_finite(job, now, skipped)
             seconds = time.perf_counter() - clock
@@ -313,10 +321,10 @@ class Waits:
         self._seconds, self._shares = 0.0, []  # since the last share; all of them
 
     @contextlib.contextmanager
-    def until_computed(self, ts):
+    def until_computed(self, train_state):
         began = time.perf_counter()
         yield
-        if ts.step.is_ready():
+        if train_state.step.is_ready():
             self._seconds += time.perf_counter() - began
 
     def share(self, num: int, seconds: float) -> float:
@@ -338,25 +346,25 @@ class Waits:
         )
 
 
-def leave(job: Job, ts, asked: signal.Signals) -> None:
+def leave(job: Job, train_state, asked: signal.Signals) -> None:
     """Save and exit as asked; the same command goes on."""
-    save(job, ts)
+    save(job, train_state)
     kept = job.checkpoints.latest()
     where = "nothing was saved yet" if kept is None else f"saved at step {kept}"
     job.report.say(f"{asked.name}: {where}; the same command goes on")
     sys.exit(Stop.STATUS[asked])
 
 
-def save(job: Job, ts, last: bool = False) -> None:
+def save(job: Job, train_state, last: bool = False) -> None:
     """Save a good state; a disk that cannot take it ends the run at its end only."""
-    if int(ts.skipped.in_a_row):
+    if int(train_state.skipped.in_a_row):
         return  # it may be what made the last steps fail
-    if reason := job.checkpoints.save(ts):
+    if reason := job.checkpoints.save(train_state):
         kept = job.checkpoints.latest()
         stays = "nothing is saved yet" if kept is None else f"step {kept} stays saved"
         sentence = (
-            f"step {int(ts.step)} could not be saved in {job.checkpoints.folder} "
-            f"({reason}): free space there; {stays}"
+            f"step {int(train_state.step)} could not be saved in "
+            f"{job.checkpoints.folder} ({reason}): free space there; {stays}"
         )
         if last:
             raise BadInput(f"{sentence}, and the same command goes on from it")
@@ -370,7 +378,7 @@ def out_of_time(run: Run, seconds: float) -> bool:
     return processes.everyone(seconds >= 60 * run.minutes)[0]
 
 
-def read(job: Job, ts, done: int, length: int, stop: Stop):
+def read(job: Job, train_state, done: int, length: int, stop: Stop):
     """The next items on the devices.
 
     If one process is asked to stop, all leave; on unreadable data, what was learnt is
@@ -385,10 +393,10 @@ def read(job: Job, ts, done: int, length: int, stop: Stop):
         *processes.everyone([stop.asked and int(stop.asked), unreadable]), strict=True
     )
     if sentences := list(filter(None, unreadable)):
-        save(job, job.view.view(ts))
+        save(job, job.view.view(train_state))
         raise BadInput(sentences[0])
     if signals := list(filter(None, asked)):
-        leave(job, job.view.view(ts), signal.Signals(signals[0]))
+        leave(job, job.view.view(train_state), signal.Signals(signals[0]))
     return job.view.items(items)
 
 
@@ -414,28 +422,28 @@ def mean_metrics(seen: list) -> dict[str, float]:
     return values
 
 
-def check_finite(job: Job, ts, before: int) -> int:
+def check_finite(job: Job, train_state, before: int) -> int:
     """Turns skipped so far, told if there are new ones; BadInput if too many in a row.
 
     A skipped turn changed nothing, so what was saved before stays good.
     """
-    turns, in_a_row = int(ts.skipped.turns), int(ts.skipped.in_a_row)
+    turns, in_a_row = int(train_state.skipped.turns), int(train_state.skipped.in_a_row)
     if turns == before:
         return turns
-    name = first_bad(ts, job.record.data.example(1))
-    last = int(ts.step) == job.experiment.steps
+    name = first_nonfinite(train_state, job.record.data.example(1))
+    last = int(train_state.step) == job.experiment.steps
     if in_a_row < (1 if last else job.run.max_skipped):
         job.report.say(
-            f"note: {turns - before} turns up to step {int(ts.step)} were skipped: "
-            f"{name} was not finite"
+            f"note: {turns - before} turns up to step {int(train_state.step)} were "
+            f"skipped: {name} was not finite"
         )
         return turns
     last = job.checkpoints.latest()
     kept = "" if last is None else f" (the checkpoint of step {last} stays)"
     raise BadInput(
         f"{name} was not finite in {in_a_row} steps in a row up to step "
-        f"{int(ts.step)}, so training diverged: try a smaller --learning-rate in "
-        f"another --workdir{kept}"
+        f"{int(train_state.step)}, so training diverged: try a smaller "
+        f"--learning-rate in another --workdir{kept}"
     )
 
 

@@ -109,10 +109,16 @@ class Sampler:
                 tokens = jax.numpy.broadcast_to(given, (batch_size, *given.shape))
                 batch = {"tokens": tokens}
                 return model.complete(
-                    params, state, key, batch, observed, first=first, **options
+                    params, state, key, batch, observed, start_index=first, **options
                 ).x
             return model.sample(
-                params, state, key, batch_size, first=first, **condition, **options
+                params,
+                state,
+                key,
+                batch_size,
+                start_index=first,
+                **condition,
+                **options,
             )
 
         self._draw = jax.jit(draw)
@@ -173,10 +179,10 @@ class Grid:
         self.key = jax.random.key(seed)
         self._sampler = Sampler(model, min(self.num, batch_size))
 
-    def save(self, path: Path, ts) -> Path:
+    def save(self, path: Path, train_state) -> Path:
         """Draw with the averaged parameters, write the PNG."""
-        params = ts.params if ts.ema is None else ts.ema
-        x = self._sampler(params, ts.state, self.key, self.num, self.labels)
+        params = train_state.params if train_state.ema is None else train_state.ema
+        x = self._sampler(params, train_state.state, self.key, self.num, self.labels)
         return save_grid(path, to_uint8(x), COLUMNS, self.names)
 
 
@@ -189,10 +195,12 @@ class Texts:
         self.key = jax.random.key(seed)
         self._sampler = Sampler(model, min(COLUMNS, batch_size))
 
-    def save(self, path: Path, ts) -> Path:
+    def save(self, path: Path, train_state) -> Path:
         """Draw with the averaged parameters, write the text."""
-        params = ts.params if ts.ema is None else ts.ema
-        return save_texts(path, self._sampler(params, ts.state, self.key, COLUMNS))
+        params = train_state.params if train_state.ema is None else train_state.ema
+        return save_texts(
+            path, self._sampler(params, train_state.state, self.key, COLUMNS)
+        )
 
 
 class Sorted:
@@ -207,13 +215,13 @@ class Sorted:
         self.batches, self.names = batches, spec.class_names[: class_rows(spec)]
         self.spec, self._predict = spec, jax.jit(model.log_prob_labels)
 
-    def save(self, path: Path, ts) -> Path:
+    def save(self, path: Path, train_state) -> Path:
         """Classify with the averaged parameters, write the PNG."""
-        params = ts.params if ts.ema is None else ts.ema
+        params = train_state.params if train_state.ema is None else train_state.ema
         key, rows = jax.random.key(0), class_rows(self.spec)
         picture = np.zeros((rows, COLUMNS, *self.spec.shape), np.uint8)
         said = [
-            np.argmax(self._predict(params, ts.state, batch, key), axis=-1)
+            np.argmax(self._predict(params, train_state.state, batch, key), axis=-1)
             for batch in self.batches
         ]
         said = np.concatenate(said)

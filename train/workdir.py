@@ -26,7 +26,7 @@ class Trained:
     step: int
     params: Any
     state: Any
-    train_state: Any
+    init_train_state: Any
 
     @property
     def model(self):
@@ -51,7 +51,7 @@ class Trained:
     @property
     def averaged(self) -> bool:
         """Whether `params` are averaged."""
-        return self.train_state.ema is not None
+        return self.init_train_state.ema is not None
 
 
 def open_workdir(workdir: Path) -> Trained:
@@ -62,8 +62,15 @@ def open_workdir(workdir: Path) -> Trained:
     checkpoints.some_step()
     seed, batch = record.run["seed"], record.data.example(experiment.batch_size)
     like = initial_state(experiment, seed, batch, make_mesh())(experiment.frozen)
-    ts, notes = checkpoints.restore(like)
+    train_state, notes = checkpoints.restore(like)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    params = ts.params if ts.ema is None else ts.ema
-    return Trained(record, experiment, int(ts.step), params, ts.state, ts)
+    params = train_state.params if train_state.ema is None else train_state.ema
+    return Trained(
+        record,
+        experiment,
+        int(train_state.step),
+        params,
+        train_state.state,
+        train_state,
+    )

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from gengen.diffusion.likelihood import lower_end
 from gengen.diffusion.ode import RK4, Adaptive, Integrator, integrate
 from gengen.diffusion.process import Process, ode_velocity, usable_times
-from gengen.diffusion.times import LogSNR, checked, times_of
+from gengen.diffusion.times import LogSNR, check_grid, times_of
 from gengen.images import dequantize, log_bin_volume
 from gengen.losses.likelihood import normal_log_prob, per_example
 from gengen.scan import fold_in
@@ -71,7 +71,7 @@ def with_divergence(f: Callable, z: Array, probes: Array) -> tuple[Array, Array]
     return value, per_example(probes * tangents)
 
 
-class Likelihood(NamedTuple):
+class FlowLogDensity(NamedTuple):
     """log_prob [B] nats; latent [B, ...] at t_max; network evaluations [B]."""
 
     log_prob: Array
@@ -80,14 +80,14 @@ class Likelihood(NamedTuple):
 
 
 def log_density(
-    denoise: Callable,
+    predict: Callable,
     process: Process,
     x: Array,
     grid: Array,
     keys: Array | None = None,
     divergence: Divergence = Exact(),
     integrator: Integrator = Adaptive(),
-) -> Likelihood:
+) -> FlowLogDensity:
     """log p(x) [B] nats of x [B, ...], by the instantaneous change of variables:
 
         log p(x) = log N(z_{t_max}; 0, b²) + ∫ div ż dt + D log a(t_min),
@@ -100,7 +100,7 @@ def log_density(
     would be the density of no model. Song et al. take z = x and leave D log a out.
 
     keys [B]: one a row, for `Hutchinson`. With `Adaptive` two times are a grid. Each
-    evaluation is one call of `denoise` and as many tangents as there are probes.
+    evaluation is one call of `predict` and as many tangents as there are probes.
     Measured on `sigma_min`'s U-Net: 1.922 bits a dimension by RK4 on 16 intervals even
     in log SNR (64 evaluations), the same as by Adaptive at 1e-5 (640).
     Chen et al. 2018, arXiv:1806.07366, theorem 1; Song et al. 2021, equation 39.
@@ -111,28 +111,28 @@ def log_density(
 
     def field(state, t, probes):
         def velocity(z):
-            return ode_velocity(process, z, denoise(z, t), t)
+            return ode_velocity(process, z, predict(z, t), t)
 
         return with_divergence(velocity, state[0], probes)
 
-    grid = jnp.asarray(checked(grid), x.dtype)
+    grid = jnp.asarray(check_grid(grid), x.dtype)
     scale, width = process.path.a(grid[-1]), process.path.b(grid[0])
     state = scale * x, jnp.zeros(x.shape[0], x.dtype)
     (z, gained), calls = integrate(integrator, field, state, grid[::-1], probes)
     log_prob = per_example(normal_log_prob(z, 0.0, 2 * jnp.log(width)))
-    return Likelihood(log_prob + gained + x[0].size * jnp.log(scale), z, calls)
+    return FlowLogDensity(log_prob + gained + x[0].size * jnp.log(scale), z, calls)
 
 
 def image_log_density(
     keys: Array,
-    denoise: Callable,
+    predict: Callable,
     process: Process,
     image: Array,
     grid: Array,
     levels: int = 256,
     divergence: Divergence = Hutchinson(),
     integrator: Integrator = Adaptive(),
-) -> Likelihood:
+) -> FlowLogDensity:
     """`log_density` of dequantised levels [B, ...], as nats of the *discrete* image.
 
     In expectation a lower bound on the log-probability of the image: log p(y) +
@@ -147,7 +147,7 @@ def image_log_density(
 
     y = jax.vmap(one)(keys, image)
     keys = fold_in(keys, 1)
-    found = log_density(denoise, process, y, grid, keys, divergence, integrator)
+    found = log_density(predict, process, y, grid, keys, divergence, integrator)
     volume = log_bin_volume(image.shape[1:], levels)
     return found._replace(log_prob=found.log_prob + volume)
 
@@ -170,10 +170,10 @@ class FlowDensity:
         """Whether the integrator is."""
         return isinstance(self.integrator, Adaptive)
 
-    def __call__(self, keys, denoise, process, image, levels):
+    def __call__(self, keys, predict, process, image, levels):
         span = lower_end(process, levels), usable_times(process)[1]
         intervals = 1 if self.adaptive else self.intervals
         grid = times_of(LogSNR(), process.path, intervals, span)
         values = self.divergence, self.integrator
-        ask = keys, denoise, process, image, grid, levels
+        ask = keys, predict, process, image, grid, levels
         return image_log_density(*ask, *values).log_prob

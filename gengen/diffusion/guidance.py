@@ -1,9 +1,9 @@
-"""Guidance: a `denoise(z, t) -> r̂` made of others, so that every solver can use it.
+"""Guidance: a `predict(z, t) -> r̂` made of others, so that every solver can use it.
 
     classifier-free   r̂ = r̂_∅ + scale (r̂_y - r̂_∅)             `guided`
     autoguidance      the same, with a worse network for r̂_∅   `guided`
     by a classifier   score + scale ∇ log p(y | z)             `classifier_guided`
-    on x̂              rescaled, thresholded                    `with_data`
+    on x̂              rescaled, thresholded                    `map_denoised`
 
 One convention: `scale` = 1 is no guidance, 0 is unconditional, above 1 sharpens. The
 paper's (1 + w) r̂_y - w r̂_∅ is `scale = from_paper_w(w)`. The weights sum to one, so
@@ -24,7 +24,7 @@ from gengen.types import Array, BadInput, State, static
 
 
 class Guide(Protocol):
-    """What wraps a sampler's network: called with `denoise`, its process, the model's
+    """What wraps a sampler's network: called with `predict`, its process, the model's
     state, where a guide's own parameters are, and labels [B] (None without any).
 
     divides_by_a: whether it divides by a(t). num_classes: of the labels it understands,
@@ -36,7 +36,7 @@ class Guide(Protocol):
     evaluations: int
 
     def __call__(
-        self, denoise: Callable, process: Process, state: State, label: Array | None
+        self, predict: Callable, process: Process, state: State, label: Array | None
     ) -> Callable: ...
 
 
@@ -52,7 +52,7 @@ def guided(
     interval: tuple[float, float] = (0.0, 1.0),
     matched: Callable | None = None,
 ):
-    """The guided `denoise(z, t)` from two of them: two evaluations a call.
+    """The guided `predict(z, t)` from two of them: two evaluations a call.
 
     interval: the times (t_low, t_high) at which there is guidance; at others, where t
     is one number for all, only the conditional one is evaluated. Kynkäänniemi et al.
@@ -70,7 +70,7 @@ def guided(
             r = matched(r, mean, z, t)
         return jnp.concatenate([r, rest], axis=-1)
 
-    def denoise(z: Array, t: Array) -> Array:
+    def predict(z: Array, t: Array) -> Array:
         if interval == (0.0, 1.0):
             return both(z, t)
         inside = (interval[0] <= t) & (t <= interval[1])
@@ -78,11 +78,11 @@ def guided(
             return jax.lax.cond(inside, both, conditional, z, t)
         return jnp.where(expand(inside, z), both(z, t), conditional(z, t))
 
-    return denoise
+    return predict
 
 
 def classifier_guided(
-    denoise: Callable, process: Process, log_prob: Callable, scale: Array | float
+    predict: Callable, process: Process, log_prob: Callable, scale: Array | float
 ):
     """The score plus scale ∇ log p(y | z), as a change of r̂ by -scale (b/a) det ∇.
 
@@ -91,24 +91,24 @@ def classifier_guided(
     2021, arXiv:2105.05233, algorithm 2; Song et al. 2021, arXiv:2011.13456, eq. 14.
     """
 
-    def guided_denoise(z: Array, t: Array) -> Array:
-        r = denoise(z, t)
+    def guided_predict(z: Array, t: Array) -> Array:
+        r = predict(z, t)
         gradient = jax.grad(lambda z: jnp.sum(log_prob(z, t)))(z)
         m = process.matrix(expand(t, z))
         change = -scale * (m.b / m.a) * m.det * gradient
         return r.at[..., : z.shape[-1]].add(change)
 
-    return guided_denoise
+    return guided_predict
 
 
-def with_data(denoise: Callable, process: Process, change: Callable):
-    """`denoise` with x̂ ← change(x̂, z, t) and the ε̂ that leaves z what it is.
+def map_denoised(predict: Callable, process: Process, change: Callable):
+    """`predict` with x̂ ← change(x̂, z, t) and the ε̂ that leaves z what it is.
 
     Where b(t) = 0 there is none: z is the data, and nothing changes.
     """
 
     def changed(z: Array, t: Array) -> Array:
-        r = denoise(z, t)
+        r = predict(z, t)
         mean, rest = r[..., : z.shape[-1]], r[..., z.shape[-1] :]
         x = change(recover(process, z, mean, t)[0], z, t)
         noisy = expand(process.path.b(t), z) > 0
@@ -172,11 +172,11 @@ class Guidance:
         unconditional: Callable | None = None,
         scale: Array | float | None = None,
     ) -> Callable:
-        """`denoise` from one without a label or of a worse network, and the real one.
+        """`predict` from one without a label or of a worse network, and the real one.
 
         unconditional: None for no guidance. scale: in the place of this one's own.
         """
-        denoise = conditional
+        predict = conditional
         if unconditional is not None:
             scale = self.scale if scale is None else scale
 
@@ -186,12 +186,12 @@ class Guidance:
                 def rescale(x, z, t):
                     return rescaled(x, data, self.rescale)
 
-                return with_data(lambda z, t: r, process, rescale)(z, t)
+                return map_denoised(lambda z, t: r, process, rescale)(z, t)
 
             how = self.interval, matched if self.rescale else None
-            denoise = guided(conditional, unconditional, scale, *how)
+            predict = guided(conditional, unconditional, scale, *how)
         if self.threshold is not None:
-            denoise = with_data(
-                denoise, process, lambda x, z, t: thresholded(x, self.threshold)
+            predict = map_denoised(
+                predict, process, lambda x, z, t: thresholded(x, self.threshold)
             )
-        return denoise
+        return predict

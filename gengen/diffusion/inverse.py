@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gengen.diffusion.guidance import classifier_guided, with_data
+from gengen.diffusion.guidance import classifier_guided, map_denoised
 from gengen.diffusion.posterior import transition
 from gengen.diffusion.process import Process, expand, recover
 from gengen.scan import fold_in, normal
@@ -87,7 +87,7 @@ class Inpainting(NamedTuple):
             )
         return ()
 
-    def step(self, keys, denoise, process, z, memory, t, s):
+    def step(self, keys, predict, process, z, solver_state, t, s):
         path, shape = process.path, z.shape[1:]
         back, spread = path.a(t) / path.a(s), transition(path, t, s)[0]
 
@@ -96,16 +96,16 @@ class Inpainting(NamedTuple):
                 fold_in(keys, 3 * i + j) for j in (0, 1, 2)
             )
             z, _ = self.solver.step(
-                keys_step, denoise, process, z_t_z_s[0], memory, t, s
+                keys_step, predict, process, z_t_z_s[0], solver_state, t, s
             )
             seen = path.a(s) * self.x + path.b(s) * normal(keys_seen, shape)
             z = jnp.where(self.observed, seen, z)
             return back * z + jnp.sqrt(spread) * normal(keys_back, shape), z
 
-        return jax.lax.fori_loop(0, self.repeats, once, (z, z))[1], memory
+        return jax.lax.fori_loop(0, self.repeats, once, (z, z))[1], solver_state
 
 
-def residual(
+def pinv_residual(
     operator: Callable, x: Array, y: Array, variance: Array, noise_std: float
 ) -> Array:
     """Aᵀ (v AAᵀ + σ²)⁻¹ (y - A x), the gradient in x of log N(y; A x, v AAᵀ + σ²).
@@ -127,7 +127,7 @@ def data_variance(process: Process, t: Array, data_std: float = 1.0) -> Array:
 
 
 def posterior_guided(
-    denoise: Callable,
+    predict: Callable,
     process: Process,
     operator: Callable,
     y: Array,
@@ -141,16 +141,18 @@ def posterior_guided(
     """
 
     def log_prob(z, t):
-        x, _ = recover(process, z, denoise(z, t)[..., : z.shape[-1]], t)
+        x, _ = recover(process, z, predict(z, t)[..., : z.shape[-1]], t)
         variance = data_variance(process, t, data_std)
-        slope = residual(operator, jax.lax.stop_gradient(x), y, variance, noise_std)
+        slope = pinv_residual(
+            operator, jax.lax.stop_gradient(x), y, variance, noise_std
+        )
         return slope * x  # of which only the gradient is asked
 
-    return classifier_guided(denoise, process, log_prob, scale)
+    return classifier_guided(predict, process, log_prob, scale)
 
 
 def projected(
-    denoise: Callable,
+    predict: Callable,
     process: Process,
     operator: Callable,
     y: Array,
@@ -165,10 +167,10 @@ def projected(
 
     def change(x, z, t):
         variance = data_variance(process, t, data_std)
-        slope = residual(operator, x, y, variance, noise_std)
+        slope = pinv_residual(operator, x, y, variance, noise_std)
         return x + expand(variance, x) * slope
 
-    return with_data(denoise, process, change)
+    return map_denoised(predict, process, change)
 
 
 class Posterior(NamedTuple):
@@ -184,8 +186,8 @@ class Posterior(NamedTuple):
     num_classes = 0
     evaluations = 1  # and a gradient through each
 
-    def __call__(self, denoise, process, state, label):
-        return posterior_guided(denoise, process, *self)
+    def __call__(self, predict, process, state, label):
+        return posterior_guided(predict, process, *self)
 
 
 class Projection(NamedTuple):
@@ -200,8 +202,8 @@ class Projection(NamedTuple):
     num_classes = 0
     evaluations = 0
 
-    def __call__(self, denoise, process, state, label):
-        return projected(denoise, process, *self)
+    def __call__(self, predict, process, state, label):
+        return projected(predict, process, *self)
 
 
 @static
@@ -233,7 +235,7 @@ class Observed(NamedTuple):
 METHODS = {"posterior": Posterior, "projection": Projection}
 
 
-def completing(
+def inverse_solver(
     method: str, solver: Any, x: Array, observed: Array, repeats: int
 ) -> tuple[Any, tuple]:
     """(solver, guides) of a sampler of the rest of x.

@@ -24,13 +24,19 @@ from typing import ClassVar, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from gengen.diffusion.paths import Path, derivatives, snr, tabulated
+from gengen.diffusion.paths import Path, derivatives, is_discrete, snr
 from gengen.diffusion.process import (
     Process,
     corrupt,
     usable_times,
 )
-from gengen.diffusion.times import Even, LogSNR, checked, histogram_quantile, times_of
+from gengen.diffusion.times import (
+    Even,
+    LogSNR,
+    check_grid,
+    histogram_quantile,
+    times_of,
+)
 from gengen.images import bin_width, to_unit
 from gengen.losses.likelihood import per_example
 from gengen.scan import fold_in, normal
@@ -45,7 +51,7 @@ def prior_kl(process: Process, x: Array, t_max: Array | float) -> Array:
 
 
 def squared_error(
-    denoise: Callable, process: Process, x: Array, noise: Array, t: Array
+    predict: Callable, process: Process, x: Array, noise: Array, t: Array
 ) -> Array:
     """|x - x̂(z, t)|² [B], a sum over dimensions: (b/det)² |r - r̂|², whatever is asked.
 
@@ -54,7 +60,7 @@ def squared_error(
     """
     z, r = corrupt(process, x, noise, t)
     m = process.matrix(t)
-    return jnp.square(m.b / m.det) * per_example(jnp.square(denoise(z, t) - r))
+    return jnp.square(m.b / m.det) * per_example(jnp.square(predict(z, t) - r))
 
 
 def steps(path: Path, t: Array, s: Array, u: Array) -> tuple[Array, Array]:
@@ -73,7 +79,7 @@ def continuous(path: Path, t: Array, s: Array, u: Array) -> tuple[Array, Array]:
 
 
 def diffusion_loss(
-    denoise: Callable,
+    predict: Callable,
     process: Process,
     x: Array,
     noise: Array,
@@ -88,7 +94,7 @@ def diffusion_loss(
     `steps` it is KL(q(z_s | z_t, x) ‖ q(z_s | z_t, x̂)): DDPM's fixed small variance.
     """
     tau, drop = limit(process.path, t, s, u)
-    return 0.5 * drop * squared_error(denoise, process, x, noise, tau)
+    return 0.5 * drop * squared_error(predict, process, x, noise, tau)
 
 
 def level_log_probs(
@@ -147,7 +153,7 @@ class Bound(NamedTuple):
 
 def bound_terms(
     keys: Array,
-    denoise: Callable,
+    predict: Callable,
     process: Process,
     image: Array,
     grid: Array,
@@ -167,7 +173,7 @@ def bound_terms(
     al. 2021, appendix I.1).
     keys [B]: term i of row j is a function of (keys[j], i) alone, drawn or not.
     """
-    num = checked(grid).shape[0] - 1
+    num = check_grid(grid).shape[0] - 1
     if draws is not None and draws < 1:
         raise BadInput(f"draws={draws}: at least 1 of the {num} terms must be drawn")
     x, rows = to_unit(image, levels), image.shape[:1]
@@ -189,7 +195,7 @@ def bound_terms(
         own = fold_in(keys, i)
         noise, within = normal(own, x.shape[1:]), uniform(fold_in(own, 0))
         t, s = grid[i], grid[i + 1]
-        return diffusion_loss(denoise, process, x, noise, t, s, within, limit)
+        return diffusion_loss(predict, process, x, noise, t, s, within, limit)
 
     diffusion = jax.lax.map(term, chosen) * scale
     noise = normal(fold_in(keys, num), x.shape[1:])
@@ -200,10 +206,10 @@ def bound_terms(
 # ---------------------------------------------------------------- one number an image
 
 
-class DiscreteLikelihood(Protocol):
-    """(keys, denoise, process, image, levels) -> [B] nats; `kind` says which.
+class LikelihoodEstimator(Protocol):
+    """(keys, predict, process, image, levels) -> [B] nats; `kind` says which.
 
-    adaptive: whether its steps are chosen row by row, so that `denoise` must be one
+    adaptive: whether its steps are chosen row by row, so that `predict` must be one
     row's.
     """
 
@@ -216,7 +222,7 @@ class DiscreteLikelihood(Protocol):
     def __call__(
         self,
         keys: Array,
-        denoise: Callable,
+        predict: Callable,
         process: Process,
         image: Array,
         levels: int,
@@ -228,8 +234,8 @@ def lower_end(process: Process, levels: int, fraction: float = 0.35) -> float:
     low, _ = usable_times(process)
     with jax.ensure_compile_time_eval():
         one = jnp.ones(())
-        t = process.path.when(one, sigma_min(levels, fraction) * one)
-        if tabulated(process.path):  # the first step, if σ is below all of them
+        t = process.path.time_of_ratio(one, sigma_min(levels, fraction) * one)
+        if is_discrete(process.path):  # the first step, if σ is below all of them
             t = jnp.maximum(t, 1.0 / process.path.steps)
         return max(low, float(t))
 
@@ -263,7 +269,7 @@ class VariationalBound:
         with jax.ensure_compile_time_eval():
             return jnp.append(times[times > low], low)  # what is below is one level
 
-    def terms(self, keys, denoise, process, image, levels) -> Bound:
+    def terms(self, keys, predict, process, image, levels) -> Bound:
         """The terms of the bound in nats, of an image of levels [B, ...]."""
         grid = self.grid(process, levels)
         limit = continuous if self.steps is None else steps
@@ -275,8 +281,8 @@ class VariationalBound:
             most = jnp.max(jnp.where(finite, change, 0.0))
             mass = jnp.where(finite, change, most)
             draws, mass = self.draws, mass / jnp.sum(mass)
-        ask = keys, denoise, process, image, grid, levels, limit, draws
+        ask = keys, predict, process, image, grid, levels, limit, draws
         return bound_terms(*ask, mass=mass)
 
-    def __call__(self, keys, denoise, process, image, levels):
-        return -self.terms(keys, denoise, process, image, levels).total
+    def __call__(self, keys, predict, process, image, levels):
+        return -self.terms(keys, predict, process, image, levels).total

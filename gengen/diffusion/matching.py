@@ -5,17 +5,17 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from gengen.diffusion.process import Process, corrupt
-from gengen.diffusion.weights import Plain, Weight
+from gengen.diffusion.weights import Unweighted, Weight
 from gengen.types import Array
 
 
 def matching_loss(
-    denoise: Callable,
+    predict: Callable,
     process: Process,
     x: Array,
     noise: Array,
     t: Array,
-    weight: Weight = Plain(),
+    weight: Weight = Unweighted(),
 ) -> Array:
     """w(t) |r̂(z, t) - r|² averaged over the dimensions, [B].
 
@@ -28,6 +28,6 @@ def matching_loss(
     matching (Vincent 2011; Song and Ermon 2019, arXiv:1907.05600, equation 5).
     """
     z, r = corrupt(process, x, noise, t)
-    error = jnp.square(denoise(z, t)[..., : x.shape[-1]] - r)
+    error = jnp.square(predict(z, t)[..., : x.shape[-1]] - r)
     loss = jnp.mean(error.reshape(error.shape[0], -1), axis=-1)
     return weight(process, t) * loss

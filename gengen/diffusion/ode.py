@@ -144,8 +144,8 @@ class Adaptive:
     def init(self, z: Array) -> tuple:
         return ()
 
-    def step(self, keys, denoise, process, z, memory, t, s):
-        return probability_flow(denoise, process, z, t, s, self)[0], memory
+    def step(self, keys, predict, process, z, solver_state, t, s):
+        return probability_flow(predict, process, z, t, s, self)[0], solver_state
 
     def advance(self, field, y, t, s, args=()):
         import diffrax
@@ -205,7 +205,7 @@ def integrate(
 
 
 def probability_flow(
-    denoise: Callable,
+    predict: Callable,
     process: Process,
     z: Array,
     t: Array | float,
@@ -214,12 +214,12 @@ def probability_flow(
 ) -> tuple[Array, Array]:
     """z [B, ...] carried along ż = a′ x̂ + b′ ε̂ from time t to time s, both scalars.
 
-    Returns z_s and the number of evaluations of `denoise` [B] for each row. s < t
+    Returns z_s and the number of evaluations of `predict` [B] for each row. s < t
     generates, s > t encodes: one is the other's inverse. Song et al. 2021,
     arXiv:2011.13456, equation 13; Lipman et al. 2023, arXiv:2210.02747, equation 1.
     """
 
     def field(z, t, _):
-        return ode_velocity(process, z, denoise(z, t), t)
+        return ode_velocity(process, z, predict(z, t), t)
 
     return integrator.advance(field, z, t, s)

@@ -1,8 +1,8 @@
 """Paths z = a(t) x + b(t) ε from data (t = 0) to noise (t = 1).
 
-A path is a `static` dataclass with a and b of times t (any shape), smooth on (0, 1), so
-that `derivatives` can take a′ and b′; and with `when(a, b)`, the time at which data and
-noise stand in the proportion a : b.
+A path is a `static` dataclass with two functions a and b of times t (any shape). They
+are smooth on (0, 1), so that `derivatives` can take a′ and b′. `time_of_ratio(a, b)` is
+the time at which data and noise stand in the proportion a : b.
 
 Up to the scale of z and the clock, a path is its noise-to-signal ratio σ = b/a alone,
 so whatever is said in terms of σ holds for all: a grid, a law of training times, and
@@ -25,14 +25,14 @@ class Path(Protocol):
 
     def b(self, t: Array) -> Array: ...
 
-    def when(self, a: Array, b: Array) -> Array:
+    def time_of_ratio(self, a: Array, b: Array) -> Array:
         """t with a(t) : b(t) = a : b."""
         ...
 
 
 def derivatives(path: Path, t: Array) -> tuple[Array, Array, Array, Array]:
     """(a, b, a′, b′) at t by forward differentiation. BadInput for a table."""
-    if tabulated(path):
+    if is_discrete(path):
         raise BadInput(
             f"{path} is a table: it has no derivatives, so no velocity; take the "
             "noise, data or v prediction, a solver without derivatives (DDIM, DDPM, "
@@ -64,7 +64,7 @@ class Linear:
     def b(self, t: Array) -> Array:
         return t
 
-    def when(self, a: Array, b: Array) -> Array:
+    def time_of_ratio(self, a: Array, b: Array) -> Array:
         return b / (a + b)
 
 
@@ -90,7 +90,7 @@ class VariancePreserving:
     def b(self, t: Array) -> Array:
         return jnp.sqrt(-jnp.expm1(2.0 * self.log_a(t)))
 
-    def when(self, a: Array, b: Array) -> Array:
+    def time_of_ratio(self, a: Array, b: Array) -> Array:
         return self._time_of(-0.5 * jnp.log1p((b / a) ** 2))
 
     def _time_of(self, log_a: Array) -> Array:
@@ -109,7 +109,7 @@ class SubVariancePreserving(VariancePreserving):
     def b(self, t: Array) -> Array:
         return -jnp.expm1(2.0 * self.log_a(t))
 
-    def when(self, a: Array, b: Array) -> Array:
+    def time_of_ratio(self, a: Array, b: Array) -> Array:
         return self._time_of(-jnp.arcsinh(0.5 * b / a))
 
 
@@ -129,7 +129,7 @@ class VarianceExploding:
     def b(self, t: Array) -> Array:
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
 
-    def when(self, a: Array, b: Array) -> Array:
+    def time_of_ratio(self, a: Array, b: Array) -> Array:
         ratio = math.log(self.sigma_max / self.sigma_min)
         return jnp.log(b / (a * self.sigma_min)) / ratio
 
@@ -160,7 +160,7 @@ class Cosine:
         product = jnp.sin(rise) * jnp.sin(rise + 2.0 * self._u0)
         return jnp.sqrt(product) / math.cos(self._u0)
 
-    def when(self, a: Array, b: Array) -> Array:
+    def time_of_ratio(self, a: Array, b: Array) -> Array:
         sine = jnp.hypot(b, math.sin(self._u0) * a)
         u = jnp.arctan2(sine, math.cos(self._u0) * a)
         rise = jnp.maximum(u - self._u0, 0.0)  # rounding alone can fall below
@@ -181,7 +181,7 @@ class Trigonometric:
     def b(self, t: Array) -> Array:
         return jnp.sin(math.pi / 2 * t)
 
-    def when(self, a: Array, b: Array) -> Array:
+    def time_of_ratio(self, a: Array, b: Array) -> Array:
         return jnp.arctan2(b, a) * 2.0 / math.pi
 
 
@@ -211,13 +211,13 @@ class Karras:
     def b(self, t: Array) -> Array:
         return self._sigma(t) * self.a(t)
 
-    def when(self, a: Array, b: Array) -> Array:
+    def time_of_ratio(self, a: Array, b: Array) -> Array:
         low, high = self._ends()
         return ((b / a) ** (1 / self.rho) - low) / (high - low)
 
 
 @static
-class Table:
+class DDPMSchedule:
     """DDPM's own schedule: `steps` values β rising evenly, a² = Π (1 - β), b² = 1 - a².
 
     A time is the step number over `steps`, rounded to the nearest; 0 is clean. It has
@@ -241,7 +241,7 @@ class Table:
     def b(self, t: Array) -> Array:
         return jnp.sqrt(-jnp.expm1(2.0 * self._at(t)))
 
-    def when(self, a: Array, b: Array) -> Array:
+    def time_of_ratio(self, a: Array, b: Array) -> Array:
         log_a = -0.5 * jnp.log1p((b / a) ** 2)
         number = jnp.interp(-log_a, -self._log_a(), jnp.arange(self.steps + 1.0))
         return jnp.rint(number) / self.steps
@@ -262,14 +262,14 @@ class Shifted:
     def __post_init__(self):
         if not 0 < self.shift < math.inf:
             raise BadInput(f"shift={self.shift}: it must be above 0 (1 is none)")
-        if isinstance(self.path, Table):
+        if isinstance(self.path, DDPMSchedule):
             raise BadInput(
                 f"{self.path} has numbered steps, which cannot be shifted: shift a "
                 "continuous path, such as VariancePreserving()"
             )
 
     def _t(self, t):
-        return self.path.when(self.path.a(t), self.shift * self.path.b(t))
+        return self.path.time_of_ratio(self.path.a(t), self.shift * self.path.b(t))
 
     def a(self, t: Array) -> Array:
         return self.path.a(self._t(t))
@@ -277,8 +277,8 @@ class Shifted:
     def b(self, t: Array) -> Array:
         return self.path.b(self._t(t))
 
-    def when(self, a: Array, b: Array) -> Array:
-        return self.path.when(self.shift * a, b)
+    def time_of_ratio(self, a: Array, b: Array) -> Array:
+        return self.path.time_of_ratio(self.shift * a, b)
 
 
 def resolution_shift(pixels: int, base: int) -> float:
@@ -289,6 +289,6 @@ def resolution_shift(pixels: int, base: int) -> float:
     return math.sqrt(pixels / base)
 
 
-def tabulated(path: Path) -> bool:
+def is_discrete(path: Path) -> bool:
     """Whether the path is a table of numbers, and so has no derivatives."""
-    return isinstance(path, Table)
+    return isinstance(path, DDPMSchedule)

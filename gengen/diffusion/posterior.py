@@ -37,7 +37,7 @@ def step_logvar(path: Path, v: Array | float, t: Array, s: Array) -> Array:
     return jnp.log(forward) + 2 * (1 - v) * jnp.log(path.b(s) / path.b(t))
 
 
-def toward(process: Process, x: Array, noise: Array, s: Array, tau2: Array) -> Array:
+def ddim_mean(process: Process, x: Array, noise: Array, s: Array, tau2: Array) -> Array:
     """a_s x̂ + √(b_s² - τ²) ε̂: the mean at s if noise of variance τ² is to be fresh."""
     a_s, b_s = process.path.a(s), process.path.b(s)
     return a_s * x + jnp.sqrt(jnp.maximum(b_s**2 - tau2, 0.0)) * noise
@@ -54,7 +54,7 @@ def posterior(
     path, t, s = process.path, expand(t, z), expand(s, z)
     noise = (z - path.a(t) * x) / path.b(t)
     spread = transition(path, t, s)[1]
-    return toward(process, x, noise, s, spread), jnp.log(spread)
+    return ddim_mean(process, x, noise, s, spread), jnp.log(spread)
 
 
 def posterior_kl(

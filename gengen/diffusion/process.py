@@ -41,7 +41,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from gengen.diffusion.paths import Path, derivatives, tabulated
+from gengen.diffusion.paths import Path, derivatives, is_discrete
 from gengen.types import Array, BadInput, static
 
 
@@ -213,7 +213,7 @@ def usable_times(
     def usable(t):
         m = process.matrix(t)
         numbers = [*m, 1.0 / m.det]
-        if not tabulated(process.path):
+        if not is_discrete(process.path):
             numbers += derivatives(process.path, t)[2:]
         if weight is not None:
             numbers += [weight(process, t)]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from gengen.diffusion.process import Process
 from gengen.diffusion.solvers import Solver
-from gengen.diffusion.times import checked
+from gengen.diffusion.times import check_grid
 from gengen.scan import fold_in, sample_scan
 from gengen.types import Array, BadInput
 
@@ -16,7 +16,7 @@ from gengen.types import Array, BadInput
 def solve(
     solver: Solver,
     keys: Array,
-    denoise: Callable,
+    predict: Callable,
     process: Process,
     z: Array,
     grid: Array,
@@ -26,14 +26,14 @@ def solve(
     Raises BadInput for a grid that does not fall within [0, 1], or begins where the
     solver cannot.
     """
-    grid = beginning(solver, process, grid)
-    return _solve(solver, keys, denoise, process, z, grid)[0]
+    grid = check_start(solver, process, grid)
+    return _solve(solver, keys, predict, process, z, grid)[0]
 
 
 def trajectory(
     solver: Solver,
     keys: Array,
-    denoise: Callable,
+    predict: Callable,
     process: Process,
     z: Array,
     grid: Array,
@@ -42,14 +42,14 @@ def trajectory(
 
     The first is z, the last what `solve` returns.
     """
-    grid = beginning(solver, process, grid)
-    _, states = _solve(solver, keys, denoise, process, z, grid, lambda z: z)
+    grid = check_start(solver, process, grid)
+    _, states = _solve(solver, keys, predict, process, z, grid, lambda z: z)
     return jnp.concatenate([z[None], states])
 
 
-def beginning(solver: Solver, process: Process, grid: Array) -> Array:
+def check_start(solver: Solver, process: Process, grid: Array) -> Array:
     """The grid, if it falls and begins where solver and prediction can."""
-    grid = checked(grid)
+    grid = check_grid(grid)
     if isinstance(grid, jax.core.Tracer):
         return grid
     earlier = "begin the grid earlier, at 0.999 say"
@@ -67,7 +67,7 @@ def beginning(solver: Solver, process: Process, grid: Array) -> Array:
 
 
 def invert(
-    solver: Solver, denoise: Callable, process: Process, x: Array, grid: Array
+    solver: Solver, predict: Callable, process: Process, x: Array, grid: Array
 ) -> Array:
     """Carry data to noise: the deterministic solver along the grid's times rising.
 
@@ -77,15 +77,15 @@ def invert(
     if not solver.deterministic:
         raise BadInput(f"{solver} draws noise, so there is no way back: take DDIM")
     keys = jnp.broadcast_to(jax.random.key(0), x.shape[:1])
-    rising = checked(grid)[::-1]
-    return _solve(solver, keys, denoise, process, x, rising)[0]
+    rising = check_grid(grid)[::-1]
+    return _solve(solver, keys, predict, process, x, rising)[0]
 
 
-def _solve(solver, keys, denoise, process, z, grid, emit=lambda z: None):
+def _solve(solver, keys, predict, process, z, grid, emit=lambda z: None):
     """(z at the end, emit(z) after each step)."""
 
     def step(keys, carry, t_s):
-        carry = solver.step(keys, denoise, process, *carry, *t_s)
+        carry = solver.step(keys, predict, process, *carry, *t_s)
         return carry, emit(carry[0])
 
     xs = grid[:-1], grid[1:]
@@ -103,7 +103,7 @@ class Parallel(NamedTuple):
 def solve_parallel(
     solver: Solver,
     keys: Array,
-    denoise: Callable,
+    predict: Callable,
     process: Process,
     z: Array,
     grid: Array,
@@ -120,7 +120,7 @@ def solve_parallel(
     The solver must have no memory. Shih et al. 2023, arXiv:2305.16317 (ParaDiGMS),
     algorithm 1.
     """
-    grid = beginning(solver, process, grid)
+    grid = check_start(solver, process, grid)
     n = len(grid) - 1
     width = n if window is None else min(window, n)
     if width < 1 or jax.tree.leaves(solver.init(z)):
@@ -134,7 +134,7 @@ def solve_parallel(
 
     def step(i, z):
         t, s = times[i], times[i + 1]
-        new = solver.step(fold_in(keys, i), denoise, process, z, (), t, s)[0]
+        new = solver.step(fold_in(keys, i), predict, process, z, (), t, s)[0]
         return jnp.where(i < n, new - z, 0.0)
 
     def sweep(carry):

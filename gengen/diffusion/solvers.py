@@ -1,17 +1,17 @@
 """From noise to data: one step from time t to time s < t.
 
 A solver is a `static` dataclass with `init(z) -> memory` and
-`step(keys, denoise, process, z, memory, t, s) -> (z, memory)`. It is given the pair of
+`step(keys, predict, process, z, memory, t, s) -> (z, memory)`. It is given the pair of
 times t > s (scalars), never an index into a table, and the function
-`denoise(z, t) -> r̂`, which it calls `evaluations` times; `keys` [B] are for noise, and
+`predict(z, t) -> r̂`, which it calls `evaluations` times; `keys` [B] are for noise, and
 `memory` is what it keeps of earlier steps.
 
     ODE in t, ż = a′x̂ + b′ε̂                Euler, Heun, AdamsBashforth
-    ODE in σ = b/a, d(z/a)/dσ = ε̂          DDIM is its Euler, StochasticHeun its Heun
+    ODE in σ = b/a, d(z/a)/dσ = ε̂          DDIM is its Euler, EDMSampler its Heun
     ODE in λ = log(a/b), by x̂              DPMSolver
     a draw from N(mean of q(z_s | z_t, x̂))  DDIM(eta), Ancestral
-    SDE                                    EulerMaruyama, DPMSolver(eta), StochasticHeun
-    steps along the score                  Corrected, annealed_langevin
+    SDE                                    EulerMaruyama, DPMSolver(eta), EDMSampler
+    steps along the score                  PredictorCorrector, annealed_langevin
 
 On a deterministic solver s > t is as good: noise for data (`solve` on a rising grid).
 """
@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from gengen.diffusion.paths import Path, derivatives
-from gengen.diffusion.posterior import step_logvar, toward, transition
+from gengen.diffusion.posterior import ddim_mean, step_logvar, transition
 from gengen.diffusion.process import Process, ode_velocity, recover
 from gengen.scan import fold_in, normal
 from gengen.types import Array, BadInput, Tree, static
@@ -36,7 +36,7 @@ class Solver(Protocol):
 
     divides_by_a: whether a step divides by a(t), and so cannot begin where it is 0.
     deterministic: no noise is drawn, so that the way can be gone back. wants_variance:
-    `denoise` is to say the learned variances, too.
+    `predict` is to say the learned variances, too.
     """
 
     @property
@@ -59,10 +59,10 @@ class Solver(Protocol):
     def step(
         self,
         keys: Array,
-        denoise: Callable,
+        predict: Callable,
         process: Process,
         z: Array,
-        memory: Tree,
+        solver_state: Tree,
         t: Array,
         s: Array,
     ) -> tuple[Array, Tree]: ...
@@ -88,8 +88,8 @@ class Memoryless:
 class Euler(Memoryless):
     """z_s = z + (s - t) ż: order 1. With velocity prediction, x ← x - v/T."""
 
-    def step(self, keys, denoise, process, z, memory, t, s):
-        return z + (s - t) * ode_velocity(process, z, denoise(z, t), t), memory
+    def step(self, keys, predict, process, z, solver_state, t, s):
+        return z + (s - t) * ode_velocity(process, z, predict(z, t), t), solver_state
 
 
 @static
@@ -101,11 +101,11 @@ class Heun(Memoryless):
 
     evaluations = 2
 
-    def step(self, keys, denoise, process, z, memory, t, s):
-        slope = ode_velocity(process, z, denoise(z, t), t)
+    def step(self, keys, predict, process, z, solver_state, t, s):
+        slope = ode_velocity(process, z, predict(z, t), t)
         euler = z + (s - t) * slope
-        slope_s = ode_velocity(process, euler, denoise(euler, s), s)
-        return z + (s - t) * (slope + slope_s) / 2, memory
+        slope_s = ode_velocity(process, euler, predict(euler, s), s)
+        return z + (s - t) * (slope + slope_s) / 2, solver_state
 
 
 class Slopes(NamedTuple):
@@ -138,12 +138,12 @@ class AdamsBashforth(Memoryless):
         zeros = jnp.zeros((past, *z.shape), z.dtype)
         return Slopes(zeros, jnp.zeros(past), jnp.int32(0))
 
-    def step(self, keys, denoise, process, z, memory, t, s):
-        slope = ode_velocity(process, z, denoise(z, t), t)
+    def step(self, keys, predict, process, z, solver_state, t, s):
+        slope = ode_velocity(process, z, predict(z, t), t)
 
         def heun():
             euler = z + (s - t) * slope
-            end = ode_velocity(process, euler, denoise(euler, s), s)
+            end = ode_velocity(process, euler, predict(euler, s), s)
             return (s - t) * (slope + end) / 2
 
         def adams(order):
@@ -153,12 +153,14 @@ class AdamsBashforth(Memoryless):
 
             return increment
 
-        slopes = jnp.concatenate([slope[None], memory.slopes])
-        times = jnp.append(t, memory.times)
+        slopes = jnp.concatenate([slope[None], solver_state.slopes])
+        times = jnp.append(t, solver_state.times)
         by_count = [heun, *(adams(n + 1) for n in range(1, self.order))]
-        z = z + jax.lax.switch(memory.count, by_count)
-        count = jnp.minimum(memory.count + 1, self.order - 1)
-        return z, Slopes(slopes[:-1], times[:-1].astype(memory.times.dtype), count)
+        z = z + jax.lax.switch(solver_state.count, by_count)
+        count = jnp.minimum(solver_state.count + 1, self.order - 1)
+        return z, Slopes(
+            slopes[:-1], times[:-1].astype(solver_state.times.dtype), count
+        )
 
 
 def adams_bashforth_weights(times: Array, s: Array) -> Array:
@@ -194,13 +196,15 @@ class DDIM(Memoryless):
         """Where eta is 0."""
         return self.eta == 0
 
-    def step(self, keys, denoise, process, z, memory, t, s):
-        x, noise = recover(process, z, denoise(z, t), t)
+    def step(self, keys, predict, process, z, solver_state, t, s):
+        x, noise = recover(process, z, predict(z, t), t)
         if self.eta == 0:
-            return toward(process, x, noise, s, jnp.zeros_like(t)), memory
+            return ddim_mean(process, x, noise, s, jnp.zeros_like(t)), solver_state
         tau2 = self.eta**2 * transition(process.path, t, s)[1]
         fresh = normal(keys, z.shape[1:])
-        return toward(process, x, noise, s, tau2) + jnp.sqrt(tau2) * fresh, memory
+        return ddim_mean(process, x, noise, s, tau2) + jnp.sqrt(
+            tau2
+        ) * fresh, solver_state
 
 
 def DDPM() -> DDIM:
@@ -208,12 +212,12 @@ def DDPM() -> DDIM:
     return DDIM(eta=1.0)
 
 
-def large(path: Path, t: Array, s: Array, extra: Array) -> Array:
+def fixed_large(path: Path, t: Array, s: Array, extra: Array) -> Array:
     """log β²: the upper bound, right if the data were N(0, 1). Ho et al., sec. 3.2."""
     return step_logvar(path, 1.0, t, s)
 
 
-def learned(path: Path, t: Array, s: Array, extra: Array) -> Array:
+def learned_range(path: Path, t: Array, s: Array, extra: Array) -> Array:
     """`step_logvar` with v = (extra + 1)/2, cut to [0, 1], of what the network says."""
     return step_logvar(path, jnp.clip((extra + 1.0) / 2.0, 0.0, 1.0), t, s)
 
@@ -222,32 +226,32 @@ def learned(path: Path, t: Array, s: Array, extra: Array) -> Array:
 class Ancestral(Memoryless):
     """A draw of N(mean of q(z_s | z_t, x̂), σ²) where σ² is not the posterior's own.
 
-    log_variance: `large` or `learned`, of which the second reads v from the channels
-    that the network has beyond those of x. (The posterior's own variance, DDPM's
-    "fixed small", is `DDPM()`.) No noise where b_s = 0.
+    log_variance: `fixed_large`, or `learned_range`, which reads v from the channels
+    that the network has beyond x. (The posterior's own variance, DDPM's "fixed
+    small", is `DDPM()`.) No noise is drawn where b_s = 0.
     """
 
-    log_variance: Callable = large
+    log_variance: Callable = fixed_large
     deterministic = False
 
     @property
     def wants_variance(self) -> bool:
         """Where it is learned."""
-        return self.log_variance is learned
+        return self.log_variance is learned_range
 
-    def step(self, keys, denoise, process, z, memory, t, s):
-        r = denoise(z, t)
+    def step(self, keys, predict, process, z, solver_state, t, s):
+        r = predict(z, t)
         r, extra = r[..., : z.shape[-1]], r[..., z.shape[-1] :]
-        if self.log_variance is learned and extra.shape != r.shape:
+        if self.log_variance is learned_range and extra.shape != r.shape:
             raise BadInput(
                 "this network learned no variances: train one with learned_variance, "
                 "or take DDPM()"
             )
         _, posterior = transition(process.path, t, s)
-        mean = toward(process, *recover(process, z, r, t), s, posterior)
+        mean = ddim_mean(process, *recover(process, z, r, t), s, posterior)
         std = jnp.exp(0.5 * self.log_variance(process.path, t, s, extra))
         std = jnp.where(process.path.b(s) == 0, 0.0, std)
-        return mean + std * normal(keys, z.shape[1:]), memory
+        return mean + std * normal(keys, z.shape[1:]), solver_state
 
 
 # ---------------------------------------------------------------- the ODE and SDE in λ
@@ -287,29 +291,29 @@ class DPMSolver(Memoryless):
     def init(self, z):
         return Previous(jnp.zeros_like(z), jnp.full((), -jnp.inf, z.dtype))
 
-    def step(self, keys, denoise, process, z, memory, t, s):
+    def step(self, keys, predict, process, z, solver_state, t, s):
         path = process.path
         a_t, b_t, a_s, b_s = path.a(t), path.b(t), path.a(s), path.b(s)
-        x, noise = recover(process, z, denoise(z, t), t)
+        x, noise = recover(process, z, predict(z, t), t)
         here = jnp.log(a_t) - jnp.log(b_t)
-        h, before = jnp.log(a_s) - jnp.log(b_s) - here, here - memory.log_ratio
+        h, before = jnp.log(a_s) - jnp.log(b_s) - here, here - solver_state.log_ratio
         known = jnp.isfinite(h) & jnp.isfinite(before)
         k = b_s * a_t / (b_t * a_s)
         line = (1.0 - k ** (1.0 + self.eta)) * h / jnp.where(known, 2.0 * before, 1.0)
-        line = jnp.where(known, line, 0.0) * (x - memory.x)
+        line = jnp.where(known, line, 0.0) * (x - solver_state.x)
         z = a_s * (x + line) + b_s * k**self.eta * noise
         if self.eta > 0:
             # expm1 keeps the digits of a short step.
             share = -jnp.expm1(2.0 * self.eta * jnp.log(k))
             z = z + b_s * jnp.sqrt(share) * normal(keys, z.shape[1:])
-        return z, Previous(x, here.astype(memory.log_ratio.dtype))
+        return z, Previous(x, here.astype(solver_state.log_ratio.dtype))
 
 
 # ---------------------------------------------------------------- the ODE in σ, churned
 
 
 @static
-class StochasticHeun(Memoryless):
+class EDMSampler(Memoryless):
     """EDM's sampler in y = z/a and σ = b/a, where dy/dσ = ε̂: Heun's step after churn.
 
         σ̂ = (1 + churn) σ_t,  ŷ = y + √(σ̂² - σ_t²) noise w,  then Heun from σ̂ to σ_s
@@ -334,14 +338,14 @@ class StochasticHeun(Memoryless):
         """Where churn is 0."""
         return self.churn == 0
 
-    def step(self, keys, denoise, process, z, memory, t, s):
+    def step(self, keys, predict, process, z, solver_state, t, s):
         path = process.path
         a_t, a_s, b_s = path.a(t), path.a(s), path.b(s)
         sigma, sigma_s = path.b(t) / a_t, b_s / a_s
         if self.churn:
             on = (self.low <= sigma) & (sigma <= self.high) & jnp.isfinite(sigma)
             raised = jnp.where(on, (1.0 + self.churn) * sigma, sigma)
-            hat = jnp.where(on, path.when(jnp.ones_like(t), raised), t)
+            hat = jnp.where(on, path.time_of_ratio(jnp.ones_like(t), raised), t)
             hat = jnp.clip(hat, t, 1.0)  # the path ends there
             raised = path.b(hat) / path.a(hat)
             extra = jnp.sqrt(jnp.maximum(raised**2 - sigma**2, 0.0))
@@ -349,13 +353,13 @@ class StochasticHeun(Memoryless):
             z = z + a_t * extra * normal(keys, z.shape[1:])
             z = z * jnp.where(on, path.a(hat) / a_t, 1.0)
             t, sigma = hat, raised
-        x, noise = recover(process, z, denoise(z, t), t)
+        x, noise = recover(process, z, predict(z, t), t)
         euler = a_s * x + b_s * noise
-        _, noise_s = recover(process, euler, denoise(euler, s), s)
+        _, noise_s = recover(process, euler, predict(euler, s), s)
         known = jnp.isfinite(sigma) & jnp.isfinite(sigma_s)
         known &= (sigma > 0) & (sigma_s > 0)
         half = jnp.where(known, a_s * (sigma_s - sigma) / 2.0, 0.0)
-        return euler + half * jnp.where(known, noise_s - noise, 0.0), memory
+        return euler + half * jnp.where(known, noise_s - noise, 0.0), solver_state
 
 
 # ---------------------------------------------------------------- the SDE and the score
@@ -373,29 +377,29 @@ class EulerMaruyama(Memoryless):
     divides_by_a = True
     deterministic = False
 
-    def step(self, keys, denoise, process, z, memory, t, s):
+    def step(self, keys, predict, process, z, solver_state, t, s):
         a, b, da, db = derivatives(process.path, t)
         f = da / a
         g2 = 2.0 * b * (db - f * b)
-        score = -recover(process, z, denoise(z, t), t)[1] / b
+        score = -recover(process, z, predict(z, t), t)[1] / b
         fresh = normal(keys, z.shape[1:])
         drift = f * z - g2 * score
-        return z + (s - t) * drift + jnp.sqrt(g2 * (t - s)) * fresh, memory
+        return z + (s - t) * drift + jnp.sqrt(g2 * (t - s)) * fresh, solver_state
 
 
 @static
-class Rescaled(Memoryless):
+class NoPredictor(Memoryless):
     """z_s = (a_s/a_t) z: nothing but the change of level, for `annealed_langevin`."""
 
     evaluations = 0
     divides_by_a = True
 
-    def step(self, keys, denoise, process, z, memory, t, s):
-        return process.path.a(s) / process.path.a(t) * z, memory
+    def step(self, keys, predict, process, z, solver_state, t, s):
+        return process.path.a(s) / process.path.a(t) * z, solver_state
 
 
 @static
-class Corrected:
+class PredictorCorrector:
     """A predictor's step from t to s, then `corrections` Langevin steps at s:
 
         z ← z + (δ/2) ∇ log p_s(z) + √δ w,  δ = rate² b_s²
@@ -440,20 +444,22 @@ class Corrected:
     def init(self, z):
         return self.predictor.init(z)
 
-    def step(self, keys, denoise, process, z, memory, t, s):
-        z, memory = self.predictor.step(keys, denoise, process, z, memory, t, s)
+    def step(self, keys, predict, process, z, solver_state, t, s):
+        z, solver_state = self.predictor.step(
+            keys, predict, process, z, solver_state, t, s
+        )
         rate, b = 2.0 * self.snr, process.path.b(s)
         for i in range(self.corrections):
-            r = denoise(z, s)[..., : z.shape[-1]]
+            r = predict(z, s)[..., : z.shape[-1]]
             noise = recover(process, z, r, s)[1]
             fresh = normal(fold_in(keys, i + 1), z.shape[1:])
             z = z - 0.5 * rate**2 * b * noise + rate * b * fresh
-        return z, memory
+        return z, solver_state
 
 
-def annealed_langevin(corrections: int = 5, snr: float = 0.16) -> Corrected:
+def annealed_langevin(corrections: int = 5, snr: float = 0.16) -> PredictorCorrector:
     """Langevin steps at every level of noise, from much to little.
 
     Song and Ermon 2019, arXiv:1907.05600, algorithm 1.
     """
-    return Corrected(Rescaled(), corrections, snr)
+    return PredictorCorrector(NoPredictor(), corrections, snr)

@@ -13,7 +13,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from gengen.diffusion.paths import Path, Table
+from gengen.diffusion.paths import DDPMSchedule, Path
 from gengen.types import Array, BadInput, Key, static
 
 # ---------------------------------------------------------------- training
@@ -61,7 +61,7 @@ class LogNormal:
     def quantile(self, u: Array, path: Path) -> Array:
         log_sigma = self.mean + self.std * jax.scipy.special.ndtri(u)
         sigma = jnp.exp(jnp.minimum(log_sigma, 50.0))  # u = 1 has no σ
-        return jnp.clip(path.when(jnp.ones_like(sigma), sigma), 0.0, 1.0)
+        return jnp.clip(path.time_of_ratio(jnp.ones_like(sigma), sigma), 0.0, 1.0)
 
 
 @static
@@ -95,7 +95,7 @@ def stratified(key: Key, num: int) -> Array:
     return jnp.maximum(u, tiny)
 
 
-def draw(
+def sample_times(
     times: Times,
     path: Path,
     key: Key,
@@ -171,7 +171,7 @@ class ShiftedGrid:
 
     def __call__(self, path, steps, span):
         t = uniform_grid(steps, span)
-        return jnp.clip(path.when(path.a(t), self.shift * path.b(t)), *span)
+        return jnp.clip(path.time_of_ratio(path.a(t), self.shift * path.b(t)), *span)
 
 
 @static
@@ -238,7 +238,7 @@ def _sigmas(grid, path, span):
 
 
 def _at_sigmas(path, sigma, span):
-    return jnp.clip(path.when(jnp.ones_like(sigma), sigma), *span)
+    return jnp.clip(path.time_of_ratio(jnp.ones_like(sigma), sigma), *span)
 
 
 def times_of(
@@ -250,27 +250,27 @@ def times_of(
     """
     if steps < 1:
         raise BadInput(f"steps={steps}: sampling needs at least 1 step")
-    if isinstance(path, Table) and steps > path.steps:
+    if isinstance(path, DDPMSchedule) and steps > path.steps:
         raise BadInput(
             f"steps={steps}: this path is a table of {path.steps} steps, take fewer"
         )
     with jax.ensure_compile_time_eval():
         times = grid(path, steps, span)
-        if isinstance(path, Table):
+        if isinstance(path, DDPMSchedule):
             times = jnp.rint(times * path.steps) / path.steps
-        return checked(times)
+        return check_grid(times)
 
 
 def starting_at(times: Array, start: float, path: Path) -> Array:
     """The times of a grid from `start` on: it, and those below. Known numbers."""
     with jax.ensure_compile_time_eval():
         start = jnp.asarray(start, times.dtype)
-        if isinstance(path, Table):
+        if isinstance(path, DDPMSchedule):
             start = jnp.rint(start * path.steps) / path.steps
-        return checked(jnp.append(start, times[times < start]))
+        return check_grid(jnp.append(start, times[times < start]))
 
 
-def checked(times: Array) -> Array:
+def check_grid(times: Array) -> Array:
     """The times, if they fall from one to the next within [0, 1], else BadInput."""
     with jax.ensure_compile_time_eval():
         times = jnp.asarray(times)

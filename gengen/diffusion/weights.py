@@ -6,7 +6,7 @@ published weight is a function of time on the error of one prediction:
     In(Noise())      L_simple of DDPM, which is SNR · |x̂ - x|²
     MinSNR(γ)        min(SNR, γ) · |x̂ - x|²
     TruncatedSNR()   max(SNR, 1) · |x̂ - x|²
-    Likelihood()     ½ (-λ′) |ε̂ - ε|² = ½ (-SNR′) |x̂ - x|², whose integral is the bound
+    ELBOWeight()     ½ (-λ′) |ε̂ - ε|² = ½ (-SNR′) |x̂ - x|², whose integral is the bound
     Sigmoid(bias)    σ(bias - λ) times that of Likelihood
 
 with SNR = a²/b² and λ = log SNR. Kingma and Gao 2023, arXiv:2303.00848, collects them.
@@ -29,7 +29,7 @@ class Weight(Protocol):
 
 
 @static
-class Plain:
+class Unweighted:
     """1: the error of what is predicted."""
 
     def __call__(self, process, t):
@@ -37,7 +37,7 @@ class Plain:
 
 
 @static
-class In:
+class ErrorIn:
     """The error in another prediction's space: (det_other/det)²."""
 
     prediction: Prediction
@@ -66,11 +66,11 @@ class TruncatedSNR:
     """max(SNR, 1) on the error of x. Salimans and Ho 2022, arXiv:2202.00512, sec. 4."""
 
     def __call__(self, process, t):
-        return jnp.maximum(snr(process.path, t), 1.0) * In(Data())(process, t)
+        return jnp.maximum(snr(process.path, t), 1.0) * ErrorIn(Data())(process, t)
 
 
 @static
-class Likelihood:
+class ELBOWeight:
     """½ (-λ′) on the error of ε: summed over dimensions, the bound's integrand in nats.
 
     = a (a b′ - b a′)/(b det²) on the error of r. Kingma et al. 2021, arXiv:2107.00630,
@@ -84,7 +84,7 @@ class Likelihood:
 
 @static
 class Sigmoid:
-    """sigmoid(bias - λ) times `Likelihood`: less of what is nearly clean.
+    """sigmoid(bias - λ) times `ELBOWeight`: less of what is nearly clean.
 
     Kingma and Gao 2023, arXiv:2303.00848; Hoogeboom et al. 2024, arXiv:2410.19324.
     """
@@ -93,4 +93,4 @@ class Sigmoid:
 
     def __call__(self, process, t):
         share = jax.nn.sigmoid(self.bias - jnp.log(snr(process.path, t)))
-        return share * Likelihood()(process, t)
+        return share * ELBOWeight()(process, t)

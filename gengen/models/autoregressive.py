@@ -224,7 +224,7 @@ class Autoregressive:
             i, xs = i_xs
             symbol, cache = carry
             carry = symbol, view.turn(symbol, i, cache)
-            return sample_scan(step, keys, carry, xs, first=i * line)
+            return sample_scan(step, keys, carry, xs, start_index=i * line)
 
         def lines(x):  # [T, …] -> [lines, line, …]
             return x.reshape(-1, line, *x.shape[1:])
@@ -284,7 +284,7 @@ class Autoregressive:
         key,
         num,
         *,
-        first=0,
+        start_index=0,
         label=None,
         context=None,
         temperature: float = 1.0,
@@ -297,20 +297,29 @@ class Autoregressive:
         label: int or [num], uniform if None. context: [num, …] or [1, …], of a network
         that has one. temperature, top_k, top_p: `Tempering`'s. cached=False: T passes.
         """
-        keys = sample_keys(key, num, first)
+        keys = sample_keys(key, num, start_index)
         context = self._context(keys, label, context)
         tempering = Tempering(temperature, top_k, top_p)
         x, _ = self.generate(params, keys, context, tempering=tempering, cached=cached)
         return self.to_data(x)
 
     def sample_jacobi(
-        self, params, state, key, num, *, first=0, label=None, context=None, **tempering
+        self,
+        params,
+        state,
+        key,
+        num,
+        *,
+        start_index=0,
+        label=None,
+        context=None,
+        **tempering,
     ) -> tuple[Array, Array]:
         """(`sample`'s own samples, sweeps): sweeps over all positions until none moves.
 
         At most T + 1 sweeps of one pass each, of which the last only confirms.
         """
-        keys = sample_keys(key, num, first)
+        keys = sample_keys(key, num, start_index)
         context = self._context(keys, label, context)
         tempering = Tempering(**tempering)
         shape = (num, self.length, *self.head.symbol)
@@ -340,7 +349,7 @@ class Autoregressive:
         batch,
         observed,
         *,
-        first=0,
+        start_index=0,
         particles: int = 1,
         **tempering,
     ) -> Completion:
@@ -359,7 +368,7 @@ class Autoregressive:
         if context is not None:  # one for all, as in `sample`
             context = jnp.broadcast_to(context, (num, *context.shape[1:]))
         generate = partial(self.generate, params, tempering=Tempering(**tempering))
-        rows = sample_keys(key, num, first), context, self.to_symbols(data), mask
+        rows = sample_keys(key, num, start_index), context, self.to_symbols(data), mask
         x, effective = resampled(generate, *rows, particles)
         return Completion(self.to_data(x), effective)
 

@@ -133,7 +133,7 @@ class ClassifierGuide:
     divides_by_a: ClassVar[bool] = True
     evaluations: ClassVar[int] = 0
 
-    def __call__(self, denoise, process, state, label):
+    def __call__(self, predict, process, state, label):
         if self.classifier.path != process.path:
             raise BadInput(
                 f"the classifier's images are noisy by {self.classifier.path}, the "
@@ -145,4 +145,4 @@ class ClassifierGuide:
             log_p = self.classifier.log_prob_labels_at(params, {}, z, t)
             return jnp.take_along_axis(log_p, label[:, None], axis=-1)[:, 0]
 
-        return classifier_guided(denoise, process, log_prob, self.scale)
+        return classifier_guided(predict, process, log_prob, self.scale)

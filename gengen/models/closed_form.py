@@ -73,13 +73,13 @@ class Mixture:
 
         return jax.grad(log_p)(z)
 
-    def denoise(self, process: Process, label: int | None = None):
+    def predict(self, process: Process, label: int | None = None):
         """The optimal network: (z, t) -> E[r | z] = c E[x | z] + d E[ε | z].
 
         label: E[r | z, k] of that component, None for all.
         """
 
-        def denoise(z, t):
+        def predict(z, t):
             log_joint, x, noise = self.components(process.path, z, t)
             m = process.matrix(expand(t, z))
             if label is not None:
@@ -87,11 +87,11 @@ class Mixture:
             share = jax.nn.softmax(log_joint, axis=-1)[..., None]
             return m.c * jnp.sum(share * x, -2) + m.d * jnp.sum(share * noise, -2)
 
-        return denoise
+        return predict
 
     def velocity(self, process: Process, z: Array, t: Array) -> Array:
         """ż of the probability-flow ODE."""
-        return ode_velocity(process, z, self.denoise(process)(z, t), t)
+        return ode_velocity(process, z, self.predict(process)(z, t), t)
 
     def sample(self, key: Key, num: int, label: int | None = None) -> Array:
         """[num, D] from the data's density, row i from (key, i)."""

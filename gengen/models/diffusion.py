@@ -7,13 +7,13 @@ method of the literature is a choice of values, see `diffusion.process`:
 
     Process(Linear(), Velocity()), LogitNormal, Euler          flow matching
     Process(Table(), Noise()), Steps, DDPM                     DDPM
-    Process(VarianceExploding(), Score()), In(Noise()), Corrected   score SDE
-    Process(Karras(s), EDM(s)), LogNormal, StochasticHeun      EDM
+    Process(VarianceExploding(), Score()), In(Noise()), PredictorCorrector   score SDE
+    Process(Karras(s), EDM(s)), LogNormal, EDMSampler      EDM
 
 Four views of the same object, each of which is a method:
 
     a deep latent-variable model   `log_likelihood`, a bound on log p(x) term by term
-    a score, a field to walk along `denoiser` and `process.score`
+    a score, a field to walk along `predictor` and `process.score`
     an SDE and its ODE             `sample` by any solver, `to_latent` and back
     regression                     `loss`
 
@@ -32,10 +32,10 @@ import jax.numpy as jnp
 
 from gengen.diffusion.couplings import Coupling, Independent
 from gengen.diffusion.guidance import Guidance
-from gengen.diffusion.inverse import completing
-from gengen.diffusion.likelihood import DiscreteLikelihood, VariationalBound
+from gengen.diffusion.inverse import inverse_solver
+from gengen.diffusion.likelihood import LikelihoodEstimator, VariationalBound
 from gengen.diffusion.matching import matching_loss
-from gengen.diffusion.posterior import posterior_kl, step_logvar, toward, transition
+from gengen.diffusion.posterior import ddim_mean, posterior_kl, step_logvar, transition
 from gengen.diffusion.process import Process, corrupt, expand, recover, usable_times
 from gengen.diffusion.solve import invert, solve, solve_parallel
 from gengen.diffusion.solvers import Euler, Solver
@@ -44,14 +44,14 @@ from gengen.diffusion.times import (
     Grid,
     Times,
     Uniform,
-    draw,
     histogram_quantile,
     importance,
     independent,
+    sample_times,
     starting_at,
     times_of,
 )
-from gengen.diffusion.weights import Plain, Weight
+from gengen.diffusion.weights import Unweighted, Weight
 from gengen.images import to_unit
 from gengen.labels import given_labels, sample_labels
 from gengen.objective import Bind
@@ -64,9 +64,9 @@ from gengen.types import Array, BadInput, Completion, static
 MOST_NOISE = 50.0
 
 
-def _means(denoise: Callable) -> Callable:
+def _means(predict: Callable) -> Callable:
     """r̂ without the learned variances behind it, if there are any."""
-    return lambda z, t: denoise(z, t)[..., : z.shape[-1]]
+    return lambda z, t: predict(z, t)[..., : z.shape[-1]]
 
 
 def _averaged(moment: Array, bins: Array, square: Array, decay: float = 0.99) -> Array:
@@ -129,7 +129,7 @@ class Diffusion:
     levels: int = 256
     times: Times = Uniform()
     uniforms: Callable = independent
-    weight: Weight = Plain()
+    weight: Weight = Unweighted()
     coupling: Coupling = Independent()
     importance_bins: int = 0
     vlb_weight: float = 0.0
@@ -142,7 +142,7 @@ class Diffusion:
     guidance: Guidance = Guidance()
     guides: tuple = ()
     worse: Any = None
-    likelihood: DiscreteLikelihood = VariationalBound()
+    likelihood: LikelihoodEstimator = VariationalBound()
     density: ClassVar[str] = "bound"
 
     def __post_init__(self):
@@ -169,18 +169,18 @@ class Diffusion:
     def losses(self):
         return {"denoiser": Bind(Diffusion.loss, self)}
 
-    def denoiser(self, params, label=None, **kwargs):
-        """`denoise(z, t) -> r̂` with parameters and label bound; t [] or [B].
+    def predictor(self, params, label=None, **kwargs):
+        """`predict(z, t) -> r̂` with parameters and label bound; t [] or [B].
 
         Of a network that learns variances r̂ has twice the channels of z.
         """
         weights = {"params": params["denoiser"]}
 
-        def denoise(z, t):
+        def predict(z, t):
             t = jnp.broadcast_to(t, z.shape[:1])
             return self.net.apply(weights, z, t, label, **kwargs)
 
-        return denoise
+        return predict
 
     # ------------------------------------------------------------ training
 
@@ -200,16 +200,18 @@ class Diffusion:
             drop = jax.random.bernoulli(key_label, self.label_dropout, x.shape[:1])
             label = jnp.where(drop, self.num_classes, batch["label"])
         rngs = {"dropout": key_dropout}
-        denoise = self.denoiser(params, label, train=True, rngs=rngs)
+        predict = self.predictor(params, label, train=True, rngs=rngs)
 
         def loss(t):
             if not self.vlb_weight:
-                return matching_loss(denoise, self.process, x, noise, t, self.weight)
-            return self._hybrid(denoise, x, noise, t)
+                return matching_loss(predict, self.process, x, noise, t, self.weight)
+            return self._hybrid(predict, x, noise, t)
 
         span, num = self.training_times(), x.shape[0]
         if not self.importance_bins:
-            t = draw(self.times, self.process.path, key_time, num, span, self.uniforms)
+            t = sample_times(
+                self.times, self.process.path, key_time, num, span, self.uniforms
+            )
             return jnp.mean(loss(t)), (state, {})
         moment = state["second_moment"]
         u = self.uniforms(key_time, num)
@@ -220,14 +222,14 @@ class Diffusion:
         state = {**state, "second_moment": moment}
         return jnp.mean(correction * each), (state, {})
 
-    def _hybrid(self, denoise, x, noise, t) -> Array:
+    def _hybrid(self, predict, x, noise, t) -> Array:
         """L_simple + vlb_weight · T KL(q(z_s | z_t, x) ‖ N(mean, σ²))/D, s = t - 1/T.
 
         The mean is stopped in the second. Nichol and Dhariwal 2021, section 3.1.
         """
         process, path = self.process, self.process.path
         z, _ = corrupt(process, x, noise, t)
-        out = denoise(z, t)
+        out = predict(z, t)
         r, v = jnp.split(out, 2, axis=-1)
         simple = matching_loss(lambda z, t: r, process, x, noise, t, self.weight)
         s = t - 1.0 / self.variance_steps
@@ -237,7 +239,7 @@ class Diffusion:
         clean, eps = recover(process, z, jax.lax.stop_gradient(r), t)
         logvar = step_logvar(path, (v + 1.0) / 2.0, expand(t, z), expand(s, z))
         _, spread = transition(path, expand(t, z), expand(s, z))
-        mean = toward(process, clean, eps, expand(s, z), spread)
+        mean = ddim_mean(process, clean, eps, expand(s, z), spread)
         kl = posterior_kl(process, x, z, t, s, mean, logvar) / x[0].size
         return simple + jnp.where(known, self.vlb_weight * self.variance_steps * kl, 0)
 
@@ -290,7 +292,7 @@ class Diffusion:
             if solver.divides_by_a and path.a(jnp.float32(high)) == 0:
                 high = 1.0 - 1e-3
             if any(guide.divides_by_a for guide in guides):
-                latest = path.when(jnp.float32(1.0), jnp.float32(MOST_NOISE))
+                latest = path.time_of_ratio(jnp.float32(1.0), jnp.float32(MOST_NOISE))
                 high = min(high, float(latest))
             times = times_of(grid, path, steps, (low, high))
             if strength < 1:
@@ -304,9 +306,9 @@ class Diffusion:
         """z at the plan's first time -> data."""
 
         def carry(z, keys, label):
-            denoise = self._denoiser(params, state, label, plan, scale)
-            z = solve(plan.solver, keys, denoise, self.process, z, plan.times)
-            return self._to_data(denoise, z, plan)
+            predict = self._predictor(params, state, label, plan, scale)
+            z = solve(plan.solver, keys, predict, self.process, z, plan.times)
+            return self._to_data(predict, z, plan)
 
         return plan.each(carry, z, keys, label)
 
@@ -355,22 +357,24 @@ class Diffusion:
         label = given_labels(label, x.shape[0], self._classes(plan.guides))
 
         def carry(x, label):
-            denoise = self._denoiser(params, state, label, plan, guidance_scale)
+            predict = self._predictor(params, state, label, plan, guidance_scale)
             z = plan.last_a * x
-            return invert(plan.solver, denoise, self.process, z, plan.times)
+            return invert(plan.solver, predict, self.process, z, plan.times)
 
         return plan.each(carry, x, label) / plan.first_b
 
-    def sample(self, params, state, key, num, *, first=0, label=None, **sampler):
+    def sample(self, params, state, key, num, *, start_index=0, label=None, **sampler):
         """[num, H, W, C] in data space: `from_latent` of noise, with its keywords.
 
         label: int or [num], uniform if None.
         """
-        z, keys, label = self._start(key, num, first, label, sampler.get("guides"))
+        z, keys, label = self._start(
+            key, num, start_index, label, sampler.get("guides")
+        )
         return self.from_latent(params, state, z, label=label, keys=keys, **sampler)
 
-    def _start(self, key, num, first, label, guides=None):
-        keys = sample_keys(key, num, first)
+    def _start(self, key, num, start_index, label, guides=None):
+        keys = sample_keys(key, num, start_index)
         classes = self._classes(self.guides if guides is None else guides)
         label = sample_labels(keys, label, classes)
         return normal(keys, self.latent_shape), fold_in(keys, 1), label
@@ -383,7 +387,7 @@ class Diffusion:
         x: Array,
         strength: float = 0.5,
         *,
-        first=0,
+        start_index=0,
         label=None,
         guidance_scale=None,
         **sampler,
@@ -395,7 +399,7 @@ class Diffusion:
         sampler: as of `from_latent`. Meng et al. 2022, arXiv:2108.01073, algorithm 1.
         """
         plan = self.plan(strength=strength, **sampler)
-        noise, keys, label = self._start(key, len(x), first, label, plan.guides)
+        noise, keys, label = self._start(key, len(x), start_index, label, plan.guides)
         z = self.process.path.a(plan.times[0]) * x + plan.first_b * noise
         return self._carry(params, state, z, keys, label, plan, guidance_scale)
 
@@ -407,7 +411,7 @@ class Diffusion:
         batch,
         observed,
         *,
-        first=0,
+        start_index=0,
         method: str = "repaint",
         repeats: int = 10,
         **sampler,
@@ -422,10 +426,10 @@ class Diffusion:
         x, observed = to_unit(batch["image"], self.levels), jnp.asarray(observed)
         plan = self.plan(**{k: v for k, v in sampler.items() if k != "guidance_scale"})
         label = batch["label"] if self._classes(plan.guides) else None
-        solver, more = completing(method, plan.solver, x, observed, repeats)
+        solver, more = inverse_solver(method, plan.solver, x, observed, repeats)
         sampler |= {"solver": solver, "guides": (*plan.guides, *more)}
         new = self.sample(
-            params, state, key, len(x), first=first, label=label, **sampler
+            params, state, key, len(x), start_index=start_index, label=label, **sampler
         )
         return Completion(jnp.where(observed, x, new), jnp.ones(len(x)))
 
@@ -436,7 +440,7 @@ class Diffusion:
         key,
         num,
         *,
-        first=0,
+        start_index=0,
         label=None,
         window: int | None = None,
         tolerance: float = 1e-2,
@@ -448,11 +452,11 @@ class Diffusion:
         window: steps that are taken at once, None for all; see `solve_parallel`.
         """
         plan, process = self.plan(**sampler), self.process
-        z, keys, label = self._start(key, num, first, label, plan.guides)
-        denoise = self._denoiser(params, state, label, plan, guidance_scale)
-        ask = plan.solver, keys, denoise, process, plan.first_b * z, plan.times
+        z, keys, label = self._start(key, num, start_index, label, plan.guides)
+        predict = self._predictor(params, state, label, plan, guidance_scale)
+        ask = plan.solver, keys, predict, process, plan.first_b * z, plan.times
         z, sweeps = solve_parallel(*ask, window, tolerance)
-        return self._to_data(denoise, z, plan), sweeps
+        return self._to_data(predict, z, plan), sweeps
 
     def parallel(self, guidance_scale=None, **sampler) -> bool:
         """Whether the solver has a parallel form: it must have no memory."""
@@ -461,27 +465,27 @@ class Diffusion:
         memory = jax.eval_shape(solver.init, shape)
         return solver.evaluations is not None and not jax.tree.leaves(memory)
 
-    def _to_data(self, denoise, z, plan):
+    def _to_data(self, predict, z, plan):
         """z itself at the data; where the grid stops short of them E[x | z]."""
         if not plan.jump:
             return z
         t = plan.times[-1]
-        return recover(self.process, z, _means(denoise)(z, t), t)[0]
+        return recover(self.process, z, _means(predict)(z, t), t)[0]
 
-    def _denoiser(self, params, state, label, plan, scale):
-        """`denoise` as the plan guides it and its solver wants it."""
+    def _predictor(self, params, state, label, plan, scale):
+        """`predict` as the plan guides it and its solver wants it."""
         scale, null = plan.guidance.scale if scale is None else scale, None
         own = label if self.num_classes else None
-        denoise = self.denoiser(params, own)
+        predict = self.predictor(params, own)
         if self._guided(scale) and self.worse is not None:
             other = label if self.worse.num_classes else None
-            null = self.worse.denoiser(state["worse"], other)
+            null = self.worse.predictor(state["worse"], other)
         elif self._guided(scale):
-            null = self.denoiser(params, jnp.full_like(own, self.num_classes))
-        denoise = plan.guidance(self.process, denoise, null, scale)
+            null = self.predictor(params, jnp.full_like(own, self.num_classes))
+        predict = plan.guidance(self.process, predict, null, scale)
         for guide in plan.guides:
-            denoise = guide(denoise, self.process, state, label)
-        return denoise if plan.solver.wants_variance else _means(denoise)
+            predict = guide(predict, self.process, state, label)
+        return predict if plan.solver.wants_variance else _means(predict)
 
     def _guided(self, guidance_scale) -> bool:
         traced = isinstance(guidance_scale, jax.core.Tracer)
@@ -525,15 +529,15 @@ class Diffusion:
         self.evaluations()
         plan, channels = self.plan(), 2 if self.vlb_weight else 1
 
-        def denoise(z, t):
+        def predict(z, t):
             return jnp.concatenate([z] * channels, axis=-1)
 
         def sample(keys, z):
-            return solve(plan.solver, keys, denoise, self.process, z, plan.times)
+            return solve(plan.solver, keys, predict, self.process, z, plan.times)
 
         def likelihood(keys, image):
             return self.likelihood(
-                keys, _means(denoise), self.process, image, self.levels
+                keys, _means(predict), self.process, image, self.levels
             )
 
         keys = jax.random.split(jax.random.key(0), 1)
@@ -554,8 +558,8 @@ class Diffusion:
         keys = sample_keys(key, image.shape[0])
 
         def nats(keys, image, label):
-            denoise = _means(self.denoiser(params, label))
-            return self.likelihood(keys, denoise, self.process, image, self.levels)
+            predict = _means(self.predictor(params, label))
+            return self.likelihood(keys, predict, self.process, image, self.levels)
 
         rows = keys, image, label
         return each_row(nats, *rows) if self.likelihood.adaptive else nats(*rows)

@@ -140,9 +140,9 @@ class GAN:
         weights = {"params": params["generator"], **state["generator"]}
         return self.generator.apply(weights, z, label)
 
-    def sample(self, params, state, key, num, *, first=0, label=None):
+    def sample(self, params, state, key, num, *, start_index=0, label=None):
         """G(z), [num, H, W, C] in [-1, 1]; labels uniform unless given."""
-        keys = sample_keys(key, num, first)
+        keys = sample_keys(key, num, start_index)
         label = sample_labels(keys, label, self.num_classes)
         z = normal(keys, self.latent_shape)
         return self.from_latent(params, state, z, label=label)

@@ -211,7 +211,7 @@ class Multiscale:
         key,
         num,
         *,
-        first=0,
+        start_index=0,
         label=None,
         temperature: float = 1.0,
         top_k: int | None = None,
@@ -219,7 +219,7 @@ class Multiscale:
         cached: bool = True,
     ):
         """[num, H, W, C] in [-1, 1]; all keywords are `Autoregressive.sample`'s."""
-        keys = sample_keys(key, num, first)
+        keys = sample_keys(key, num, start_index)
         label = sample_labels(keys, label, self.num_classes)
         tempering = Tempering(temperature, top_k, top_p)
         x, _ = self.generate(params, keys, label, tempering=tempering, cached=cached)
@@ -233,7 +233,7 @@ class Multiscale:
         batch,
         observed,
         *,
-        first=0,
+        start_index=0,
         particles: int = 1,
         **tempering,
     ) -> Completion:
@@ -248,7 +248,7 @@ class Multiscale:
         label = self._label(batch)
 
         generate = partial(self.generate, params, tempering=Tempering(**tempering))
-        rows = sample_keys(key, num, first), label, data, mask
+        rows = sample_keys(key, num, start_index), label, data, mask
         x, effective = resampled(generate, *rows, particles)
         return Completion(to_unit(x, self.levels), effective)
 

@@ -73,7 +73,7 @@ def iwae_bound(log_w: Array) -> Array:
     return jax.nn.logsumexp(log_w, axis=0) - math.log(log_w.shape[0])
 
 
-class Likelihood(Protocol):
+class Observation(Protocol):
     """p(x|z) of levels from the decoder's features [B, H, W, C · features].
 
     `observe` turns levels into what the density is of, `log_volume` is what its
@@ -214,7 +214,7 @@ class VAE:
 
     encoder: nn.Module
     decoder: nn.Module
-    likelihood: Likelihood
+    likelihood: Observation
     shape: tuple[int, int, int]
     latent: int
     levels: int = 256
@@ -315,13 +315,13 @@ class VAE:
         return given_labels(label, z.shape[0], self.num_classes)
 
     def sample(
-        self, params, state, key, num, *, first=0, label=None, draw: bool = False
+        self, params, state, key, num, *, start_index=0, label=None, draw: bool = False
     ):
         """E[x|z] of z ~ N(0, 1), [num, H, W, C] in [-1, 1]; x ~ p(x|z) with `draw`.
 
         label: int or [num], uniform if None, of a conditional model.
         """
-        keys = sample_keys(key, num, first)
+        keys = sample_keys(key, num, start_index)
         label = sample_labels(keys, label, self.num_classes)
         z = normal(keys, self.latent_shape)
         if not draw:

@@ -104,14 +104,14 @@ class GenerativeClassifier:
         known = jax.nn.logsumexp(log_joint, axis=-1) >= threshold
         return jnp.where(known, label, -1)
 
-    def sample(self, params, state, key, num, *, first=0, **sampler) -> Array:
+    def sample(self, params, state, key, num, *, start_index=0, **sampler) -> Array:
         """x ~ p(x): y ~ p(y), then x ~ p(x|y), [num, ...] in data space."""
         key_label, key_x = jax.random.split(key)
         log_prior = jnp.asarray(self.log_prior)
-        keys = sample_keys(key_label, num, first)
+        keys = sample_keys(key_label, num, start_index)
         label = jax.vmap(lambda key: jax.random.categorical(key, log_prior))(keys)
         return self.model.sample(
-            params, state, key_x, num, first=first, label=label, **sampler
+            params, state, key_x, num, start_index=start_index, label=label, **sampler
         )
 
 
@@ -172,7 +172,7 @@ class Reweighted:
         return self.generative.levels
 
     def sample(
-        self, params, state, key, num, *, first=0, label=None, **sampler
+        self, params, state, key, num, *, start_index=0, label=None, **sampler
     ) -> Array:
         """[num, ...] in data space; label: int or [num], uniform if None.
 
@@ -181,11 +181,11 @@ class Reweighted:
         candidate there is nothing to choose by: the effective sample size is 0.
         """
         return self.resample(
-            params, state, key, num, first=first, label=label, **sampler
+            params, state, key, num, start_index=start_index, label=label, **sampler
         )[0]
 
     def effective_sample_size(
-        self, params, state, key, num, *, first=0, label=None, **sampler
+        self, params, state, key, num, *, start_index=0, label=None, **sampler
     ) -> Array:
         """(Σw)²/Σw² of each sample's candidates, [num] in 0 … candidates.
 
@@ -193,11 +193,11 @@ class Reweighted:
         more candidates.
         """
         return self.resample(
-            params, state, key, num, first=first, label=label, **sampler
+            params, state, key, num, start_index=start_index, label=label, **sampler
         )[1]
 
     def resample(
-        self, params, state, key, num, *, first=0, label=None, **sampler
+        self, params, state, key, num, *, start_index=0, label=None, **sampler
     ) -> tuple[Array, Array]:
         """(`sample`, `effective_sample_size`), computed once."""
         key_x, key_weigh, key_label, key_choose = jax.random.split(key, 4)
@@ -210,7 +210,7 @@ class Reweighted:
                 state["generative"],
                 key_x,
                 self.candidates,
-                first=i * self.candidates,
+                start_index=i * self.candidates,
                 **sampler,
             )
             tokens = jnp.issubdtype(x.dtype, jnp.integer)
@@ -228,9 +228,9 @@ class Reweighted:
             size = jnp.exp(2.0 * total - jax.nn.logsumexp(2.0 * log_w))
             return x[pick], jnp.where(total > -jnp.inf, size, 0.0)
 
-        numbers = first + jnp.arange(num)
+        numbers = start_index + jnp.arange(num)
         classes = jax.eval_shape(weigh, numbers[0])[1].shape[-1]
-        label = sample_labels(sample_keys(key_label, num, first), label, classes)
+        label = sample_labels(sample_keys(key_label, num, start_index), label, classes)
         return jax.lax.map(choose, (numbers, label))
 
 

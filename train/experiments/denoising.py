@@ -56,17 +56,23 @@ def paths(data_std: float = 0.5) -> dict:
     """Name -> path; data_std is the Karras path's."""
     from gengen.diffusion.paths import (
         Cosine,
+        DDPMSchedule,
         Karras,
         Linear,
         SubVariancePreserving,
-        Table,
         Trigonometric,
         VarianceExploding,
         VariancePreserving,
     )
 
     rows = (Linear(), VariancePreserving(), SubVariancePreserving())
-    rows += (VarianceExploding(), Cosine(), Trigonometric(), Karras(data_std), Table())
+    rows += (
+        VarianceExploding(),
+        Cosine(),
+        Trigonometric(),
+        Karras(data_std),
+        DDPMSchedule(),
+    )
     return dict(zip(PathName.__args__, rows, strict=True))
 
 
@@ -81,16 +87,16 @@ def predictions(data_std: float = 0.5) -> dict:
 def weights(data_std: float = 0.5) -> dict:
     """Name -> weight of the squared error; a prediction's name is its space."""
     from gengen.diffusion.weights import (
-        In,
-        Likelihood,
+        ELBOWeight,
+        ErrorIn,
         MinSNR,
-        Plain,
         Sigmoid,
         TruncatedSNR,
+        Unweighted,
     )
 
-    rows = Plain(), MinSNR(), TruncatedSNR(), Likelihood(), Sigmoid()
-    rows += tuple(In(row) for row in predictions(data_std).values())
+    rows = Unweighted(), MinSNR(), TruncatedSNR(), ELBOWeight(), Sigmoid()
+    rows += tuple(ErrorIn(row) for row in predictions(data_std).values())
     return dict(zip(WeightName.__args__, rows, strict=True))
 
 
@@ -126,22 +132,22 @@ def solvers() -> dict:
         DDPM,
         AdamsBashforth,
         Ancestral,
-        Corrected,
         DPMSolver,
+        EDMSampler,
         Euler,
         EulerMaruyama,
         Heun,
-        StochasticHeun,
+        PredictorCorrector,
         annealed_langevin,
-        large,
-        learned,
+        fixed_large,
+        learned_range,
     )
 
     rows = (Euler(), Heun(), AdamsBashforth(2), AdamsBashforth(3))
-    rows += (DDIM(), DDPM(), Ancestral(large), Ancestral(learned))
-    rows += (DPMSolver(), DPMSolver(1.0), StochasticHeun())
-    rows += (StochasticHeun(churn=0.2, low=0.05, high=50.0, noise=1.003),)
-    rows += (EulerMaruyama(), Corrected(EulerMaruyama()), annealed_langevin())
+    rows += (DDIM(), DDPM(), Ancestral(fixed_large), Ancestral(learned_range))
+    rows += (DPMSolver(), DPMSolver(1.0), EDMSampler())
+    rows += (EDMSampler(churn=0.2, low=0.05, high=50.0, noise=1.003),)
+    rows += (EulerMaruyama(), PredictorCorrector(EulerMaruyama()), annealed_langevin())
     rows += (Adaptive(tsit5), Adaptive(dopri5))
     return dict(zip(SolverName.__args__, rows, strict=True))
 
