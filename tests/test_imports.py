@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Room of gengen -> the other rooms it may import. A new room is one line.
-LEAVES = {"types", "images", "scan", "labels"}
+LEAVES = {"types", "images", "scan", "labels", "spaces", "conditions"}
 MATHEMATICS = {"losses", "objective", "nets", "diffusion", "heads", "particles"}
 ROOMS = {
     "__init__": set(),
@@ -21,13 +21,15 @@ ROOMS = {
     "scan": {"types"},
     "step": {"types"},
     "labels": {"types", "scan"},
+    "spaces": {"types", "images"},
+    "conditions": {"types", "scan"},
     "losses": {"types", "images"},
     "objective": {"types", "losses"},
     "heads": {"types", "images", "scan", "losses"},
     "particles": {"types", "scan", "losses"},
     "augment": {"types"},
-    "nets": {"types", "images"},
-    "diffusion": {"types", "images", "scan", "losses"},
+    "nets": {"types", "images", "conditions"},
+    "diffusion": {"types", "images", "scan", "losses", "conditions"},
     "metrics": {"types"},
     "models": LEAVES | MATHEMATICS,
     "tasks": LEAVES | MATHEMATICS | {"models"},
@@ -38,6 +40,8 @@ PACKAGES = {"jax", "flax", "optax", "chex"}
 MORE_PACKAGES = {
     "gengen/heads.py": {"numpy"},
     "gengen/labels.py": {"numpy"},
+    "gengen/spaces.py": {"numpy"},
+    "gengen/conditions.py": {"numpy"},
     "gengen/metrics.py": {"numpy", "scipy"},
     "gengen/models/autoregressive.py": {"numpy"},
     "gengen/models/multiscale.py": {"numpy"},

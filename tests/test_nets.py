@@ -9,7 +9,7 @@ from gengen.nets.attention import Attention
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.dit import DiT
-from gengen.nets.layers import Conditioning, group_norm, halvings, sinusoidal
+from gengen.nets.layers import Conditioning, group_norm, halvings, time_embedding
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.nets.unet import ResidualBlock, UNet
 from gengen.types import BadInput
@@ -121,7 +121,7 @@ def test_sinusoidal_is_cosines_then_sines_of_geometric_frequencies():
     angle = 1000 * t[:, None] * 10_000.0 ** (-np.arange(4) / 4)
     expected = np.concatenate([np.cos(angle), np.sin(angle)], axis=-1)
     # float32 rounds the largest angle, 1000 radians, by 6e-5.
-    np.testing.assert_allclose(sinusoidal(jnp.asarray(t), 8), expected, atol=1e-4)
+    np.testing.assert_allclose(time_embedding(jnp.asarray(t), 8), expected, atol=1e-4)
 
 
 def test_conditioning_adds_one_vector_a_class_and_one_for_no_class():

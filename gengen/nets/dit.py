@@ -18,7 +18,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gengen.nets.attention import Attention, either
-from gengen.nets.layers import Conditioning, layers, waves, zeros
+from gengen.nets.layers import Conditioning, layers, sinusoidal_embedding, zeros
 from gengen.types import Array, BadInput
 
 
@@ -42,13 +42,15 @@ def unpatchify(tokens: Array, height: int, breadth: int, p: int) -> Array:
 
 
 def positions(rows: int, columns: int, width: int) -> Array:
-    """[rows columns, width]: `waves` of the row, then of the column."""
+    """[rows columns, width]: `sinusoidal_embedding` of the row, then of the column."""
     if width % 4:
         raise BadInput(
             f"a width of {width} cannot be pairs of cos and sin of rows and columns: "
             "take a multiple of 4"
         )
-    row, column = (waves(jnp.arange(n), width // 2) for n in (rows, columns))
+    row, column = (
+        sinusoidal_embedding(jnp.arange(n), width // 2) for n in (rows, columns)
+    )
     row, column = jnp.repeat(row, columns, axis=0), jnp.tile(column, (rows, 1))
     return jnp.concatenate([row, column], axis=-1)
 

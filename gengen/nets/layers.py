@@ -63,7 +63,9 @@ def beside(h: Array, label: Array | None, num_classes: int) -> Array:
     return jnp.concatenate([h, context_vector(label, num_classes)], axis=-1)
 
 
-def waves(position: Array, dim: int, max_period: float = 10_000.0) -> Array:
+def sinusoidal_embedding(
+    position: Array, dim: int, max_period: float = 10_000.0
+) -> Array:
     """Positions [...] -> [..., dim]: cos and sin at geometric frequencies.
 
     Vaswani et al. 2017, arXiv:1706.03762, section 3.5. Raises BadInput for an odd dim.
@@ -77,12 +79,12 @@ def waves(position: Array, dim: int, max_period: float = 10_000.0) -> Array:
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 
-def sinusoidal(t: Array, dim: int) -> Array:
-    """Times [B] in [0, 1] -> [B, dim]: `waves` of the step number 1000 t.
+def time_embedding(t: Array, dim: int) -> Array:
+    """Times [B] in [0, 1] -> [B, dim]: `sinusoidal_embedding` of the step number 1000 t.
 
     Ho et al. 2020, arXiv:2006.11239, appendix B.
     """
-    return waves(1000.0 * t, dim)
+    return sinusoidal_embedding(1000.0 * t, dim)
 
 
 def context_vector(context: Array | None, num_classes: int) -> Array | None:
@@ -150,7 +152,7 @@ class Conditioning(nn.Module):
 
     @nn.compact
     def __call__(self, t: Array, label: Array | None = None) -> Array:
-        h = nn.silu(nn.Dense(self.dim)(sinusoidal(t, self.dim)))
+        h = nn.silu(nn.Dense(self.dim)(time_embedding(t, self.dim)))
         h = nn.Dense(self.dim)(h)
         if self.num_classes:
             if label is None:

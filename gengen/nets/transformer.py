@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from gengen.nets.attention import attend, head_width
-from gengen.nets.layers import Before, waves
+from gengen.nets.layers import Before, sinusoidal_embedding
 from gengen.types import Array, BadInput
 
 
@@ -161,7 +161,7 @@ class Transformer(nn.Module):
                 f"positions of the network: give it length={length}"
             )
         h = self.before(x, self._vector(context))
-        h = h + waves(jnp.arange(length), self.width)
+        h = h + sinusoidal_embedding(jnp.arange(length), self.width)
         for block in self.layers:
             h = block(h, context, train)
         h = self.norm(h.astype(jnp.float32))
@@ -187,7 +187,7 @@ class Transformer(nn.Module):
     def decode(self, symbol, t, cache, context=None):
         """Features [B, F] at position t, after symbol x_{t-1} [B] (t = 0: any)."""
         caches, label = cache
-        h = self.before.decode(symbol, t, label) + waves(t, self.width)
+        h = self.before.decode(symbol, t, label) + sinusoidal_embedding(t, self.width)
         new = []
         for block, old in zip(self.layers, caches, strict=True):
             h, kept = block.decode(h, t, old)
