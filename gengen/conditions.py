@@ -1,14 +1,14 @@
 """What x is conditioned on: a condition c is a mapping by the batch's own names.
 
-    c = condition.read(batch)                       {"label": [B]}, {"text": [B, L]}, {}
-    c = drop(condition, key, rate, c)               in training: null in a share of rows
-    c = condition.given({"label": 3}, num, keys)    what a caller gives; the rest is drawn
-    predict(z, t, c)                                a network reads the names it knows
-    predict(z, t, condition.null(c))                ∅ of classifier-free guidance
+    c = condition.read(batch)                     {"label": [B]}, {"text": [B, L]}, {}
+    c = drop(condition, key, rate, c)             in training: null in a share of rows
+    c = condition.given({"label": 3}, num, keys)  from a caller; the rest is drawn
+    predict(z, t, c)                              a network reads the names it knows
+    predict(z, t, condition.null(c))              ∅ of classifier-free guidance
 
-A condition is a tree of arrays [B, ...]: its rows can be cut, vmapped and exported under
-their names. A wrapper adds an entry of its own, such as a second time or a guidance
-scale, and a network that does not know the entry does not see it.
+A condition is a tree of arrays [B, ...]: its rows can be cut, vmapped and exported
+under their names. A wrapper adds an entry of its own, such as a second time or a
+guidance scale, and a network that does not know the entry does not see it.
 
     part        c[key]                      null              missing in sampling
     Labels      int32 [B]                   label `num`       drawn uniformly
@@ -472,6 +472,18 @@ def both(*conditions: Condition, together: bool = True) -> Condition:
     return Both(parts, together) if len(parts) > 1 else (*parts, Nothing())[0]
 
 
+def union(*conditions: Condition) -> Condition:
+    """The product of conditions in which the same part may stand twice.
+
+    Raises BadInput for two different parts of one name.
+
+    >>> union(Labels(10), Labels(10)) == Labels(10)
+    True
+    """
+    parts = [part for condition in conditions for part in parts_of(condition)]
+    return both(*dict.fromkeys(parts))
+
+
 def parts_of(condition: Condition) -> tuple[Any, ...]:
     """The parts of a product, the condition itself if it is one, () of `Nothing`.
 
@@ -505,6 +517,16 @@ def only(condition: Condition, c: Given, names: tuple[str, ...]) -> Given:
         if not set(part.names) & set(names):
             c = part.null(c)
     return c
+
+
+def check_batch(space, condition: Condition, batch: Batch | None) -> None:
+    """BadInput for a batch that is not of the space, or lacks what the condition reads.
+
+    >>> check_batch(Nothing(), Nothing(), None)
+    """
+    if batch is not None:
+        space.data(batch)
+        condition.read(batch)
 
 
 def drop(condition: Condition, key: Key, rate: float, c: Given) -> Given:

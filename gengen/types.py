@@ -27,13 +27,34 @@ Batch = Mapping[str, Array]
 # Scalars; the train step prefixes them by player: "vae/kl".
 Metrics = dict[str, Array]
 
-RESERVED = ("step", "ema")
+RESERVED = ("step", "ema", "frozen")
 
 static = dataclasses.dataclass(frozen=True)
 
 
 class BadInput(ValueError):
     """The caller's own mistake, told in one sentence: the value and the remedy."""
+
+
+class Variables(NamedTuple):
+    """Another model's arrays, state["frozen"][name]: read by losses and samplers.
+
+    They are never differentiated, averaged or saved with the run that reads them.
+    """
+
+    params: Params
+    state: State
+
+
+def frozen(state: State, name: str) -> Variables:
+    """state["frozen"][name], or a BadInput that says what is missing."""
+    held = state.get("frozen", {})
+    if name not in held:
+        raise BadInput(
+            f'state["frozen"] holds {", ".join(held) or "nothing"} and no {name}: give '
+            f'{{**state, "frozen": {{"{name}": Variables(params, state)}}}}'
+        )
+    return held[name]
 
 
 def no_density(what: str) -> NoReturn:

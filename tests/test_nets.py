@@ -9,7 +9,7 @@ from gengen.nets.attention import Attention
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.dit import DiT
-from gengen.nets.layers import Conditioning, group_norm, halvings, time_embedding
+from gengen.nets.layers import Conditioning, check_divisible, group_norm, time_embedding
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.nets.unet import ResidualBlock, UNet
 from gengen.types import BadInput
@@ -106,7 +106,7 @@ def test_sides_that_do_not_divide_are_refused_by_name(net, args):
 
 @pytest.mark.parametrize(("side", "times", "low"), [(28, 2, 7), (7, 0, 7), (32, 5, 1)])
 def test_halvings(side, times, low):
-    assert halvings(side, times, "Net") == low
+    assert check_divisible(side, times, "Net") == low
 
 
 def test_group_norm_of_a_multiple_is_flax_group_norm():

@@ -1,26 +1,28 @@
 """Which noise goes with which image of a batch.
 
-A coupling permutes the *noise* and leaves the images where they are, so that labels
+A coupling permutes the *noise* and leaves the images where they are, so that conditions
 cannot fall out of step with them. Noise is as good in any order, so the marginals stay.
-With labels it permutes among the images of each class: else the noise would know the
-class, and a sampler that draws noise for a class it is asked for would not (Cheng and
-Schwing 2025, arXiv:2503.10636).
+Given a condition it permutes among the rows whose conditions are equal: else the noise
+would know the condition, and a sampler that draws noise for a condition it is asked for
+would not (Cheng and Schwing 2025, arXiv:2503.10636).
 """
 
 from typing import Protocol
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
 
+from gengen.conditions import Given
 from gengen.types import Array, Key, static
 
 
 class Coupling(Protocol):
-    """(key, x, noise [B, ...], label [B]) -> the noise in another order, [B, ...]."""
+    """(key, x, noise [B, ...], c) -> the noise in another order, [B, ...]."""
 
     def __call__(
-        self, key: Key, x: Array, noise: Array, label: Array | None = None
+        self, key: Key, x: Array, noise: Array, c: Given | None = None
     ) -> Array: ...
 
 
@@ -28,19 +30,35 @@ class Coupling(Protocol):
 class Independent:
     """The noise as it was drawn."""
 
-    def __call__(self, key, x, noise, label=None):
+    def __call__(self, key, x, noise, c=None):
         return noise
 
 
-def squared_distances(x: Array, noise: Array, label: Array | None = None) -> Array:
-    """|x_i - ε_j|² [B, B], summed over dimensions; between classes out of reach."""
+def same(c: Given | None) -> Array | None:
+    """Which rows have equal conditions, bool [B, B]; None without a condition.
+
+    >>> same({"label": jnp.array([1, 2, 1])})[0].tolist()
+    [True, False, True]
+    """
+    rows = [value.reshape(len(value), -1) for value in (c or {}).values()]
+    equal = [jnp.all(row[:, None] == row, axis=-1) for row in rows]
+    return jnp.all(jnp.stack(equal), axis=0) if equal else None
+
+
+def squared_distances(x: Array, noise: Array, c: Given | None = None) -> Array:
+    """|x_i - ε_j|² [B, B], summed over dimensions; out of reach for unequal conditions.
+
+    >>> squared_distances(jnp.array([[0.0], [2.0]]), jnp.array([[0.0], [1.0]])).tolist()
+    [[0.0, 1.0], [4.0, 1.0]]
+    """
+    chex.assert_equal_shape((x, noise))
     x, noise = (y.reshape(len(y), -1) for y in (x, noise))
     squares = [jnp.sum(y**2, axis=-1) for y in (x, noise)]
     cost = squares[0][:, None] + squares[1] - 2.0 * x @ noise.T
-    if label is None:
+    if (equal := same(c)) is None:
         return cost
-    # No assignment within the classes costs as much as one step out of them.
-    return jnp.where(label[:, None] == label, cost, len(x) * jnp.max(cost))
+    # No assignment within equal conditions costs as much as one step out of them.
+    return jnp.where(equal, cost, len(x) * jnp.max(cost))
 
 
 @static
@@ -51,9 +69,9 @@ class OptimalTransport:
     proposition 3.4 (OT-CFM). Exact, by the Hungarian method: O(B³).
     """
 
-    def __call__(self, key, x, noise, label=None):
+    def __call__(self, key, x, noise, c=None):
         images, noises = optax.assignment.hungarian_algorithm(
-            squared_distances(x, noise, label)
+            squared_distances(x, noise, c)
         )
         return noise[jnp.zeros_like(noises).at[images].set(noises)]
 
@@ -71,17 +89,17 @@ class Sinkhorn:
     entropy: float = 0.02
     sweeps: int = 50
 
-    def plan(self, x: Array, noise: Array, label: Array | None = None) -> Array:
+    def plan(self, x: Array, noise: Array, c: Given | None = None) -> Array:
         """log of the plan, whose columns sum to one, and rows nearly: [B, B]."""
         cost = squared_distances(x, noise)
         log_p = -cost / (self.entropy * jnp.mean(cost))
-        if label is not None:
-            log_p = jnp.where(label[:, None] == label, log_p, -jnp.inf)
+        if (equal := same(c)) is not None:
+            log_p = jnp.where(equal, log_p, -jnp.inf)
 
         def sweep(log_p, _):
             return jax.nn.log_softmax(jax.nn.log_softmax(log_p, 1), 0), None
 
         return jax.lax.scan(sweep, log_p, length=self.sweeps)[0]
 
-    def __call__(self, key, x, noise, label=None):
-        return noise[jax.random.categorical(key, self.plan(x, noise, label), axis=1)]
+    def __call__(self, key, x, noise, c=None):
+        return noise[jax.random.categorical(key, self.plan(x, noise, c), axis=1)]

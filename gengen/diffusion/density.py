@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from gengen.diffusion.likelihood import lower_end
 from gengen.diffusion.ode import RK4, Adaptive, Integrator, integrate
 from gengen.diffusion.process import Process, ode_velocity, usable_times
+from gengen.diffusion.solve import apply, by_row
 from gengen.diffusion.times import LogSNR, check_grid, times_of
 from gengen.images import dequantize, log_bin_volume
 from gengen.losses.likelihood import normal_log_prob, per_example
@@ -154,26 +155,38 @@ def image_log_density(
 
 @static
 class FlowDensity:
-    """`image_log_density`: the density of the probability-flow ODE, dequantised.
+    """`log_density` of dequantised levels, or of real numbers, as nats of the data.
 
-    From where σ is `sigma_min` to the noise: in `intervals` that are even in log SNR,
-    or to the tolerance of `Adaptive`.
+    The ODE starts where σ is `sigma_min`, of real numbers at t = 0.001.
     """
 
     divergence: Divergence = Hutchinson()
+    """How the divergence is found: in the mean, or exactly."""
     integrator: Integrator = RK4
+    """How each interval is crossed; `Adaptive` crosses all of them at once."""
     intervals: int = 16
+    """Intervals of time, even in log SNR."""
     kind: ClassVar[str] = "PF-ODE, uniform dequantisation"
 
-    @property
-    def adaptive(self) -> bool:
-        """Whether the integrator is."""
-        return isinstance(self.integrator, Adaptive)
+    def __call__(self, keys, predict, process, data, space, c):
+        low, high = usable_times(process)
+        # Real numbers have no bins: the density is that of a sampler which ends here.
+        low = max(low, 1e-3) if space.size is None else lower_end(process, space.size)
+        adaptive = isinstance(self.integrator, Adaptive)
+        intervals = 1 if adaptive else self.intervals
+        grid = times_of(LogSNR(), process.path, intervals, (low, high))
 
-    def __call__(self, keys, predict, process, image, levels):
-        span = lower_end(process, levels), usable_times(process)[1]
-        intervals = 1 if self.adaptive else self.intervals
-        grid = times_of(LogSNR(), process.path, intervals, span)
-        values = self.divergence, self.integrator
-        ask = keys, predict, process, image, grid, levels
-        return image_log_density(*ask, *values).log_prob
+        def nats(keys, data, c):
+            y = jax.vmap(space.dequantize)(keys, data)
+            found = log_density(
+                lambda z, t: predict(z, t, c),
+                process,
+                y,
+                grid,
+                fold_in(keys, 1),
+                self.divergence,
+                self.integrator,
+            )
+            return found.log_prob + space.log_volume
+
+        return (by_row if adaptive else apply)(nats, keys, data, c)

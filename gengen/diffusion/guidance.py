@@ -1,7 +1,8 @@
 """Guidance: a `predict(z, t) -> r̂` made of others, so that every solver can use it.
 
-    classifier-free   r̂ = r̂_∅ + scale (r̂_y - r̂_∅)             `guided`
-    autoguidance      the same, with a worse network for r̂_∅   `guided`
+    classifier-free   r̂ = r̂_∅ + scale (r̂_c - r̂_∅)             `guided`
+    of several parts  r̂_0 + Σ_k scale_k (r̂_k - r̂_{k-1})        `composed`
+    autoguidance      the same, with a guiding model for r̂_∅   `guided`
     by a classifier   score + scale ∇ log p(y | z)             `classifier_guided`
     on x̂              rescaled, thresholded                    `map_denoised`
 
@@ -13,30 +14,31 @@ Ho and Salimans 2022, arXiv:2207.12598, equation 6; Dhariwal and Nichol 2021,
 arXiv:2105.05233, section 4; Karras et al. 2024, arXiv:2406.02507 (autoguidance).
 """
 
-from collections.abc import Callable
-from typing import Protocol
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
+import chex
 import jax
 import jax.numpy as jnp
 
+from gengen.conditions import Condition
 from gengen.diffusion.process import Process, expand, from_data, recover
 from gengen.types import Array, BadInput, State, static
 
 
 class Guide(Protocol):
-    """What wraps a sampler's network: called with `predict`, its process, the model's
-    state, where a guide's own parameters are, and labels [B] (None without any).
+    """What wraps a sampler's network: (predict, process, state) -> predict.
 
-    divides_by_a: whether it divides by a(t). num_classes: of the labels it understands,
-    0 for none. evaluations: calls of the network that it adds to each.
+    `state` is the model's, in which a guide finds its own arrays.
     """
 
-    divides_by_a: bool
-    num_classes: int
-    evaluations: int
+    divides_by_a: bool  # whether it divides by a(t)
+    condition: Condition  # what it reads of c
+    evaluations: int  # network calls that it adds to each
 
     def __call__(
-        self, predict: Callable, process: Process, state: State, label: Array | None
+        self, predict: Callable, process: Process, state: State
     ) -> Callable: ...
 
 
@@ -45,40 +47,74 @@ def from_paper_w(w: float) -> float:
     return 1.0 + w
 
 
-def guided(
-    conditional: Callable,
-    unconditional: Callable,
-    scale: Array | float,
+def composed(
+    predictors: Sequence[Callable],
+    scales: Sequence[Array | float | None],
     interval: tuple[float, float] = (0.0, 1.0),
     matched: Callable | None = None,
-):
-    """The guided `predict(z, t)` from two of them: two evaluations a call.
+) -> Callable:
+    """r̂_0 + Σ_k s_k (r̂_k - r̂_{k-1}): a `predict` of K + 1, with K scales.
 
-    interval: the times (t_low, t_high) at which there is guidance; at others, where t
-    is one number for all, only the conditional one is evaluated. Kynkäänniemi et al.
-    2024, arXiv:2404.07724. Channels beyond those of z (a learned variance) stay the
-    conditional one's. matched: (guided r̂, conditional r̂, z, t) -> r̂, such as
-    `Guidance.rescale`.
+    predictors[k] knows more of the condition than predictors[k - 1], and the last knows
+    all of it. With equal scales the sum telescopes to s r̂_K + (1 - s) r̂_0, which is
+    classifier-free guidance. Brooks, Holynski and Efros 2023, arXiv:2211.09800,
+    equation 3.
+
+    Args:
+        predictors: K + 1 functions `(z, t, *c) -> r̂`; each call is an evaluation.
+        scales: K numbers, or arrays [B]; None reads c["guidance"].
+        interval: the times (t_low, t_high) at which there is guidance. At others, where
+            t is one number for all, only the last one is evaluated. Kynkäänniemi et al.
+            2024, arXiv:2404.07724.
+        matched: (guided r̂, conditional r̂, z, t) -> r̂, such as `Guidance.rescale`.
+
+    Channels beyond those of z (a learned variance) are the last one's.
+
+    >>> one, two = (lambda z, t: 0 * z + 1.0), (lambda z, t: 0 * z + 2.0)
+    >>> composed([one, two], [3.0])(jnp.zeros((1, 1)), jnp.array(0.5)).item()
+    4.0
     """
+    *lesser, conditional = predictors
+    if len(lesser) != len(scales):
+        raise BadInput(f"{len(scales)} scales for {len(predictors)} predictors")
 
-    def both(z, t):
-        r = conditional(z, t)
+    def guided(z, t, *c):
+        r = conditional(z, t, *c)
         mean, rest = r[..., : z.shape[-1]], r[..., z.shape[-1] :]
-        base = unconditional(z, t)[..., : z.shape[-1]]
-        r = base + scale * (mean - base)
+        means = [predict(z, t, *c)[..., : z.shape[-1]] for predict in lesser]
+        r = means[0]
+        for scale, less, more in zip(scales, means, [*means[1:], mean], strict=True):
+            scale = c[0]["guidance"] if scale is None else scale
+            r = r + expand(scale, z) * (more - less)
         if matched is not None:
             r = matched(r, mean, z, t)
         return jnp.concatenate([r, rest], axis=-1)
 
-    def predict(z: Array, t: Array) -> Array:
+    def predict(z: Array, t: Array, *c) -> Array:
         if interval == (0.0, 1.0):
-            return both(z, t)
+            return guided(z, t, *c)
         inside = (interval[0] <= t) & (t <= interval[1])
         if jnp.ndim(t) == 0:
-            return jax.lax.cond(inside, both, conditional, z, t)
-        return jnp.where(expand(inside, z), both(z, t), conditional(z, t))
+            return jax.lax.cond(inside, guided, conditional, z, t, *c)
+        return jnp.where(expand(inside, z), guided(z, t, *c), conditional(z, t, *c))
 
     return predict
+
+
+def guided(
+    conditional: Callable,
+    unconditional: Callable,
+    scale: Array | float | None,
+    interval: tuple[float, float] = (0.0, 1.0),
+    matched: Callable | None = None,
+) -> Callable:
+    """r̂_∅ + scale (r̂_c - r̂_∅): `composed` of two predictors.
+
+    >>> one, two = (lambda z, t: 0 * z + 1.0), (lambda z, t: 0 * z + 2.0)
+    >>> guided(two, one, 0.0)(jnp.zeros((1, 1)), jnp.array(0.5)).item()
+    1.0
+    """
+    return composed([unconditional, conditional], [scale], interval, matched)
 
 
 def classifier_guided(
@@ -86,14 +122,14 @@ def classifier_guided(
 ):
     """The score plus scale ∇ log p(y | z), as a change of r̂ by -scale (b/a) det ∇.
 
-    log_prob: (z, t) -> log p(y | z) [B] of a classifier of noisy data. Scale = 0 is
+    log_prob: (z, t, *c) -> log p(y | z) [B] of a classifier of noisy data. Scale = 0 is
     no guidance of an unconditional network, and 1 is Bayes' rule. Dhariwal and Nichol
     2021, arXiv:2105.05233, algorithm 2; Song et al. 2021, arXiv:2011.13456, eq. 14.
     """
 
-    def guided_predict(z: Array, t: Array) -> Array:
-        r = predict(z, t)
-        gradient = jax.grad(lambda z: jnp.sum(log_prob(z, t)))(z)
+    def guided_predict(z: Array, t: Array, *c) -> Array:
+        r = predict(z, t, *c)
+        gradient = jax.grad(lambda z: jnp.sum(log_prob(z, t, *c)))(z)
         m = process.matrix(expand(t, z))
         change = -scale * (m.b / m.a) * m.det * gradient
         return r.at[..., : z.shape[-1]].add(change)
@@ -107,8 +143,8 @@ def map_denoised(predict: Callable, process: Process, change: Callable):
     Where b(t) = 0 there is none: z is the data, and nothing changes.
     """
 
-    def changed(z: Array, t: Array) -> Array:
-        r = predict(z, t)
+    def changed(z: Array, t: Array, *c) -> Array:
+        r = predict(z, t, *c)
         mean, rest = r[..., : z.shape[-1]], r[..., z.shape[-1] :]
         x = change(recover(process, z, mean, t)[0], z, t)
         noisy = expand(process.path.b(t), z) > 0
@@ -132,26 +168,35 @@ def rescaled(x: Array, conditional: Array, share: float) -> Array:
     """x̂ with the standard deviation of the conditional x̂_y: share of it, a sample.
 
     share · x̂ std(x̂_y)/std(x̂) + (1 - share) · x̂. The paper does so to what the network
-    predicts; on x̂ it is the same for every prediction. Lin et al. 2024,
-    arXiv:2305.08891, equations 15 and 16.
+    predicts; on x̂ it is the same for every prediction. A flat x̂, of deviation 0, stays
+    what it is. Lin et al. 2024, arXiv:2305.08891, equations 15 and 16.
+
+    >>> rescaled(jnp.ones((1, 2)), jnp.array([[0.0, 2.0]]), 1.0).tolist()
+    [[1.0, 1.0]]
     """
+    chex.assert_equal_shape((x, conditional))
     axes = tuple(range(1, x.ndim))
-    stds = [jnp.std(each, axes, keepdims=True) for each in (conditional, x)]
-    return (share * stds[0] / stds[1] + 1.0 - share) * x
+    wanted, std = (jnp.std(each, axes, keepdims=True) for each in (conditional, x))
+    ratio = jnp.where(std > 0, wanted / jnp.where(std > 0, std, 1.0), 1.0)
+    return (share * ratio + 1.0 - share) * x
 
 
 @static
 class Guidance:
-    """How a sampler guides: the values of all of the above.
+    """How a sampler guides: the values of all of the above."""
 
-    scale: 1 for none. interval: the times at which there is guidance. rescale: share of
-    `rescaled`, 0 for none. threshold: quantile of `thresholded`, None for none.
-    """
-
-    scale: float = 1.0
+    scale: float | tuple[tuple[str, float], ...] | None = 1.0
+    """1 for none; None reads a number per row from c["guidance"]. Pairs of a part's
+    name and its scale guide in these parts, in turn, and keep the others."""
     interval: tuple[float, float] = (0.0, 1.0)
+    """The times at which there is guidance: 0 is the data, 1 the noise."""
     rescale: float = 0.0
+    """The share of `rescaled`, in [0, 1]; 0 for none."""
     threshold: float | None = None
+    """The quantile of `thresholded`, in (0, 1]; None for none."""
+    model: Any = None
+    """A guiding model of the same process, which takes the null condition's place; its
+    arrays are state["frozen"]["guide"]. Karras et al. 2024, arXiv:2406.02507."""
 
     def __post_init__(self):
         low, high = self.interval
@@ -164,21 +209,41 @@ class Guidance:
             raise BadInput(f"guidance rescale {self.rescale}: it must be in [0, 1]")
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise BadInput(f"threshold {self.threshold}: a quantile, above 0 up to 1")
+        finite = all(s is None or math.isfinite(s) for s in self.scales)
+        if not finite or (self.model is not None and isinstance(self.scale, tuple)):
+            raise BadInput(
+                f"guidance scale {self.scale}: a finite number (1 is none), and one "
+                "only with a guiding model"
+            )
 
-    def __call__(
-        self,
-        process: Process,
-        conditional: Callable,
-        unconditional: Callable | None = None,
-        scale: Array | float | None = None,
-    ) -> Callable:
-        """`predict` from one without a label or of a worse network, and the real one.
+    @property
+    def scales(self) -> tuple[float | None, ...]:
+        """One scale per step of `composed`; () if nothing is guided."""
+        if isinstance(self.scale, tuple):
+            return tuple(scale for _, scale in self.scale)
+        return () if self.scale == 1 else (self.scale,)
 
-        unconditional: None for no guidance. scale: in the place of this one's own.
+    @property
+    def _replaced(self) -> bool:
+        """Whether the least conditional predictor alone is wanted."""
+        return self.scale == 0 and self.interval == (0.0, 1.0)
+
+    @property
+    def calls(self) -> int:
+        """Network calls per evaluation of the guided network."""
+        return 1 if self._replaced else len(self.scales) + 1
+
+    def __call__(self, process: Process, predictors: Sequence[Callable]) -> Callable:
+        """The guided `predict` of predictors that know ever more of the condition.
+
+        Args:
+            process: of all of them.
+            predictors: one more than there are `scales`.
         """
-        predict = conditional
-        if unconditional is not None:
-            scale = self.scale if scale is None else scale
+        predict = predictors[-1]
+        if self._replaced:
+            predict = predictors[0]
+        elif self.scales:
 
             def matched(r, mean, z, t):
                 data = recover(process, z, mean, t)[0]
@@ -189,7 +254,7 @@ class Guidance:
                 return map_denoised(lambda z, t: r, process, rescale)(z, t)
 
             how = self.interval, matched if self.rescale else None
-            predict = guided(conditional, unconditional, scale, *how)
+            predict = composed(predictors, self.scales, *how)
         if self.threshold is not None:
             predict = map_denoised(
                 predict, process, lambda x, z, t: thresholded(x, self.threshold)

@@ -24,11 +24,12 @@ arXiv:2212.00490 (DDNM). Partial noising: Meng et al. 2022, arXiv:2108.01073 (SD
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from gengen.conditions import Maps, Nothing
 from gengen.diffusion.guidance import classifier_guided, map_denoised
 from gengen.diffusion.posterior import transition
 from gengen.diffusion.process import Process, expand, recover
@@ -140,8 +141,8 @@ def posterior_guided(
     operator: A, images [B, ...] -> [B, ...] like y. noise_std: σ. Divides by a(t).
     """
 
-    def log_prob(z, t):
-        x, _ = recover(process, z, predict(z, t)[..., : z.shape[-1]], t)
+    def log_prob(z, t, *c):
+        x, _ = recover(process, z, predict(z, t, *c)[..., : z.shape[-1]], t)
         variance = data_variance(process, t, data_std)
         slope = pinv_residual(
             operator, jax.lax.stop_gradient(x), y, variance, noise_std
@@ -183,10 +184,10 @@ class Posterior(NamedTuple):
     data_std: float = 1.0
 
     divides_by_a = True
-    num_classes = 0
+    condition = Nothing()
     evaluations = 1  # and a gradient through each
 
-    def __call__(self, predict, process, state, label):
+    def __call__(self, predict, process, state):
         return posterior_guided(predict, process, *self)
 
 
@@ -199,11 +200,45 @@ class Projection(NamedTuple):
     data_std: float = 1.0
 
     divides_by_a = False
-    num_classes = 0
+    condition = Nothing()
     evaluations = 0
 
-    def __call__(self, predict, process, state, label):
+    def __call__(self, predict, process, state):
         return projected(predict, process, *self)
+
+
+@static
+class Measured:
+    """`projected` as a guide whose y is an entry of c.
+
+    It is a static value and goes row by row, so that any solver can use it, and its
+    measurements are the caller's: `sample(measured=y)`.
+    """
+
+    operator: Callable
+    """A: images [B, ...] -> [B, ...] like y, at module scope or a static value."""
+    shape: tuple[int, int, int]
+    """The shape of one y."""
+    noise_std: float = 0.0
+    """σ of the noise of y."""
+    data_std: float = 1.0
+    """The data's standard deviation."""
+    key: str = "measured"
+    """The name of y in c."""
+    divides_by_a: ClassVar[bool] = False
+    evaluations: ClassVar[int] = 0
+
+    @property
+    def condition(self):
+        """A map: y."""
+        return Maps(self.shape, self.key)
+
+    def __call__(self, predict, process, state):
+        def guided(z, t, c):
+            values = self.operator, c[self.key], self.noise_std, self.data_std
+            return projected(lambda z, t: predict(z, t, c), process, *values)(z, t)
+
+        return guided
 
 
 @static

@@ -19,11 +19,12 @@ equations 11 to 14.
 """
 
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from gengen.conditions import Given
 from gengen.diffusion.paths import Path, derivatives, is_discrete, snr
 from gengen.diffusion.process import (
     Process,
@@ -40,6 +41,7 @@ from gengen.diffusion.times import (
 from gengen.images import bin_width, to_unit
 from gengen.losses.likelihood import per_example
 from gengen.scan import fold_in, normal
+from gengen.spaces import Images, Space
 from gengen.types import Array, BadInput, static
 
 # ---------------------------------------------------------------- the bound
@@ -207,25 +209,23 @@ def bound_terms(
 
 
 class LikelihoodEstimator(Protocol):
-    """(keys, predict, process, image, levels) -> [B] nats; `kind` says which.
+    """(keys, predict, process, data, space, c) -> [B] nats of the data.
 
-    adaptive: whether its steps are chosen row by row, so that `predict` must be one
-    row's.
+    keys [B]: one per row. predict: (z, t, c) -> r̂. data: as the batch holds them.
     """
 
     @property
-    def kind(self) -> str: ...
-
-    @property
-    def adaptive(self) -> bool: ...
+    def kind(self) -> str:
+        """What the number is: "VLB", …"""
 
     def __call__(
         self,
         keys: Array,
         predict: Callable,
         process: Process,
-        image: Array,
-        levels: int,
+        data: Array,
+        space: Space,
+        c: Given,
     ) -> Array: ...
 
 
@@ -252,7 +252,6 @@ class VariationalBound:
     steps: int | None = None
     draws: int = 16
     fraction: float = 0.35
-    adaptive: ClassVar[bool] = False
 
     @property
     def kind(self) -> str:
@@ -284,5 +283,14 @@ class VariationalBound:
         ask = keys, predict, process, image, grid, levels, limit, draws
         return bound_terms(*ask, mass=mass)
 
-    def __call__(self, keys, predict, process, image, levels):
-        return -self.terms(keys, predict, process, image, levels).total
+    def __call__(self, keys, predict, process, data, space, c):
+        if not isinstance(space, Images):
+            raise BadInput(
+                f"a variational bound is of ordered levels, and the space is {space}: "
+                "take FlowDensity for real numbers"
+            )
+
+        def bound(z, t):
+            return predict(z, t, c)
+
+        return -self.terms(keys, bound, process, data, space.size).total

@@ -10,7 +10,7 @@ from gengen.diffusion.process import Process
 from gengen.diffusion.solvers import Solver
 from gengen.diffusion.times import check_grid
 from gengen.scan import fold_in, sample_scan
-from gengen.types import Array, BadInput
+from gengen.types import Array, BadInput, Tree
 
 
 def solve(
@@ -20,14 +20,43 @@ def solve(
     process: Process,
     z: Array,
     grid: Array,
+    c: Tree | None = None,
 ) -> Array:
     """Carry z along the falling times of the grid [n + 1]: n steps under one scan.
+
+    c: a tree of rows [B, ...], the network's third argument if it is given. Under an
+    adaptive solver each row goes by itself.
 
     Raises BadInput for a grid that does not fall within [0, 1], or begins where the
     solver cannot.
     """
     grid = check_start(solver, process, grid)
-    return _solve(solver, keys, predict, process, z, grid)[0]
+    return _carried(solver, keys, predict, process, z, grid, c)
+
+
+def apply(function: Callable, *rows) -> Tree:
+    """`function(*rows)`, all rows at once."""
+    return function(*rows)
+
+
+def by_row(function: Callable, *rows) -> Tree:
+    """`function(*rows)`, each row a batch of one, under vmap."""
+
+    def alone(*row):
+        batch = jax.tree.map(lambda x: x[None], row)
+        return jax.tree.map(lambda x: x[0], function(*batch))
+
+    return jax.vmap(alone)(*rows)
+
+
+def _carried(solver, keys, predict, process, z, grid, c):
+    """z at the end of the grid, the condition bound: the one place where it is."""
+
+    def carry(keys, z, c):
+        bound = predict if c is None else lambda z, t: predict(z, t, c)
+        return _solve(solver, keys, bound, process, z, grid)[0]
+
+    return (by_row if solver.evaluations is None else apply)(carry, keys, z, c)
 
 
 def trajectory(
@@ -67,7 +96,12 @@ def check_start(solver: Solver, process: Process, grid: Array) -> Array:
 
 
 def invert(
-    solver: Solver, predict: Callable, process: Process, x: Array, grid: Array
+    solver: Solver,
+    predict: Callable,
+    process: Process,
+    x: Array,
+    grid: Array,
+    c: Tree | None = None,
 ) -> Array:
     """Carry data to noise: the deterministic solver along the grid's times rising.
 
@@ -78,7 +112,7 @@ def invert(
         raise BadInput(f"{solver} draws noise, so there is no way back: take DDIM")
     keys = jnp.broadcast_to(jax.random.key(0), x.shape[:1])
     rising = check_grid(grid)[::-1]
-    return _solve(solver, keys, predict, process, x, rising)[0]
+    return _carried(solver, keys, predict, process, x, rising, c)
 
 
 def _solve(solver, keys, predict, process, z, grid, emit=lambda z: None):

@@ -19,41 +19,46 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.conditions import Labels, check_batch
 from gengen.diffusion.guidance import classifier_guided
 from gengen.diffusion.paths import Path
 from gengen.diffusion.process import expand
-from gengen.images import to_unit
 from gengen.objective import Bind, map_batch
-from gengen.types import Array, BadInput, no_density, static
+from gengen.spaces import Space
+from gengen.types import Array, BadInput, frozen, no_density, static
 
 
 @static
 class Classifier:
-    """net x -> (logits [B, num_classes], features [B, F]), trained by cross-entropy.
-
-    augment: a function (batch, key) -> batch at module scope or of a static value,
-    applied in training only. label_smoothing: the share of the target spread over all
-    classes (Szegedy et al. 2016, arXiv:1512.00567, section 7). path: of the noise, at
-    uniform times, None for clean images; the network then takes t, too. Dhariwal and
-    Nichol 2021, arXiv:2105.05233, section 4.
-    """
+    """p(y|x) of a network x -> (logits [B, classes], features [B, F])."""
 
     net: nn.Module
-    levels: int = 256
+    """The network; with a path it takes times t [B], too."""
+    space: Space
+    """The type of x."""
+    labels: Labels
+    """The type of y: what the network predicts."""
     augment: Callable | None = None
+    """(batch, key) -> batch, at module scope or a static value; in training only."""
     label_smoothing: float = 0.0
+    """The share of the target that is spread over all classes (Szegedy et al. 2016,
+    arXiv:1512.00567, section 7)."""
     path: Path | None = None
+    """The path of the noise, at uniform times; None for clean images. Dhariwal and
+    Nichol 2021, arXiv:2105.05233, section 4."""
     density: ClassVar[str] = "none"
 
-    def init(self, key, batch):
-        if "label" not in batch:
+    def init(self, key, batch=None):
+        """Parameters; a batch is checked and not needed."""
+        check_batch(self.space, self.labels, batch)
+        x, more = self.space.zeros(1), {} if self.path is None else {"t": jnp.zeros(1)}
+        (logits, _), variables = self.net.init_with_output(key, x, **more)
+        if logits.shape != (1, self.labels.num):
             raise BadInput(
-                "a classifier needs labels, and these data have none: take a labelled "
-                "data set"
+                f"the network's logits have shape {list(logits.shape)} for one example "
+                f"of {self.labels.num} classes: give it that many"
             )
-        x = to_unit(batch["image"][:1], self.levels)
-        more = {} if self.path is None else {"t": jnp.zeros(1)}
-        return {"classifier": self.net.init(key, x, **more)["params"]}, {}
+        return {"classifier": variables["params"]}, {}
 
     def losses(self):
         loss = Bind(Classifier.loss, self)
@@ -66,16 +71,21 @@ class Classifier:
             z, kwargs = z / jnp.hypot(a, b), {**kwargs, "t": t}
         return self.net.apply({"params": params["classifier"]}, z, **kwargs)
 
-    def _clean(self, params, image):
-        """Of images as they are: at time 0."""
-        x, t = to_unit(image, self.levels), jnp.zeros(len(image))
+    def _clean(self, params, batch):
+        """Of a batch as it is: at time 0."""
+        x = self.space.read(batch)
+        t = jnp.zeros(len(x))
         return self._apply(
             params, x if self.path is None else self.path.a(0 * x) * x, t
         )
 
+    def _label(self, batch) -> Array:
+        """y [B] of a batch."""
+        return self.labels.read(batch)[self.labels.key]
+
     def loss(self, params, state, batch, key):
         """-log p(y|x), mean over the batch, in nats; metric "accuracy"."""
-        x, t = to_unit(batch["image"], self.levels), None
+        x, label, t = self.space.read(batch), self._label(batch), None
         if self.path is not None:
             key, key_noise, key_time = jax.random.split(key, 3)
             t = jax.random.uniform(key_time, x.shape[:1])
@@ -83,19 +93,19 @@ class Classifier:
             x = expand(self.path.a(t), x) * x + expand(self.path.b(t), x) * noise
         rngs = {"dropout": key}
         logits, _ = self._apply(params, x, t, train=True, rngs=rngs)
-        target = jax.nn.one_hot(batch["label"], logits.shape[-1])
+        target = jax.nn.one_hot(label, logits.shape[-1])
         target = (1.0 - self.label_smoothing) * target
         target = target + self.label_smoothing / logits.shape[-1]
         loss = -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=-1))
-        right = jnp.argmax(logits, axis=-1) == batch["label"]
+        right = jnp.argmax(logits, axis=-1) == label
         return loss, (state, {"accuracy": jnp.mean(right.astype(jnp.float32))})
 
     def log_prob_labels(self, params, state, batch, key) -> Array:
-        """log p(y|x) [B, num_classes] nats; the key is not used."""
-        return jax.nn.log_softmax(self._clean(params, batch["image"])[0])
+        """log p(y|x) [B, classes] nats; the key is not used."""
+        return jax.nn.log_softmax(self._clean(params, batch)[0])
 
     def log_prob_labels_at(self, params, state, z, t) -> Array:
-        """log p(y|z) [B, num_classes] nats of noisy z at times t, [] or [B]."""
+        """log p(y|z) [B, classes] nats of noisy z at times t, [] or [B]."""
         if self.path is None:
             raise BadInput(
                 "this classifier has seen clean images only: train one with a path"
@@ -109,7 +119,7 @@ class Classifier:
 
     def features(self, params, state, batch, key) -> Array:
         """What the last layer sees, [B, F]; the key is not used."""
-        return self._clean(params, batch["image"])[1]
+        return self._clean(params, batch)[1]
 
     def sample(self, params, state, key, num, **condition):
         """Raises BadInput: p(y|x) says nothing about which x there are."""
@@ -123,26 +133,32 @@ class Classifier:
 class ClassifierGuide:
     """A sampler's guide: the score plus scale ∇ log p(y | z) of the classifier.
 
-    Its parameters are state["classifier"]. classifier: any model with `path` and
-    `log_prob_labels_at`. scale = 1 is Bayes' rule for an unconditional model.
+    Its arrays are state["frozen"]["classifier"].
     """
 
     classifier: Any
-    num_classes: int
+    """A model with `path`, `labels` and `log_prob_labels_at`."""
     scale: float = 1.0
+    """The weight of the gradient: 1 is Bayes' rule for an unconditional model."""
     divides_by_a: ClassVar[bool] = True
     evaluations: ClassVar[int] = 0
 
-    def __call__(self, predict, process, state, label):
+    @property
+    def condition(self):
+        """The classifier's labels."""
+        return self.classifier.labels
+
+    def __call__(self, predict, process, state):
         if self.classifier.path != process.path:
             raise BadInput(
                 f"the classifier's images are noisy by {self.classifier.path}, the "
                 f"sampler's by {process.path}: train it along the sampler's path"
             )
 
-        def log_prob(z, t):
-            params = state["classifier"]
-            log_p = self.classifier.log_prob_labels_at(params, {}, z, t)
-            return jnp.take_along_axis(log_p, label[:, None], axis=-1)[:, 0]
+        own, label = frozen(state, "classifier"), self.classifier.labels.key
+
+        def log_prob(z, t, c):
+            log_p = self.classifier.log_prob_labels_at(own.params, own.state, z, t)
+            return jnp.take_along_axis(log_p, c[label][:, None], axis=-1)[:, 0]
 
         return classifier_guided(predict, process, log_prob, self.scale)

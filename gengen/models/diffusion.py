@@ -1,14 +1,15 @@
 """Diffusion and flow matching: regression onto one row of a 2×2 matrix.
 
-Data x and noise ε are mixed into z = a(t) x + b(t) ε; a network sees (z, t) and is
+Data x and noise ε are mixed into z = a(t) x + b(t) ε; a network sees (z, t, c) and is
 asked for r = c x + d ε. Its optimum is the conditional mean E[r | z], which knows the
 score of every noised density, and so an ODE (or SDE) that carries noise to data. Every
-method of the literature is a choice of values, see `diffusion.process`:
+method of the literature is a choice of values, see `diffusion.process` and `presets`:
 
-    Process(Linear(), Velocity()), LogitNormal, Euler          flow matching
-    Process(Table(), Noise()), Steps, DDPM                     DDPM
-    Process(VarianceExploding(), Score()), In(Noise()), PredictorCorrector   score SDE
-    Process(Karras(s), EDM(s)), LogNormal, EDMSampler      EDM
+    Process(Linear(), Velocity()), LogitNormal, Euler               flow matching
+    Process(DDPMSchedule(), Noise()), Steps, DDPM                   DDPM
+    Process(VarianceExploding(), Score()), ErrorIn(Noise()), PredictorCorrector
+                                                                    score SDE
+    Process(Karras(s), EDM(s)), LogNormal, EDMSampler               EDM
 
 Four views of the same object, each of which is a method:
 
@@ -17,139 +18,77 @@ Four views of the same object, each of which is a method:
     an SDE and its ODE             `sample` by any solver, `to_latent` and back
     regression                     `loss`
 
-Labels are dropped with probability `label_dropout` in training, so that one network is
-both conditional and, at the null label, unconditional: classifier-free guidance.
+The condition is null in a share of the rows in training, so that one network is both
+conditional and unconditional: classifier-free guidance.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gengen.diffusion.couplings import Coupling, Independent
+from gengen.conditions import (
+    Condition,
+    Nothing,
+    Scalar,
+    check_batch,
+    drop,
+    only,
+    union,
+)
 from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.inverse import inverse_solver
 from gengen.diffusion.likelihood import LikelihoodEstimator, VariationalBound
-from gengen.diffusion.matching import matching_loss
-from gengen.diffusion.posterior import ddim_mean, posterior_kl, step_logvar, transition
-from gengen.diffusion.process import Process, corrupt, expand, recover, usable_times
+from gengen.diffusion.process import Process, corrupt, recover
+from gengen.diffusion.sampler import Sampler
 from gengen.diffusion.solve import invert, solve, solve_parallel
-from gengen.diffusion.solvers import Euler, Solver
-from gengen.diffusion.times import (
-    Even,
-    Grid,
-    Times,
-    Uniform,
-    histogram_quantile,
-    importance,
-    independent,
-    sample_times,
-    starting_at,
-    times_of,
-)
-from gengen.diffusion.weights import Unweighted, Weight
-from gengen.images import to_unit
-from gengen.labels import given_labels, sample_labels
+from gengen.diffusion.training import Training
+from gengen.nets.conditioning import agree
 from gengen.objective import Bind
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.types import Array, BadInput, Completion, static
-
-# b/a at which guides that divide by a begin: the error of a network's gradient grows
-# with it. Of digits the unseen half is missed by 1.27 (root mean square) from 1000 on,
-# by 0.50 from 50 on, and from 20 on.
-MOST_NOISE = 50.0
+from gengen.spaces import Space, Symbols
+from gengen.types import Array, BadInput, Completion, frozen, static
 
 
 def _means(predict: Callable) -> Callable:
     """r̂ without the learned variances behind it, if there are any."""
-    return lambda z, t: predict(z, t)[..., : z.shape[-1]]
-
-
-def _averaged(moment: Array, bins: Array, square: Array, decay: float = 0.99) -> Array:
-    """The running mean of `square` [B] in each of K bins that was seen."""
-    seen = jnp.zeros_like(moment).at[bins].add(1.0)
-    total = jnp.zeros_like(moment).at[bins].add(square)
-    mean = total / jnp.maximum(seen, 1.0)
-    return jnp.where(seen > 0, decay * moment + (1.0 - decay) * mean, moment)
-
-
-def each_row(function: Callable, *rows):
-    """`function(*rows)` a row at a time, under vmap: for adaptive steps."""
-
-    def alone(*row):
-        return function(*jax.tree.map(lambda x: x[None], row))[0]
-
-    return jax.vmap(alone)(*rows)
-
-
-class Plan(NamedTuple):
-    """A sampler's values, all known: its solver, its guidance, its guides and times.
-
-    first_b, last_a: of the path at both ends. jump: whether the times stop short of the
-    data, so that one more evaluation is due.
-    """
-
-    solver: Solver
-    guidance: Guidance
-    guides: tuple
-    times: Array
-    first_b: float
-    last_a: float
-    jump: bool
-
-    def each(self, function: Callable, *rows):
-        """`function(*rows)`; of an adaptive solver each row by itself."""
-        if self.solver.evaluations is None:
-            return each_row(function, *rows)
-        return function(*rows)
+    return lambda z, t, *c: predict(z, t, *c)[..., : z.shape[-1]]
 
 
 @static
 class Diffusion:
-    """net (z, t, label) -> r̂, and what is asked of it.
+    """A network (z, t, c) -> r̂, and what is asked of it.
 
-    shape (H, W, C) and levels describe the data. Of training: times, the distribution
-    of t, drawn from `uniforms`; weight, of the squared error; coupling, of noise with
-    images; importance_bins: K > 0 for times drawn by their loss in K bins of time;
-    vlb_weight: above 0 the network has twice the channels and learns the variance of a
-    step of 1/variance_steps, too. num_classes: 0 for unconditional; label num_classes
-    is the null label. Of sampling, all of them defaults: solver, grid, steps, guidance,
-    guides (`guidance.Guide`, each of which wraps the network). worse: a model of the
-    same process that takes the null label's place in guidance, with its parameters in
-    state["worse"] (autoguidance). likelihood: what `log_likelihood` estimates.
+    In every method `sampler` is a `Sampler` in the place of the model's own, and
+    `**given` is the condition by name: one value for all rows, or one per row.
     """
 
     net: nn.Module
+    """(z, t, c) -> r̂; with a learned variance, of twice the channels of z."""
     process: Process
-    shape: tuple[int, int, int]
-    levels: int = 256
-    times: Times = Uniform()
-    uniforms: Callable = independent
-    weight: Weight = Unweighted()
-    coupling: Coupling = Independent()
-    importance_bins: int = 0
-    vlb_weight: float = 0.0
-    variance_steps: int = 1000
-    num_classes: int = 0
-    label_dropout: float = 0.1
-    solver: Solver = Euler()
-    grid: Grid = Even()
-    steps: int = 50
-    guidance: Guidance = Guidance()
-    guides: tuple = ()
-    worse: Any = None
+    """The path and what is predicted along it."""
+    space: Space
+    """The type of x."""
+    condition: Condition = Nothing()
+    """What the network knows beside z and t."""
+    training: Training = Training()
+    """What the loss draws and weighs."""
+    sampler: Sampler = Sampler()
+    """How noise is carried to data, by default."""
     likelihood: LikelihoodEstimator = VariationalBound()
+    """What `log_likelihood` estimates."""
     density: ClassVar[str] = "bound"
 
     def __post_init__(self):
-        if self.worse is not None and self.worse.process != self.process:
+        agree(self.net, self.condition)
+        if isinstance(self.space, Symbols):
             raise BadInput(
-                f"the worse model is of {self.worse.process}, this one of "
-                f"{self.process}: guidance needs two of one path and prediction"
+                f"{self.space} has symbols without order, between which nothing can be "
+                "mixed: take an autoregressive model, or Reals of their embedding"
             )
 
     @property
@@ -157,160 +96,144 @@ class Diffusion:
         """What `log_likelihood` is: "VLB", "PF-ODE, uniform dequantisation", …"""
         return self.likelihood.kind
 
-    def init(self, key, batch):
-        x = to_unit(batch["image"][:1], self.levels)
-        label = batch["label"][:1] if self.num_classes else None
-        params = self.net.init(key, x, jnp.zeros(1), label)["params"]
-        state = {}
-        if self.importance_bins:
-            state["second_moment"] = jnp.ones(self.importance_bins)
-        return {"denoiser": params}, state
+    def init(self, key, batch=None):
+        """Parameters and state; a batch is checked and not needed."""
+        check_batch(self.space, self.condition, batch)
+        x, c = self.space.zeros(1), self.condition.zeros(1)
+        params = self.net.init(key, x, jnp.zeros(1), c)["params"]
+        return {"denoiser": params}, self.training.init()
 
     def losses(self):
         return {"denoiser": Bind(Diffusion.loss, self)}
 
-    def predictor(self, params, label=None, **kwargs):
-        """`predict(z, t) -> r̂` with parameters and label bound; t [] or [B].
+    def predictor(self, params, **kwargs) -> Callable:
+        """`predict(z, t, c) -> r̂` with the parameters bound; t [] or [B].
 
-        Of a network that learns variances r̂ has twice the channels of z.
+        The r̂ of a network that learns variances has twice the channels of z.
         """
         weights = {"params": params["denoiser"]}
 
-        def predict(z, t):
+        def predict(z, t, c):
             t = jnp.broadcast_to(t, z.shape[:1])
-            return self.net.apply(weights, z, t, label, **kwargs)
+            return self.net.apply(weights, z, t, c, **kwargs)
 
         return predict
 
-    # ------------------------------------------------------------ training
-
-    def training_times(self) -> tuple[float, float]:
-        """(t_min, t_max): where the process, and the weight of its loss, is regular."""
-        return usable_times(self.process, weight=self.weight)
-
     def loss(self, params, state, batch, key):
-        """Mean of `matching_loss` over fresh noise, times and dropped labels."""
-        key_noise, key_time, key_label, key_dropout, key_pair = jax.random.split(key, 5)
-        x = to_unit(batch["image"], self.levels)
+        """Mean of `matching_loss` over fresh noise, times and dropped conditions."""
+        key_noise, key_time, key_c, key_dropout, key_pair = jax.random.split(key, 5)
+        x, c = self.space.read(batch), self.condition.read(batch)
         noise = jax.random.normal(key_noise, x.shape)
-        known = batch["label"] if self.num_classes else None
-        noise = self.coupling(key_pair, x, noise, known)
-        label = None
-        if self.num_classes:
-            drop = jax.random.bernoulli(key_label, self.label_dropout, x.shape[:1])
-            label = jnp.where(drop, self.num_classes, batch["label"])
-        rngs = {"dropout": key_dropout}
-        predict = self.predictor(params, label, train=True, rngs=rngs)
+        noise = self.training.coupling(key_pair, x, noise, c)
+        c = drop(self.condition, key_c, self.training.condition_dropout, c)
+        network = self.predictor(params, train=True, rngs={"dropout": key_dropout})
+
+        def predict(z, t):
+            return network(z, t, c)
 
         def loss(t):
-            if not self.vlb_weight:
-                return matching_loss(predict, self.process, x, noise, t, self.weight)
-            return self._hybrid(predict, x, noise, t)
+            return self.training.each(predict, self.process, x, noise, t)
 
-        span, num = self.training_times(), x.shape[0]
-        if not self.importance_bins:
-            t = sample_times(
-                self.times, self.process.path, key_time, num, span, self.uniforms
-            )
-            return jnp.mean(loss(t)), (state, {})
-        moment = state["second_moment"]
-        u = self.uniforms(key_time, num)
-        where, bins, correction = histogram_quantile(u, importance(moment))
-        t = self.times.quantile(where, self.process.path)
-        each = loss(span[0] + (span[1] - span[0]) * t)
-        moment = _averaged(moment, bins, jax.lax.stop_gradient(each) ** 2)
-        state = {**state, "second_moment": moment}
-        return jnp.mean(correction * each), (state, {})
-
-    def _hybrid(self, predict, x, noise, t) -> Array:
-        """L_simple + vlb_weight · T KL(q(z_s | z_t, x) ‖ N(mean, σ²))/D, s = t - 1/T.
-
-        The mean is stopped in the second. Nichol and Dhariwal 2021, section 3.1.
-        """
-        process, path = self.process, self.process.path
-        z, _ = corrupt(process, x, noise, t)
-        out = predict(z, t)
-        r, v = jnp.split(out, 2, axis=-1)
-        simple = matching_loss(lambda z, t: r, process, x, noise, t, self.weight)
-        s = t - 1.0 / self.variance_steps
-        known = (s > 0) & (path.b(jnp.maximum(s, 0.0)) > 0)
-        # Another stands in where there is none: `where` alone lets NaN gradients by.
-        t, s = jnp.where(known, t, 0.5), jnp.where(known, s, 0.25)
-        clean, eps = recover(process, z, jax.lax.stop_gradient(r), t)
-        logvar = step_logvar(path, (v + 1.0) / 2.0, expand(t, z), expand(s, z))
-        _, spread = transition(path, expand(t, z), expand(s, z))
-        mean = ddim_mean(process, clean, eps, expand(s, z), spread)
-        kl = posterior_kl(process, x, z, t, s, mean, logvar) / x[0].size
-        return simple + jnp.where(known, self.vlb_weight * self.variance_steps * kl, 0)
+        ask = loss, self.process, key_time, len(x), state
+        value, state = self.training.mean(*ask)
+        return value, (state, {})
 
     # ------------------------------------------------------------ sampling
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """The shape of one latent: noise as large as the data."""
-        return self.shape
+        return self.space.shape
 
-    @property
-    def sample_classes(self) -> int:
-        """How many classes a sample can be asked for: its own, or a guide's."""
-        return self._classes(self.guides)
+    def sampling_condition(self, sampler: Sampler | None = None) -> Condition:
+        """What a sample can be asked for: the model's condition, and what guides read.
 
-    def _classes(self, guides) -> int:
-        return self.num_classes or max((g.num_classes for g in guides), default=0)
-
-    def plan(
-        self,
-        steps: int | None = None,
-        solver=None,
-        grid=None,
-        guidance=None,
-        guides: tuple | None = None,
-        strength: float = 1.0,
-        **of_guidance,
-    ) -> "Plan":
-        """What a sampler does, from its own keywords and the model's defaults.
-
-        strength: in (0, 1], the share of the times, of which the later are left out.
-        of_guidance: interval, rescale or threshold in the place of the guidance's own.
+        A guiding model adds its own condition, a scale of None the number "guidance".
         """
-        solver = self.solver if solver is None else solver
-        grid = self.grid if grid is None else grid
-        guidance = self.guidance if guidance is None else guidance
-        guidance = dataclasses.replace(guidance, **of_guidance)
-        guides = self.guides if guides is None else guides
-        steps = self.steps if steps is None else steps
-        path = self.process.path
-        low, high = usable_times(self.process)
-        if not 0 < strength <= 1:
-            raise BadInput(f"strength={strength}: it must be above 0, and 1 at most")
-        if solver.evaluations is None and any(isinstance(g, tuple) for g in guides):
+        sampler = sampler or self.sampler
+        parts = [self.condition, *(guide.condition for guide in sampler.guides)]
+        if sampler.guidance.model is not None:
+            parts.append(sampler.guidance.model.condition)
+        if sampler.guidance.scale is None and "guidance" not in self.condition.names:
+            parts.append(Scalar("guidance"))
+        return union(*parts)
+
+    def guided_predictor(
+        self, params, state, sampler: Sampler | None = None
+    ) -> Callable:
+        """`predict(z, t, c)` as the sampler guides it, and as its solver wants it."""
+        sampler = sampler or self.sampler
+        predictors = self._predictors(params, state, sampler.guidance)
+        predict = sampler.guidance(self.process, predictors)
+        for guide in sampler.guides:
+            predict = guide(predict, self.process, state)
+        return predict if sampler.solver.wants_variance else _means(predict)
+
+    def _predictors(self, params, state, guidance: Guidance) -> list[Callable]:
+        """Functions (z, t, c) -> r̂ that know ever more of c, the last one all of it."""
+        predict = self.predictor(params)
+        self._refuse_guidance(guidance)
+        if not guidance.scales:
+            return [predict]
+        if guidance.model is not None:
+            return [guidance.model.predictor(frozen(state, "guide").params), predict]
+        if not isinstance(guidance.scale, tuple):
+            null = self.condition.null
+            return [lambda z, t, c: predict(z, t, null(c)), predict]
+        guided = [name for name, _ in guidance.scale]
+        others = [name for name in self.condition.names if name not in guided]
+
+        def knowing(num):
+            kept = (*others, *guided[:num])
+            return lambda z, t, c: predict(z, t, only(self.condition, c, kept))
+
+        return [*map(knowing, range(len(guided))), predict]
+
+    def _refuse_guidance(self, guidance: Guidance) -> None:
+        """BadInput for guidance that the model was not trained for."""
+        other = guidance.model
+        if other is not None and other.process != self.process:
             raise BadInput(
-                f"{solver} takes each image by itself, and a guide that holds arrays "
-                "takes all at once: take a solver of fixed steps"
+                f"the guiding model is of {other.process}, this one of {self.process}: "
+                "guidance needs two of one path and prediction"
             )
-        with jax.ensure_compile_time_eval():
-            if solver.divides_by_a and path.a(jnp.float32(high)) == 0:
-                high = 1.0 - 1e-3
-            if any(guide.divides_by_a for guide in guides):
-                latest = path.time_of_ratio(jnp.float32(1.0), jnp.float32(MOST_NOISE))
-                high = min(high, float(latest))
-            times = times_of(grid, path, steps, (low, high))
-            if strength < 1:
-                start = times[-1] + strength * (times[0] - times[-1])
-                times = starting_at(times, start, path)
-            first, last = times[0], times[-1]
-            ends = float(path.b(first)), float(path.a(last)), bool(path.b(last) > 0)
-        return Plan(solver, guidance, guides, times, *ends)
+        if other is not None or not guidance.scales:
+            return
+        if not self.condition.droppable:
+            reason = "the model is unconditional"
+        elif self.training.condition_dropout == 0:
+            reason = "it was trained with condition_dropout=0, so it has no null"
+        elif isinstance(guidance.scale, tuple) and (
+            unknown := {n for n, _ in guidance.scale} - set(self.condition.names)
+        ):
+            reason = f"the model is not conditioned on {', '.join(sorted(unknown))}"
+        elif len(guidance.scales) > 1 and getattr(self.condition, "together", False):
+            reason = "its parts were dropped together; make them both(together=False)"
+        else:
+            return
+        raise BadInput(
+            f"guidance scale {guidance.scale}: {reason}; leave it at 1, or train with "
+            "a condition that is dropped"
+        )
 
-    def _carry(self, params, state, z, keys, label, plan, scale) -> Array:
-        """z at the plan's first time -> data."""
+    def _given(self, sampler, given, num, keys=None):
+        """c of a sampler, from what the caller gives."""
+        known = self.training.condition_dropout > 0
+        return self.sampling_condition(sampler).given(given, num, keys, known)
 
-        def carry(z, keys, label):
-            predict = self._predictor(params, state, label, plan, scale)
-            z = solve(plan.solver, keys, predict, self.process, z, plan.times)
-            return self._to_data(predict, z, plan)
+    def _carry(self, params, state, z, keys, c, sampler) -> Array:
+        """z at the first time of the sampler's plan -> x."""
+        plan = sampler.plan(self.process)
+        predict = self.guided_predictor(params, state, sampler)
+        z = solve(sampler.solver, keys, predict, self.process, z, plan.times, c)
+        return self._to_x(predict, z, c, plan)
 
-        return plan.each(carry, z, keys, label)
+    def _to_x(self, predict, z, c, plan) -> Array:
+        """z itself at the data; where the grid stops short of them, E[x | z]."""
+        if not plan.jump:
+            return z
+        t = plan.times[-1]
+        return recover(self.process, z, _means(predict)(z, t, c), t)[0]
 
     def from_latent(
         self,
@@ -318,90 +241,53 @@ class Diffusion:
         state,
         z: Array,
         *,
-        label=None,
         keys: Array | None = None,
-        guidance_scale=None,
-        **sampler,
+        sampler: Sampler | None = None,
+        **given,
     ) -> Array:
-        """Carry noise z [B, H, W, C] to data: the solver along the grid of times.
+        """Carry noise z [B, *shape] to x: the solver along the grid of times.
 
-        label: int or [B], of a conditional model. keys [B]: for a stochastic solver; by
-        default all rows share one, so that this is a function of z. guidance_scale: in
-        the place of the guidance's own; 1 for none (one network call), else two calls.
-        sampler: steps, solver, grid, guidance, guides. Raises BadInput for guidance
-        without a null label.
+        keys [B]: for a stochastic solver; by default all rows share one, so that this
+        is a function of z.
         """
-        plan = self.plan(**sampler)
-        label = given_labels(label, z.shape[0], self._classes(plan.guides))
+        sampler = sampler or self.sampler
+        c = self._given(sampler, given, len(z))
         if keys is None:
             keys = jnp.broadcast_to(jax.random.key(0), z.shape[:1])
-        z = plan.first_b * z
-        return self._carry(params, state, z, keys, label, plan, guidance_scale)
+        z = sampler.plan(self.process).first_b * z
+        return self._carry(params, state, z, keys, c, sampler)
 
     def to_latent(
-        self,
-        params,
-        state,
-        x: Array,
-        *,
-        label=None,
-        guidance_scale=1.0,
-        **sampler,
+        self, params, state, x: Array, *, sampler: Sampler | None = None, **given
     ) -> Array:
-        """Carry images x in [-1, 1] to noise: `from_latent` backwards, DDIM inversion.
+        """Carry x [B, *shape] to noise: `from_latent` backwards, DDIM inversion.
 
-        By a deterministic solver, and by default without guidance, where the two are
-        inverse up to the steps' error. sampler: steps, solver, grid, guidance.
+        The solver is deterministic, and there is no guidance: so the two are inverse up
+        to the steps' error.
         """
-        plan = self.plan(**sampler)
-        label = given_labels(label, x.shape[0], self._classes(plan.guides))
+        sampler = dataclasses.replace(sampler or self.sampler, guidance=Guidance())
+        plan, c = sampler.plan(self.process), self._given(sampler, given, len(x))
+        predict, z = self.guided_predictor(params, state, sampler), plan.last_a * x
+        z = invert(sampler.solver, predict, self.process, z, plan.times, c)
+        return z / plan.first_b
 
-        def carry(x, label):
-            predict = self._predictor(params, state, label, plan, guidance_scale)
-            z = plan.last_a * x
-            return invert(plan.solver, predict, self.process, z, plan.times)
-
-        return plan.each(carry, x, label) / plan.first_b
-
-    def sample(self, params, state, key, num, *, start_index=0, label=None, **sampler):
-        """[num, H, W, C] in data space: `from_latent` of noise, with its keywords.
-
-        label: int or [num], uniform if None.
-        """
-        z, keys, label = self._start(
-            key, num, start_index, label, sampler.get("guides")
-        )
-        return self.from_latent(params, state, z, label=label, keys=keys, **sampler)
-
-    def _start(self, key, num, start_index, label, guides=None):
-        keys = sample_keys(key, num, start_index)
-        classes = self._classes(self.guides if guides is None else guides)
-        label = sample_labels(keys, label, classes)
-        return normal(keys, self.latent_shape), fold_in(keys, 1), label
-
-    def edit(
+    def sample(
         self,
         params,
         state,
         key,
-        x: Array,
-        strength: float = 0.5,
+        num,
         *,
         start_index=0,
-        label=None,
-        guidance_scale=None,
-        **sampler,
+        sampler: Sampler | None = None,
+        **given,
     ) -> Array:
-        """Images x in [-1, 1], noised to a time and drawn again from there: SDEdit.
-
-        strength: in (0, 1], how much of the times is drawn again; 1 is a sample that
-        knows nothing of x. label: what it is to become, int or [B]; uniform if None.
-        sampler: as of `from_latent`. Meng et al. 2022, arXiv:2108.01073, algorithm 1.
-        """
-        plan = self.plan(strength=strength, **sampler)
-        noise, keys, label = self._start(key, len(x), start_index, label, plan.guides)
-        z = self.process.path.a(plan.times[0]) * x + plan.first_b * noise
-        return self._carry(params, state, z, keys, label, plan, guidance_scale)
+        """x [num, *shape]: `from_latent` of noise. What is not given is drawn."""
+        sampler = sampler or self.sampler
+        keys = sample_keys(key, num, start_index)
+        c = self._given(sampler, given, num, keys)
+        z = sampler.plan(self.process).first_b * normal(keys, self.latent_shape)
+        return self._carry(params, state, z, fold_in(keys, 1), c, sampler)
 
     def complete(
         self,
@@ -414,23 +300,26 @@ class Diffusion:
         start_index=0,
         method: str = "repaint",
         repeats: int = 10,
-        **sampler,
+        sampler: Sampler | None = None,
     ) -> Completion:
         """Samples that agree with the observed pixels, which stay exactly.
 
-        observed: bool, broadcasts to [B, H, W, C]. method: "repaint", of `repeats`
-        draws a step; "replace", of one; "posterior" or "projection", a guide: see
-        `diffusion.inverse`. Approximate, all of them. sampler: as of `from_latent`.
-        Each sample is one particle.
+        Approximate, by every method; each sample is one particle.
+
+        Args:
+            batch: the examples and their conditions.
+            observed: bool, which broadcasts to [B, *shape].
+            method: "repaint", of `repeats` draws per step; "replace", of one;
+                "posterior" or "projection", a guide: see `diffusion.inverse`.
         """
-        x, observed = to_unit(batch["image"], self.levels), jnp.asarray(observed)
-        plan = self.plan(**{k: v for k, v in sampler.items() if k != "guidance_scale"})
-        label = batch["label"] if self._classes(plan.guides) else None
-        solver, more = inverse_solver(method, plan.solver, x, observed, repeats)
-        sampler |= {"solver": solver, "guides": (*plan.guides, *more)}
-        new = self.sample(
-            params, state, key, len(x), start_index=start_index, label=label, **sampler
-        )
+        sampler, x = sampler or self.sampler, self.space.read(batch)
+        observed = jnp.asarray(observed)
+        solver, more = inverse_solver(method, sampler.solver, x, observed, repeats)
+        guides = *sampler.guides, *more
+        sampler = dataclasses.replace(sampler, solver=solver, guides=guides)
+        given = self.sampling_condition(sampler).read(batch)
+        ask = params, state, key, len(x)
+        new = self.sample(*ask, start_index=start_index, sampler=sampler, **given)
         return Completion(jnp.where(observed, x, new), jnp.ones(len(x)))
 
     def sample_parallel(
@@ -441,136 +330,96 @@ class Diffusion:
         num,
         *,
         start_index=0,
-        label=None,
         window: int | None = None,
         tolerance: float = 1e-2,
-        guidance_scale=None,
-        **sampler,
+        sampler: Sampler | None = None,
+        **given,
     ) -> tuple[Array, Array]:
         """(`sample`'s own samples within the tolerance, sweeps), by Picard's iteration.
 
         window: steps that are taken at once, None for all; see `solve_parallel`.
         """
-        plan, process = self.plan(**sampler), self.process
-        z, keys, label = self._start(key, num, start_index, label, plan.guides)
-        predict = self._predictor(params, state, label, plan, guidance_scale)
-        ask = plan.solver, keys, predict, process, plan.first_b * z, plan.times
-        z, sweeps = solve_parallel(*ask, window, tolerance)
-        return self._to_data(predict, z, plan), sweeps
+        sampler, process = sampler or self.sampler, self.process
+        keys, plan = sample_keys(key, num, start_index), sampler.plan(process)
+        c = self._given(sampler, given, num, keys)
+        network = self.guided_predictor(params, state, sampler)
 
-    def parallel(self, guidance_scale=None, **sampler) -> bool:
+        def predict(z, t):
+            return network(z, t, c)
+
+        z = plan.first_b * normal(keys, self.latent_shape)
+        ask = sampler.solver, fold_in(keys, 1), predict, process, z, plan.times
+        z, sweeps = solve_parallel(*ask, window, tolerance)
+        return self._to_x(network, z, c, plan), sweeps
+
+    def parallel(self, sampler: Sampler | None = None) -> bool:
         """Whether the solver has a parallel form: it must have no memory."""
-        solver = self.plan(**sampler).solver
-        shape = jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
-        memory = jax.eval_shape(solver.init, shape)
+        solver = (sampler or self.sampler).solver
+        z = jax.ShapeDtypeStruct((1, *self.space.shape), jnp.float32)
+        memory = jax.eval_shape(solver.init, z)
         return solver.evaluations is not None and not jax.tree.leaves(memory)
 
-    def _to_data(self, predict, z, plan):
-        """z itself at the data; where the grid stops short of them E[x | z]."""
-        if not plan.jump:
-            return z
-        t = plan.times[-1]
-        return recover(self.process, z, _means(predict)(z, t), t)[0]
+    def evaluations(self, sampler: Sampler | None = None) -> int | None:
+        """Network calls per sample: those of all steps and of a last jump, guided.
 
-    def _predictor(self, params, state, label, plan, scale):
-        """`predict` as the plan guides it and its solver wants it."""
-        scale, null = plan.guidance.scale if scale is None else scale, None
-        own = label if self.num_classes else None
-        predict = self.predictor(params, own)
-        if self._guided(scale) and self.worse is not None:
-            other = label if self.worse.num_classes else None
-            null = self.worse.predictor(state["worse"], other)
-        elif self._guided(scale):
-            null = self.predictor(params, jnp.full_like(own, self.num_classes))
-        predict = plan.guidance(self.process, predict, null, scale)
-        for guide in plan.guides:
-            predict = guide(predict, self.process, state, label)
-        return predict if plan.solver.wants_variance else _means(predict)
-
-    def _guided(self, guidance_scale) -> bool:
-        traced = isinstance(guidance_scale, jax.core.Tracer)
-        if not traced and float(guidance_scale) == 1:
-            return False
-        if self.worse is None and (self.num_classes == 0 or self.label_dropout == 0):
-            reason = (
-                "the model is unconditional"
-                if self.num_classes == 0
-                else "it was trained with label_dropout=0, so it has no null label"
-            )
-            raise BadInput(
-                f"guidance_scale={guidance_scale}: {reason}; leave it at 1, or train "
-                "with labels and label_dropout > 0"
-            )
-        return True
-
-    def evaluations(self, *, guidance_scale=None, **sampler) -> int | None:
-        """Network calls a sample: of all steps and a last jump, × 2 if guided.
-
-        At most, where guidance is for an interval of times only; None of an adaptive
-        solver, which decides as it goes. A gradient of the network counts as a call, a
-        guide's own network not at all. sampler: as of `plan`.
+        An upper bound if guidance is limited to an interval; None for adaptive solvers.
+        Gradients of the network count as one call; a guide's own network is not
+        counted.
         """
-        plan = self.plan(**sampler)
-        scale = plan.guidance.scale if guidance_scale is None else guidance_scale
-        guided = self._guided(scale)
-        if plan.solver.evaluations is None:
+        sampler = sampler or self.sampler
+        self._refuse_guidance(sampler.guidance)
+        plan, solver = sampler.plan(self.process), sampler.solver
+        if solver.evaluations is None:
             return None
-        calls = plan.solver.evaluations * (len(plan.times) - 1)
-        calls = (calls + plan.solver.at_first + plan.jump) * (2 if guided else 1)
-        return calls * math.prod(1 + guide.evaluations for guide in plan.guides)
+        calls = solver.evaluations * (len(plan.times) - 1) + solver.at_first + plan.jump
+        more = math.prod(1 + guide.evaluations for guide in sampler.guides)
+        return calls * sampler.guidance.calls * more
 
     def refuse(self) -> None:
         """BadInput if training, sampling or likelihood cannot be: nothing is computed.
 
         A process that is singular, a solver or a bound that wants derivatives of a
-        table or variances that are not learned, guidance without a null label.
+        table or variances that are not learned, guidance without a null condition.
         """
-        self.training_times()
+        self.training.span(self.process)
         self.evaluations()
-        plan, channels = self.plan(), 2 if self.vlb_weight else 1
+        plan, channels = (
+            self.sampler.plan(self.process),
+            1 + bool(self.training.vlb_weight),
+        )
 
-        def predict(z, t):
+        def predict(z, t, c):
             return jnp.concatenate([z] * channels, axis=-1)
 
         def sample(keys, z):
-            return solve(plan.solver, keys, predict, self.process, z, plan.times)
+            ask = self.sampler.solver, keys, predict, self.process, z, plan.times
+            return solve(*ask, {})
 
-        def likelihood(keys, image):
-            return self.likelihood(
-                keys, _means(predict), self.process, image, self.levels
-            )
+        def likelihood(keys, data):
+            ask = keys, _means(predict), self.process, data, self.space, {}
+            return self.likelihood(*ask)
 
         keys = jax.random.split(jax.random.key(0), 1)
-        z = jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
+        z = jax.ShapeDtypeStruct((1, *self.space.shape), jnp.float32)
         jax.eval_shape(sample, keys, z)
-        image = jax.ShapeDtypeStruct(z.shape, jnp.uint8)
-        jax.eval_shape(likelihood, keys, image)
+        data = jax.eval_shape(lambda z: self.space.to_data(z), z)
+        jax.eval_shape(likelihood, keys, data)
 
     # ------------------------------------------------------------ likelihood, features
 
     def log_likelihood(self, params, state, batch, key) -> Array:
-        """[B] nats of the levels, a bound: what `likelihood` says, without guidance.
-
-        Of a conditional model, of x given its label.
-        """
-        image = batch["image"]
-        label = batch["label"] if self.num_classes else None
-        keys = sample_keys(key, image.shape[0])
-
-        def nats(keys, image, label):
-            predict = _means(self.predictor(params, label))
-            return self.likelihood(keys, predict, self.process, image, self.levels)
-
-        rows = keys, image, label
-        return each_row(nats, *rows) if self.likelihood.adaptive else nats(*rows)
+        """[B] nats of the data, given its condition: what `likelihood` says."""
+        data, c = self.space.data(batch), self.condition.read(batch)
+        keys, predict = sample_keys(key, len(data)), _means(self.predictor(params))
+        return self.likelihood(keys, predict, self.process, data, self.space, c)
 
     def features(self, params, state, batch, key, t: float = 0.1) -> Array:
-        """The network's middle activations [B, F] at time t, without a label.
+        """The network's middle activations [B, F] at time t, without a condition.
 
         Needs a net that sows "features". Baranchuk et al. 2022, arXiv:2112.03126;
         Xiang et al. 2023, arXiv:2303.09769.
         """
-        x = to_unit(batch["image"], self.levels)
+        x = self.space.read(batch)
         noise, t = jax.random.normal(key, x.shape), jnp.full(x.shape[0], t)
         z, _ = corrupt(self.process, x, noise, t)
         weights = {"params": params["denoiser"]}

@@ -25,46 +25,52 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gengen.images import to_unit
-from gengen.labels import given_labels, sample_labels
+from gengen.conditions import Condition, Given, Nothing, check_batch
 from gengen.losses.adversarial import discriminator_loss, nonsaturating_generator_loss
 from gengen.losses.penalty import r1
+from gengen.nets.conditioning import agree
 from gengen.objective import Bind, add, every, scale
 from gengen.scan import normal, sample_keys
+from gengen.spaces import Space
 from gengen.types import Array, no_density, static
 
 
 @static
 class GAN:
-    """generator (z, label) -> image in [-1, 1]; discriminator (image, label) -> logit.
-
-    latent: the length of z. generator_loss: L0, `nonsaturating_generator_loss` or
-    `minimax_generator_loss`. r1_weight: γ of γ/2 |∇D|² on real images, added every
-    `r1_interval` steps, that many times as strong. num_classes: 0 for unconditional.
-    """
+    """Two networks: a generator (z, c) -> x and a discriminator (x, c) -> logit."""
 
     generator: nn.Module
+    """z [B, latent] and c -> x in [-1, 1]."""
     discriminator: nn.Module
+    """x and c -> logit [B] of being real."""
+    space: Space
+    """The type of x."""
     latent: int
-    levels: int = 256
-    num_classes: int = 0
+    """The length of z."""
+    condition: Condition = Nothing()
+    """What both networks know beside z and x."""
     generator_loss: Callable = nonsaturating_generator_loss
+    """L0: `nonsaturating_generator_loss` or `minimax_generator_loss`."""
     r1_weight: float = 0.0
+    """γ of γ/2 |∇D|² on real images; 0 for no penalty."""
     r1_interval: int = 1
+    """Steps between two penalties, each that many times as strong."""
     density: ClassVar[str] = "none"
 
-    def init(self, key, batch):
+    def __post_init__(self):
+        for net in (self.generator, self.discriminator):
+            agree(net, self.condition)
+
+    def init(self, key, batch=None):
+        """Parameters and batch statistics; a batch is checked and not needed."""
+        check_batch(self.space, self.condition, batch)
         key_g, key_d = jax.random.split(key)
-        x, label = to_unit(batch["image"][:1], self.levels), self._label(batch)
+        x, c = self.space.zeros(1), self.condition.zeros(1)
         z = jnp.zeros((1, self.latent))
-        first = None if label is None else label[:1]
-        g = self.generator.init(key_g, z, first)
-        d = self.discriminator.init(key_d, x, first)
+        g = self.generator.init(key_g, z, c)
+        d = self.discriminator.init(key_d, x, c)
         params = {"discriminator": d.pop("params"), "generator": g.pop("params")}
         return params, {"discriminator": d, "generator": g}
-
-    def _label(self, batch):
-        return batch["label"] if self.num_classes else None
 
     def losses(self):
         game = Bind(GAN.play_discriminator, self)
@@ -74,30 +80,30 @@ class GAN:
             game = add(game, scale(penalty, weight))
         return {"discriminator": game, "generator": Bind(GAN.play_generator, self)}
 
-    def generate(self, params, state, z: Array, label: Array | None):
+    def generate(self, params, state, z: Array, c: Given):
         """(images, new state) with batch statistics: the generator in training."""
         return self.generator.apply(
-            {"params": params, **state}, z, label, train=True, mutable=list(state)
+            {"params": params, **state}, z, c, train=True, mutable=list(state)
         )
 
-    def score(self, params, state, x: Array, label: Array | None):
+    def score(self, params, state, x: Array, c: Given):
         """(logits [B], new state) with batch statistics: the critic in training."""
         return self.discriminator.apply(
-            {"params": params, **state}, x, label, train=True, mutable=list(state)
+            {"params": params, **state}, x, c, train=True, mutable=list(state)
         )
 
     def _fake(self, params, state, batch, key):
-        z = jax.random.normal(key, (batch["image"].shape[0], self.latent))
-        label = self._label(batch)
-        return z, self.generate(params["generator"], state["generator"], z, label)[0]
+        c = self.condition.read(batch)
+        z = jax.random.normal(key, (len(self.space.data(batch)), self.latent))
+        return z, self.generate(params["generator"], state["generator"], z, c)[0]
 
     def play_discriminator(self, params, state, batch, key):
         """E[-log D(x) - log(1 - D(G(z)))]; real and fake in separate passes."""
-        own, label = params["discriminator"], self._label(batch)
+        own, c = params["discriminator"], self.condition.read(batch)
         fake = jax.lax.stop_gradient(self._fake(params, state, batch, key)[1])
-        real = to_unit(batch["image"], self.levels)
-        real_logit, new = self.score(own, state["discriminator"], real, label)
-        fake_logit, new = self.score(own, new, fake, label)
+        real = self.space.read(batch)
+        real_logit, new = self.score(own, state["discriminator"], real, c)
+        fake_logit, new = self.score(own, new, fake, c)
         loss = jnp.mean(discriminator_loss(real_logit, fake_logit))
         metrics = {
             "real": jnp.mean(jax.nn.sigmoid(real_logit)),
@@ -111,21 +117,21 @@ class GAN:
         R1 wants examples scored one by one: give it a critic without BatchNorm.
         """
         weights = {"params": params["discriminator"], **state["discriminator"]}
-        label = self._label(batch)
+        c = self.condition.read(batch)
         value = r1(
-            lambda x: self.discriminator.apply(weights, x, label),
-            to_unit(batch["image"], self.levels),
+            lambda x: self.discriminator.apply(weights, x, c),
+            self.space.read(batch),
         )
         return jnp.mean(value), (state, {"r1": jnp.mean(value)})
 
     def play_generator(self, params, state, batch, key):
         """The generator's loss, and the averaged generator's batch statistics."""
-        label = self._label(batch)
+        c = self.condition.read(batch)
         z, fake = self._fake(params, state, batch, key)
         critic = jax.lax.stop_gradient(params["discriminator"])
-        logit, _ = self.score(critic, state["discriminator"], fake, label)
+        logit, _ = self.score(critic, state["discriminator"], fake, c)
         average = state["ema"]["generator"]
-        _, statistics = self.generate(average, state["generator"], z, label)
+        _, statistics = self.generate(average, state["generator"], z, c)
         state = {**state, "generator": jax.lax.stop_gradient(statistics)}
         return jnp.mean(self.generator_loss(logit)), (state, {})
 
@@ -134,18 +140,17 @@ class GAN:
         """The shape of one z."""
         return (self.latent,)
 
-    def from_latent(self, params, state, z: Array, *, label=None) -> Array:
-        """G(z) of z [B, Z]: [B, H, W, C] in [-1, 1]; label: int or [B]."""
-        label = given_labels(label, z.shape[0], self.num_classes)
+    def from_latent(self, params, state, z: Array, **given) -> Array:
+        """G(z) of z [B, latent]: x [B, *shape]. given: c by name."""
+        c = self.condition.given(given, len(z))
         weights = {"params": params["generator"], **state["generator"]}
-        return self.generator.apply(weights, z, label)
+        return self.generator.apply(weights, z, c)
 
-    def sample(self, params, state, key, num, *, start_index=0, label=None):
-        """G(z), [num, H, W, C] in [-1, 1]; labels uniform unless given."""
+    def sample(self, params, state, key, num, *, start_index=0, **given):
+        """G(z) of z ~ N(0, 1): x [num, *shape]. given: c by name, else drawn."""
         keys = sample_keys(key, num, start_index)
-        label = sample_labels(keys, label, self.num_classes)
-        z = normal(keys, self.latent_shape)
-        return self.from_latent(params, state, z, label=label)
+        c = self.condition.given(given, num, keys)
+        return self.from_latent(params, state, normal(keys, self.latent_shape), **c)
 
     def evaluations(self) -> int:
         """Network calls a sample."""
@@ -158,14 +163,12 @@ class GAN:
     def features(self, params, state, batch, key) -> Array:
         """The critic's last features [B, F] (Radford et al. 2016, section 5.1).
 
-        They do not see the label; the key is not used.
+        They do not see the condition; the key is not used.
         """
-        x, weights = to_unit(batch["image"], self.levels), state["discriminator"]
-        blank = jnp.zeros(x.shape[0], jnp.int32) if self.num_classes else None
+        x, weights = self.space.read(batch), state["discriminator"]
         _, sown = self.discriminator.apply(
             {"params": params["discriminator"], **weights},
             x,
-            blank,
             mutable="intermediates",
         )
         return sown["intermediates"]["features"][0]

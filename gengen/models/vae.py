@@ -30,8 +30,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.conditions import Condition, Given, Nothing, check_batch
 from gengen.images import bin_width, dequantize, log_bin_volume, to_unit
-from gengen.labels import given_labels, sample_labels
 from gengen.losses.divergence import gaussian_kl
 from gengen.losses.likelihood import (
     binomial_log_prob,
@@ -39,8 +39,10 @@ from gengen.losses.likelihood import (
     normal_log_prob,
     per_example,
 )
+from gengen.nets.conditioning import agree
 from gengen.objective import Bind, Weight, weight_at
 from gengen.scan import fold_in, normal, sample_keys
+from gengen.spaces import Space
 from gengen.types import Array, Key, Tree, static
 
 
@@ -203,75 +205,83 @@ class DiscretizedLogistic:
 
 @static
 class VAE:
-    """Encoder x -> (mean, logvar), decoder z -> features, and a likelihood of levels.
+    """An encoder x -> (mean, logvar), a decoder z -> features, and what p(x|z) is.
 
-    shape (H, W, C) and levels describe the data; the decoder's output has
-    C · likelihood.features channels. beta: a number, or a static function of the step
-    such as `Ramp(0.0, 1.0, 1_000)`. importance_samples: the K of `log_likelihood`,
-    1 for the ELBO. num_classes: 0 for unconditional; else both nets see the label
-    and everything is of p(x | y) (Sohn, Lee and Yan 2015, section 4).
+    With a condition both networks see it, and everything is of p(x | c) (Sohn, Lee and
+    Yan 2015, section 4).
     """
 
     encoder: nn.Module
+    """x and c -> (mean, logvar) of q(z|x), each [B, *latent]."""
     decoder: nn.Module
-    likelihood: Observation
-    shape: tuple[int, int, int]
-    latent: int
-    levels: int = 256
+    """z and c -> features [B, H, W, C · observation.features]."""
+    observation: Observation
+    """p(x|z) of the data, given the features."""
+    space: Space
+    """The type of x."""
+    latent: int | tuple[int, ...]
+    """The length of a vector z, or the shape of a map."""
+    condition: Condition = Nothing()
+    """What both networks know beside x and z."""
     beta: Weight = 1.0
+    """The weight of the KL term: a number, or a static function of the step, such as
+    `Ramp(0.0, 1.0, 1_000)`."""
     importance_samples: int = 1
-    num_classes: int = 0
+    """The K of `log_likelihood`; 1 is the ELBO."""
     density: ClassVar[str] = "bound"
+
+    def __post_init__(self):
+        for net in (self.encoder, self.decoder):
+            agree(net, self.condition)
 
     @property
     def likelihood_kind(self) -> str:
         """What `log_likelihood` is: "ELBO" or "IWAE-K", "dequantised-" if it is."""
         k = self.importance_samples
         bound = "ELBO" if k == 1 else f"IWAE-{k}"
-        return f"dequantised-{bound}" if self.likelihood.dequantises else bound
+        return f"dequantised-{bound}" if self.observation.dequantises else bound
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """The shape of one z."""
-        return (self.latent,)
+        return self.latent if isinstance(self.latent, tuple) else (self.latent,)
 
-    def init(self, key, batch):
+    def init(self, key, batch=None):
+        """Parameters; a batch is checked and not needed."""
+        check_batch(self.space, self.condition, batch)
         key_encoder, key_decoder = jax.random.split(key)
-        x, z = to_unit(batch["image"][:1], self.levels), jnp.zeros((1, self.latent))
-        label = self._label(batch)
-        label = None if label is None else label[:1]
+        c, z = self.condition.zeros(1), jnp.zeros((1, *self.latent_shape))
         own = {
-            "encoder": self.encoder.init(key_encoder, x, label)["params"],
-            "decoder": self.decoder.init(key_decoder, z, label)["params"],
-            "likelihood": self.likelihood.init(),
+            "encoder": self.encoder.init(key_encoder, self.space.zeros(1), c)["params"],
+            "decoder": self.decoder.init(key_decoder, z, c)["params"],
+            "likelihood": self.observation.init(),
         }
         return {"vae": own}, {}
-
-    def _label(self, batch):
-        return batch["label"] if self.num_classes else None
 
     def losses(self):
         return {"vae": Bind(VAE.loss, self)}
 
     def encode(
-        self, params, image: Array, label: Array | None = None, train: bool = False
+        self, params, x: Array, c: Given, train: bool = False
     ) -> tuple[Array, Array]:
-        """Levels [B, H, W, C] -> (mean, logvar) of q(z|x), each [B, Z]."""
-        weights, x = {"params": params["vae"]["encoder"]}, to_unit(image, self.levels)
-        return self.encoder.apply(weights, x, label, train=train)
+        """x [B, *shape] -> (mean, logvar) of q(z|x), each [B, *latent]."""
+        weights = {"params": params["vae"]["encoder"]}
+        return self.encoder.apply(weights, x, c, train=train)
 
-    def decode(
-        self, params, z: Array, label: Array | None = None, train: bool = False
-    ) -> Array:
-        """z [B, Z] -> features [B, H, W, C · likelihood.features]."""
+    def decode(self, params, z: Array, c: Given, train: bool = False) -> Array:
+        """z [B, *latent] -> features [B, H, W, C · observation.features]."""
         weights = {"params": params["vae"]["decoder"]}
-        return self.decoder.apply(weights, z, label, train=train)
+        return self.decoder.apply(weights, z, c, train=train)
+
+    def posterior(self, params, batch, train: bool = False) -> tuple[Array, Array]:
+        """(mean, logvar) of q(z|x) of a batch, each [B, *latent]."""
+        x, c = self.space.read(batch), self.condition.read(batch)
+        return self.encode(params, x, c, train)
 
     def loss(self, params, state, batch, key):
         """-ELBO, mean over the batch, in nats of the discrete data."""
         key_noise, key_observe = jax.random.split(key)
-        label = self._label(batch)
-        mean, logvar = self.encode(params, batch["image"], label, train=True)
+        mean, logvar = self.posterior(params, batch, train=True)
         noise = jax.random.normal(key_noise, mean.shape)
         beta = weight_at(self.beta, state)
         log_prob = self.log_prob_given(params, batch, key_observe, train=True)
@@ -282,21 +292,22 @@ class VAE:
     def log_prob_given(
         self, params, batch, key: Key, train: bool = False
     ) -> Callable[[Array], Array]:
-        """The function z [B, Z] -> log p(x|z) [B], nats of the levels in the batch."""
-        y = self.likelihood.observe(key, batch["image"], self.levels)
-        own, label = params["vae"]["likelihood"], self._label(batch)
-        volume = self.likelihood.log_volume(self.shape, self.levels)
+        """The function z [B, *latent] -> log p(x|z) [B], nats of the batch's data."""
+        levels, own = self.space.size, params["vae"]["likelihood"]
+        y = self.observation.observe(key, self.space.data(batch), levels)
+        c = self.condition.read(batch)
+        volume = self.observation.log_volume(self.space.shape, levels)
 
         def log_prob(z):
-            features = self.decode(params, z, label, train)
-            return self.likelihood.log_prob(own, features, y, self.levels) + volume
+            features = self.decode(params, z, c, train)
+            return self.observation.log_prob(own, features, y, levels) + volume
 
         return log_prob
 
     def log_likelihood(self, params, state, batch, key):
-        """IWAE-K with K = importance_samples (1: the ELBO), [B] nats of the levels."""
+        """IWAE-K with K = importance_samples (1: the ELBO), [B] nats of the data."""
         key_noise, key_observe = jax.random.split(key)
-        mean, logvar = self.encode(params, batch["image"], self._label(batch))
+        mean, logvar = self.posterior(params, batch)
         log_prob = self.log_prob_given(params, batch, key_observe)
 
         def one(key):
@@ -306,40 +317,44 @@ class VAE:
         keys = jax.random.split(key_noise, self.importance_samples)
         return iwae_bound(jax.lax.map(one, keys))
 
-    def from_latent(self, params, state, z: Array, *, label=None) -> Array:
-        """E[x|z] of z [B, Z]: [B, H, W, C] in [-1, 1]."""
-        own, label = params["vae"]["likelihood"], self._given(label, z)
-        return self.likelihood.mean(own, self.decode(params, z, label))
+    def from_latent(self, params, state, z: Array, **given) -> Array:
+        """E[x|z] of z [B, *latent]: x [B, *shape]. given: c by name."""
+        c = self.condition.given(given, len(z))
+        own = params["vae"]["likelihood"]
+        return self.observation.mean(own, self.decode(params, z, c))
 
-    def _given(self, label, z):
-        return given_labels(label, z.shape[0], self.num_classes)
+    def to_latent(self, params, state, x: Array, **given) -> Array:
+        """The posterior's mean μ(x) [B, *latent] of x [B, *shape]. given: c by name."""
+        return self.encode(params, x, self.condition.given(given, len(x)))[0]
 
     def sample(
-        self, params, state, key, num, *, start_index=0, label=None, draw: bool = False
+        self, params, state, key, num, *, start_index=0, sample_pixels=False, **given
     ):
-        """E[x|z] of z ~ N(0, 1), [num, H, W, C] in [-1, 1]; x ~ p(x|z) with `draw`.
+        """E[x|z] of z ~ N(0, 1), x [num, *shape]; a draw of p(x|z) by `sample_pixels`.
 
-        label: int or [num], uniform if None, of a conditional model.
+        given: c by name, for all or per row; what is missing is drawn.
         """
         keys = sample_keys(key, num, start_index)
-        label = sample_labels(keys, label, self.num_classes)
+        c = self.condition.given(given, num, keys)
         z = normal(keys, self.latent_shape)
-        if not draw:
-            return self.from_latent(params, state, z, label=label)
-        own = params["vae"]["likelihood"]
-        pixel_keys = fold_in(keys, 1)
-        features = self.decode(params, z, label)
-        return self.likelihood.draw(own, pixel_keys, features, self.levels)
+        if not sample_pixels:
+            return self.from_latent(params, state, z, **c)
+        own, features = params["vae"]["likelihood"], self.decode(params, z, c)
+        keys = fold_in(keys, 1)
+        return self.observation.draw(own, keys, features, self.space.size)
 
     def evaluations(self) -> int:
-        """Network calls a sample."""
+        """Network calls per sample."""
         return 1
 
     def reconstruct(self, params, state, batch, key) -> Array:
-        """E[x | z = μ(x)], [B, H, W, C] in [-1, 1]; the key is not used."""
-        z = self.features(params, state, batch, key)
-        return self.from_latent(params, state, z, label=self._label(batch))
+        """E[x | z = μ(x)], x [B, *shape]; the key is not used."""
+        z, c = self.posterior(params, batch)[0], self.condition.read(batch)
+        return self.observation.mean(
+            params["vae"]["likelihood"], self.decode(params, z, c)
+        )
 
     def features(self, params, state, batch, key) -> Array:
         """Posterior means μ(x) [B, Z]: a representation; the key is not used."""
-        return self.encode(params, batch["image"], self._label(batch))[0]
+        mean, _ = self.posterior(params, batch)
+        return mean.reshape(len(mean), -1)

@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gengen.nets.layers import normal
 from gengen.types import Array, BadInput
 
 lecun_normal = nn.initializers.lecun_normal()
@@ -66,46 +65,3 @@ class Attention(nn.Module):
         mixed = attend(q, k, v, mask).reshape(h.shape)
         out = nn.Dense(width, kernel_init=self.out_init, dtype=self.dtype, name="out")
         return out(mixed)
-
-
-class Context(nn.Module):
-    """A context [B, S, width] -> tokens [B, 1 + S, width], which are there [B, 1 + S].
-
-    First stands a learned null token, always there. A token of zeros is not: so texts
-    of several lengths are padded, and a row of zeros, like no context at all, is the
-    null condition of classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598).
-    """
-
-    width: int
-
-    @nn.compact
-    def __call__(self, context: Array | None, batch: int) -> tuple[Array, Array]:
-        if context is None:
-            context = jnp.zeros((batch, 0, self.width))
-        if context.ndim != 3 or context.shape[::2] != (batch, self.width):
-            raise BadInput(
-                f"a context of shape {context.shape} is not one sequence of tokens "
-                f"{self.width} wide an image: give [{batch}, length, {self.width}]"
-            )
-        null = self.param("null", normal, (1, 1, self.width))
-        there = jnp.pad(
-            jnp.any(context != 0, axis=-1), ((0, 0), (1, 0)), constant_values=True
-        )
-        null = jnp.broadcast_to(null, (batch, 1, self.width)).astype(context.dtype)
-        return jnp.concatenate([null, context], axis=1), there
-
-
-def either(label: Array | None, batch: int, num_classes: int, width: int):
-    """(label, None), or (None, its `Context`) where the label is a sequence.
-
-    For networks whose condition is a class (num_classes > 0), tokens (width > 0) or
-    nothing. Raises BadInput for both.
-    """
-    if not width:
-        return label, None
-    if num_classes:
-        raise BadInput(
-            f"a condition is one of {num_classes} classes or a context of width "
-            f"{width}, not both: set num_classes=0, or context=0"
-        )
-    return None, Context(width)(label, batch)

@@ -25,6 +25,7 @@ from gengen.conditions import (
     Scalar,
     Sequence,
     Text,
+    both,
     parts_of,
 )
 from gengen.nets.attention import Attention
@@ -60,6 +61,27 @@ def refuse_parts(condition: Condition, kinds: tuple[type, ...], network: str) ->
         if not isinstance(part, kinds):
             takes = ", ".join(kind.__name__ for kind in kinds)
             raise BadInput(f"{network} does not read {part}: it takes {takes}")
+
+
+def agree(net, condition: Condition, *more: Condition) -> None:
+    """BadInput if a network's own `condition` is not the model's.
+
+    A network without such a field, a user's own, is trusted. more: conditions that the
+    model adds to its own, such as a second time.
+    """
+    asked = getattr(net, "condition", None)
+    if asked is None:
+        return
+    own, wanted = set(parts_of(asked)), set(parts_of(both(condition, *more)))
+    if own != wanted:
+        reads, knows = (
+            ", ".join(map(str, sorted(parts, key=str))) or "nothing"
+            for parts in (own, wanted)
+        )
+        raise BadInput(
+            f"the {type(net).__name__} is conditioned on {reads} and the model on "
+            f"{knows}: give both the same condition"
+        )
 
 
 def sequence_of(condition: Condition) -> Sequence | Text | None:

@@ -4,9 +4,10 @@ Strided (transposed) convolutions, BatchNorm except at the generator's output an
 discriminator's input, ReLU going up, leaky ReLU (0.2) going down, tanh at the output,
 weights from N(0, 0.02²). Radford, Metz and Chintala 2016, arXiv:1511.06434.
 
-A class label enters the generator as an embedding beside z, and the discriminator as
-the inner product of its last features with the label's embedding (the projection
-discriminator, Miyato and Koyama 2018, arXiv:1802.05637, equation 3).
+The vector of a condition enters the generator through a linear map, beside z, and the
+discriminator as the inner product of its last features with another linear map of it:
+of labels, the projection discriminator (Miyato and Koyama 2018, arXiv:1802.05637,
+equation 3).
 """
 
 from typing import Any
@@ -14,27 +15,36 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gengen.nets.layers import dcgan_normal, halvings, layers
+from gengen.conditions import Given, Labels, Nothing, Scalar
+from gengen.nets.conditioning import flat, refuse_parts
+from gengen.nets.layers import check_divisible, dcgan_normal, layers_of_dtype
 from gengen.types import Array
+
+# The vector of a label has length one, about.
+unit_rows = nn.initializers.variance_scaling(1.0, "fan_out", "normal")
 
 
 class DCGANGenerator(nn.Module):
-    """z [B, latent] (and label [B]) -> image [B, H, W, C] in (-1, 1).
+    """z [B, latent] and c -> image [B, H, W, C] in (-1, 1).
 
-    `levels` doublings from H/2^levels; H and W must be multiples of 2^levels.
-    Collections: params, batch_stats (updated when train=True). `axis_name` averages
-    the batch statistics over devices under pmap.
+    Collections: params, and batch_stats, which are updated when train=True.
     """
 
     shape: tuple[int, int, int]
+    """Height, width and channels of an image."""
     channels: int = 64
-    levels: int = 2
-    num_classes: int = 0
+    """Channels next to the image, doubled at each lower resolution."""
+    downsamples: int = 2
+    """Doublings of the image; its sides are multiples of 2^downsamples."""
+    condition: Any = Nothing()
+    """What c holds: labels and scalars."""
     axis_name: str | None = None
+    """The axis of pmap over which batch statistics are averaged."""
     dtype: Any = None
+    """Type of the layers: bfloat16, or None for float32."""
 
     @nn.compact
-    def __call__(self, z: Array, label: Array | None = None, train: bool = False):
+    def __call__(self, z: Array, c: Given | None = None, train: bool = False) -> Array:
         def norm():
             return nn.BatchNorm(
                 use_running_average=not train,
@@ -43,16 +53,23 @@ class DCGANGenerator(nn.Module):
                 dtype=self.dtype,
             )
 
-        dense, _, conv_transpose, _ = layers(self.dtype)
+        dense, _, conv_transpose, _ = layers_of_dtype(self.dtype)
         height, width, out = self.shape
-        low = [halvings(s, self.levels, "DCGANGenerator") for s in (height, width)]
-        if self.num_classes:
-            embed = nn.Embed(self.num_classes, z.shape[-1])(label)
-            z = jnp.concatenate([z, embed], axis=-1)
-        top = self.channels * 2 ** (self.levels - 1)
+        low = [
+            check_divisible(s, self.downsamples, "DCGANGenerator")
+            for s in (height, width)
+        ]
+        refuse_parts(self.condition, (Labels, Scalar), "a DCGANGenerator")
+        vector = flat(self.condition, c, len(z))
+        if vector is not None:
+            linear = nn.Dense(
+                z.shape[-1], use_bias=False, kernel_init=unit_rows, name="embed"
+            )
+            z = jnp.concatenate([z, linear(vector)], axis=-1)
+        top = self.channels * 2 ** (self.downsamples - 1)
         h = dense(low[0] * low[1] * top, use_bias=False, kernel_init=dcgan_normal)(z)
         h = nn.relu(norm()(h.reshape(-1, *low, top)))
-        for level in reversed(range(self.levels)):
+        for level in reversed(range(self.downsamples)):
             last = level == 0
             features = out if last else self.channels * 2 ** (level - 1)
             h = conv_transpose(
@@ -63,28 +80,33 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """Image [B, H, W, C] (and label [B]) -> logit [B] of being real.
+    """Image [B, H, W, C] and c -> logit [B] of being real.
 
-    `levels` halvings, channels doubling from `channels`; H and W must be multiples of
-    2^levels. Real and fake batches go through in separate passes, each with its own
-    batch statistics. batch_norm=False scores every image by itself, as a gradient
-    penalty wants it. The last features are sown as "features".
+    Real and fake batches go through in separate passes, each with its own batch
+    statistics. The last features are sown as "features".
     """
 
     channels: int = 64
-    levels: int = 2
-    num_classes: int = 0
+    """Channels next to the image, doubled at each lower resolution."""
+    downsamples: int = 2
+    """Halvings of the image, whose sides are multiples of 2^downsamples."""
+    condition: Any = Nothing()
+    """What c holds: labels and scalars."""
     batch_norm: bool = True
+    """Whether batches are normalised; a gradient penalty wants images scored alone."""
     axis_name: str | None = None
+    """The axis of pmap over which batch statistics are averaged."""
     dtype: Any = None
+    """Type of the layers: bfloat16, or None for float32."""
 
     @nn.compact
-    def __call__(self, x: Array, label: Array | None = None, train: bool = False):
+    def __call__(self, x: Array, c: Given | None = None, train: bool = False) -> Array:
+        refuse_parts(self.condition, (Labels, Scalar), "a DCGANDiscriminator")
         for side in x.shape[1:3]:
-            halvings(side, self.levels, "DCGANDiscriminator")
-        _, conv, _, _ = layers(self.dtype)
+            check_divisible(side, self.downsamples, "DCGANDiscriminator")
+        _, conv, _, _ = layers_of_dtype(self.dtype)
         h = x
-        for level in range(self.levels):
+        for level in range(self.downsamples):
             features = self.channels * 2**level
             normed = self.batch_norm and level > 0
             h = conv(
@@ -101,7 +123,10 @@ class DCGANDiscriminator(nn.Module):
         h = h.reshape(h.shape[0], -1).astype(jnp.float32)
         self.sow("intermediates", "features", h)
         logit = nn.Dense(1, kernel_init=dcgan_normal)(h)[:, 0]
-        if self.num_classes:
-            embed = nn.Embed(self.num_classes, h.shape[-1])(label)
-            logit = logit + jnp.sum(embed * h, axis=-1)
+        vector = flat(self.condition, c, len(x))
+        if vector is not None:
+            linear = nn.Dense(
+                h.shape[-1], use_bias=False, kernel_init=unit_rows, name="embed"
+            )
+            logit = logit + jnp.sum(linear(vector) * h, axis=-1)
         return logit

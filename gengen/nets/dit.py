@@ -1,11 +1,12 @@
-"""DiT: a transformer over the patches of a noised image, modulated by time and class.
+"""DiT: a transformer over the patches of a noised image, modulated by a condition.
 
     shift, scale, gate = W silu(embedding),    W = 0 at first (adaLN-zero)
     h ← h + gate · Attention(norm(h) (1 + scale) + shift),
 
-then the same around an MLP, so that a block starts as the identity. Given a context
-sequence, cross-attention to it stands between the two, as in PixArt-α (Chen et al.
-2023, arXiv:2310.00426, section 2.3). Peebles and Xie 2023, arXiv:2212.09748, figure 3.
+then the same around an MLP, so that a block starts as the identity. If the condition
+has a sequence, cross-attention to it stands between the two, as in PixArt-α (Chen et
+al. 2023, arXiv:2310.00426, section 2.3). Peebles and Xie 2023, arXiv:2212.09748,
+figure 3.
 
 The blocks' parameters are stacked and `nn.scan` runs over them: the program, and the
 time to compile it, are those of one block. Otherwise than there, matrices start from
@@ -17,8 +18,10 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gengen.nets.attention import Attention, either
-from gengen.nets.layers import Conditioning, layers, sinusoidal_embedding, zeros
+from gengen.conditions import Given, Labels, Nothing, Scalar, Sequence, Text
+from gengen.nets.attention import Attention
+from gengen.nets.conditioning import Conditioning, Context, refuse_parts
+from gengen.nets.layers import layers_of_dtype, sinusoidal_embedding, zeros
 from gengen.types import Array, BadInput
 
 
@@ -70,7 +73,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, h, embedding, context=None, train: bool = False):
-        width, dense = h.shape[-1], layers(self.dtype).dense
+        width, dense = h.shape[-1], layers_of_dtype(self.dtype).dense
         drop = nn.Dropout(self.dropout, deterministic=not train)
         film = dense(6 * width, kernel_init=zeros)(nn.silu(embedding))[:, None]
         shift, scale, gate, *of_mlp = jnp.split(film, 6, axis=-1)
@@ -90,47 +93,50 @@ RematBlock = nn.remat(Block, prevent_cse=False, static_argnums=(4,))
 
 
 class DiT(nn.Module):
-    """z [B, H, W, C], t [B] in [0, 1], label [B] -> r̂ [B, H, W, C], or [r̂, v] of 2 C.
+    """z [B, H, W, C], t [B] in [0, 1], c -> r̂ [B, H, W, C], or [r̂, v] of 2 C.
 
-    patch: side of a token's patch, which divides H and W. width: of a token, a
-    multiple of `heads` and of 4. num_classes: 0 for none, else labels 0 …
-    num_classes-1 and the null label num_classes. context: width D of the tokens of a
-    sequence [B, S, D], given as the label, to which every block attends, 0 for none;
-    see `attention.Context`. learned_variance: as many channels again, v: where the
-    log-variance of a step lies between its bounds (Nichol and Dhariwal 2021,
-    arXiv:2102.09672, equation 15). dtype: of the layers, bfloat16 or None for float32;
-    tokens, norms, softmax and output are float32. remat: recompute each block in the
-    backward pass instead of keeping it. unroll: blocks a turn of the scan, more for
-    speed, fewer for compile time. The tokens after half of the blocks are sown as
-    "features".
+    Time, labels and scalars of c modulate every block; each attends to the sequence or
+    text of c. Tokens, norms, softmax and output are float32. The tokens after half of
+    the blocks are sown as "features".
     """
 
     patch: int = 2
+    """Side of a token's patch, which divides H and W."""
     width: int = 96
+    """Features of a token, a multiple of `heads` and of 4."""
     blocks: int = 4
+    """Transformer blocks."""
     heads: int = 4
-    num_classes: int = 0
-    context: int = 0
+    """Attention heads."""
+    condition: Any = Nothing()
+    """What c holds: labels, scalars, and one sequence or text."""
     learned_variance: bool = False
+    """Whether C more channels v say where a step's log-variance lies between its bounds
+    (Nichol and Dhariwal 2021, arXiv:2102.09672, equation 15)."""
     dropout: float = 0.0
+    """Dropout rate of what each branch adds."""
     dtype: Any = None
+    """Type of the layers: bfloat16, or None for float32."""
     remat: bool = False
+    """Whether the backward pass recomputes each block instead of keeping it."""
     unroll: int = 1
+    """Blocks per iteration of the scan: more for speed, fewer for compile time."""
 
     @nn.compact
     def __call__(
-        self, z: Array, t: Array, label: Array | None = None, train: bool = False
+        self, z: Array, t: Array, c: Given | None = None, train: bool = False
     ) -> Array:
+        refuse_parts(self.condition, (Labels, Scalar, Sequence, Text), "a DiT")
         if self.blocks < 1:
             raise BadInput(
                 f"a DiT of {self.blocks} blocks does nothing: take one or more"
             )
         _, height, breadth, channels = z.shape
-        p, dense = self.patch, layers(self.dtype).dense
+        p, dense = self.patch, layers_of_dtype(self.dtype).dense
         tokens = patchify(z, p)
         where = positions(height // p, breadth // p, self.width)
-        label, context = either(label, len(z), self.num_classes, self.context)
-        e = Conditioning(self.width, self.num_classes)(t, label)
+        context = Context(self.condition)(c, len(z))
+        e = Conditioning(self.width, self.condition)(t, c)
         h = dense(self.width, name="patch_in")(tokens) + where
 
         def layer(block, h):

@@ -39,14 +39,14 @@ class Layers(NamedTuple):
     norm: Callable  # channels -> GroupNorm
 
 
-def layers(dtype: Any, groups: int = 1) -> Layers:
+def layers_of_dtype(dtype: Any, groups: int = 1) -> Layers:
     """nn.Dense, nn.Conv, nn.ConvTranspose and `group_norm` with their dtype bound."""
     kinds = (nn.Dense, nn.Conv, nn.ConvTranspose)
     made = [functools.partial(kind, dtype=dtype) for kind in kinds]
     return Layers(*made, functools.partial(group_norm, groups=groups, dtype=dtype))
 
 
-def halvings(side: int, times: int, what: str) -> int:
+def check_divisible(side: int, times: int, what: str) -> int:
     """side / 2^times, or a BadInput that names the side that does not divide."""
     if side % 2**times:
         raise BadInput(
@@ -54,13 +54,6 @@ def halvings(side: int, times: int, what: str) -> int:
             f"does not allow: use a multiple of {2**times}, or fewer halvings"
         )
     return side // 2**times
-
-
-def beside(h: Array, label: Array | None, num_classes: int) -> Array:
-    """h [B, D] and the label's one-hot vector [B, D + classes]; h if no classes."""
-    if num_classes == 0:
-        return h
-    return jnp.concatenate([h, context_vector(label, num_classes)], axis=-1)
 
 
 def sinusoidal_embedding(
@@ -80,7 +73,7 @@ def sinusoidal_embedding(
 
 
 def time_embedding(t: Array, dim: int) -> Array:
-    """Times [B] in [0, 1] -> [B, dim]: `sinusoidal_embedding` of the step number 1000 t.
+    """Times [B] in [0, 1] -> [B, dim]: `sinusoidal_embedding` of 1000 t, a step number.
 
     Ho et al. 2020, arXiv:2006.11239, appendix B.
     """
@@ -138,24 +131,3 @@ class Before(nn.Module):
         """`__call__` at position t alone: [B, D]."""
         h = self.symbol(jnp.where(t == 0, self.vocabulary, symbol))
         return h if label is None else h + label
-
-
-class Conditioning(nn.Module):
-    """Times [B] and labels [B] -> one vector [B, dim]: the sum of both embeddings.
-
-    Label `num_classes` is the null label of classifier-free guidance, and what no
-    label means.
-    """
-
-    dim: int
-    num_classes: int = 0
-
-    @nn.compact
-    def __call__(self, t: Array, label: Array | None = None) -> Array:
-        h = nn.silu(nn.Dense(self.dim)(time_embedding(t, self.dim)))
-        h = nn.Dense(self.dim)(h)
-        if self.num_classes:
-            if label is None:
-                label = jnp.full(t.shape, self.num_classes)
-            h = h + nn.Embed(self.num_classes + 1, self.dim)(label)
-        return h

@@ -6,27 +6,29 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gengen.nets.layers import beside
+from gengen.conditions import Given, Nothing
+from gengen.nets.conditioning import with_condition
 from gengen.types import Array
 
 
 class MLPEncoder(nn.Module):
-    """x [B, ...] (and label [B]) -> (mean, logvar) of q(z|x), each [B, latent].
-
-    hidden=() is the linear encoder.
-    """
+    """x [B, ...] and c -> (mean, logvar) of q(z|x), each [B, latent]."""
 
     latent: int
+    """Dimensions of z."""
     hidden: tuple[int, ...] = (512, 256)
-    num_classes: int = 0
+    """Widths of the layers; () is the linear encoder."""
+    condition: Any = Nothing()
+    """What c holds: labels and scalars, which enter beside x."""
     dtype: Any = None
+    """Type of the hidden layers: bfloat16, or None for float32."""
 
     @nn.compact
     def __call__(
-        self, x: Array, label: Array | None = None, train: bool = False
+        self, x: Array, c: Given | None = None, train: bool = False
     ) -> tuple[Array, Array]:
         del train
-        h = beside(x.reshape(x.shape[0], -1), label, self.num_classes)
+        h = with_condition(x.reshape(x.shape[0], -1), self.condition, c)
         for width in self.hidden:
             h = nn.silu(nn.Dense(width, dtype=self.dtype)(h))
         mean, logvar = jnp.split(nn.Dense(2 * self.latent)(h), 2, axis=-1)
@@ -34,22 +36,21 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """z [B, latent] (and label [B]) -> features [B, *shape].
-
-    hidden=() is the linear decoder.
-    """
+    """z [B, latent] and c -> features [B, *shape]."""
 
     shape: tuple[int, ...]
+    """Shape of the features of one example."""
     hidden: tuple[int, ...] = (256, 512)
-    num_classes: int = 0
+    """Widths of the layers; () is the linear decoder."""
+    condition: Any = Nothing()
+    """What c holds: labels and scalars, which enter beside z."""
     dtype: Any = None
+    """Type of the hidden layers: bfloat16, or None for float32."""
 
     @nn.compact
-    def __call__(
-        self, z: Array, label: Array | None = None, train: bool = False
-    ) -> Array:
+    def __call__(self, z: Array, c: Given | None = None, train: bool = False) -> Array:
         del train
-        h = beside(z, label, self.num_classes)
+        h = with_condition(z, self.condition, c)
         for width in self.hidden:
             h = nn.silu(nn.Dense(width, dtype=self.dtype)(h))
         return nn.Dense(math.prod(self.shape))(h).reshape(-1, *self.shape)

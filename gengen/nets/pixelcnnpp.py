@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from gengen.images import to_unit
-from gengen.nets.layers import context_vector, halvings, zeros
+from gengen.nets.layers import check_divisible, context_vector, zeros
 from gengen.nets.pixelcnn import (
     after_block,
     at_symbol,
@@ -223,7 +223,7 @@ class PixelCNNPP(nn.Module):
 
     def setup(self):
         for side in self.shape[:2]:
-            halvings(side, self.resolutions - 1, "this PixelCNN++")
+            check_divisible(side, self.resolutions - 1, "this PixelCNN++")
         width, inputs, dtype = self.width, self.shape[2] + 1, self.dtype
         window = {"right": 1, "strict": True}
         self.first_row = RowConv(inputs, width, dtype=dtype)

@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 
 from gengen.images import to_unit
-from gengen.nets.layers import context_vector, layers
+from gengen.nets.layers import context_vector, layers_of_dtype
 from gengen.nets.raster import RasterConv
 from gengen.types import Array, BadInput
 
@@ -391,7 +391,7 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x, label=None):
-        dense, conv, deconv, _ = layers(self.dtype)
+        dense, conv, deconv, _ = layers_of_dtype(self.dtype)
         h = conv(self.features, (3, 3))(x)
         if self.num_classes:
             vector = context_vector(label, self.num_classes)

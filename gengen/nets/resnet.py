@@ -9,12 +9,13 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gengen.nets.layers import Conditioning, halvings, layers
+from gengen.nets.conditioning import Conditioning
+from gengen.nets.layers import check_divisible, layers_of_dtype
 from gengen.types import Array
 
 
 class ResNet(nn.Module):
-    """x [B, H, W, C] -> (logits [B, num_classes], features [B, F]).
+    """x [B, H, W, C] -> (logits [B, classes], features [B, F]).
 
     A 3×3 convolution of stride 2 leads to each level after the first; then `blocks`
     pre-activation blocks. The features are the last level's channels, F of them,
@@ -25,7 +26,7 @@ class ResNet(nn.Module):
     (FiLM, Perez et al. 2018, arXiv:1709.07871), by parameters of its own.
     """
 
-    num_classes: int
+    classes: int
     channels: int = 32
     multipliers: tuple[int, ...] = (1, 2)
     blocks: int = 1
@@ -39,8 +40,8 @@ class ResNet(nn.Module):
         self, x: Array, train: bool = False, t: Array | None = None
     ) -> tuple[Array, Array]:
         for side in x.shape[1:3]:
-            halvings(side, len(self.multipliers) - 1, "ResNet")
-        dense, conv, _, norm = layers(self.dtype, self.groups)
+            check_divisible(side, len(self.multipliers) - 1, "ResNet")
+        dense, conv, _, norm = layers_of_dtype(self.dtype, self.groups)
         widths = [self.channels * m for m in self.multipliers]
         e = None if t is None else nn.silu(Conditioning(4 * self.channels)(t))
 
@@ -66,4 +67,4 @@ class ResNet(nn.Module):
         h = nn.silu(norm(widths[-1])(h))
         features = jnp.mean(h.astype(jnp.float32), axis=(1, 2))
         h = nn.Dropout(self.dropout, deterministic=not train)(features)
-        return nn.Dense(self.num_classes)(h), features
+        return nn.Dense(self.classes)(h), features

@@ -1,10 +1,10 @@
-"""A small time- and class-conditioned U-Net, for images from 8×8 up.
+"""A small U-Net conditioned on time and more, for images from 8×8 up.
 
-Residual blocks of GroupNorm, SiLU and 3×3 convolutions, modulated by the embedding of
-time and class; one halving between levels; every block's output on the way down is
-concatenated on the way up. Ronneberger et al. 2015, arXiv:1505.04597; Ho et al. 2020,
-arXiv:2006.11239, appendix B; the scale-and-shift modulation of Dhariwal and Nichol
-2021, arXiv:2105.05233, section 3.
+Residual blocks of GroupNorm, SiLU and 3×3 convolutions are modulated by the embedding
+of time and of the condition's vectors; one downsampling lies between levels; every
+block's output on the way down is concatenated on the way up. Ronneberger et al. 2015,
+arXiv:1505.04597; Ho et al. 2020, arXiv:2006.11239, appendix B; the scale-and-shift
+modulation of Dhariwal and Nichol 2021, arXiv:2105.05233, section 3.
 """
 
 from typing import Any
@@ -13,8 +13,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gengen.nets.attention import Attention, either
-from gengen.nets.layers import Conditioning, halvings, layers, zeros
+from gengen.conditions import Given, Labels, Nothing, Scalar, Sequence, Text
+from gengen.nets.attention import Attention
+from gengen.nets.conditioning import Conditioning, Context, refuse_parts
+from gengen.nets.layers import check_divisible, layers_of_dtype, zeros
 from gengen.types import Array, BadInput
 
 
@@ -28,7 +30,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, h: Array, embedding: Array, train: bool = False) -> Array:
-        dense, conv, _, norm = layers(self.dtype, self.groups)
+        dense, conv, _, norm = layers_of_dtype(self.dtype, self.groups)
         skip = h
         h = nn.silu(norm(h.shape[-1])(h))
         h = conv(self.channels, (3, 3))(h)
@@ -55,7 +57,7 @@ class PixelAttention(nn.Module):
 
     @nn.compact
     def __call__(self, h: Array, context: tuple[Array, Array] | None = None) -> Array:
-        norm = layers(self.dtype, self.groups).norm
+        norm = layers_of_dtype(self.dtype, self.groups).norm
         pixels = h.reshape(h.shape[0], -1, h.shape[-1])
         for source in (None,) if context is None else (None, context):
             attention = Attention(self.heads, zeros, self.dtype)
@@ -71,43 +73,45 @@ RematAttention.__name__ = PixelAttention.__name__
 
 
 class UNet(nn.Module):
-    """z [B, H, W, C], t [B] in [0, 1], label [B] -> r̂ [B, H, W, C], or [r̂, v] of 2 C.
+    """z [B, H, W, C], t [B] in [0, 1], c -> r̂ [B, H, W, C], or [r̂, v] of 2 C.
 
-    channels: width of the first level, a multiple of `groups`. multipliers: width of
-    each level over `channels`; H and W must be multiples of 2^(levels - 1). blocks:
-    residual blocks a level. num_classes: 0 for none, else labels 0 … num_classes-1
-    and the null label num_classes. The middle block's output is sown as "features".
-    dtype: of the computation, bfloat16 or None for float32; the output is float32.
-    remat: recompute each block in the backward pass instead of keeping it.
-
-    attention: heights of images, such as (16,), at which self-attention in `heads`
-    heads follows every block, and one stands in the middle. context: width D of the
-    tokens of a sequence [B, S, D], given as the label, 0 for none: the middle and those
-    places attend to it, see `attention.Context`. learned_variance: as many channels
-    again, v: where the log-variance of a step lies between its bounds (Nichol and
-    Dhariwal 2021, arXiv:2102.09672, equation 15).
+    The middle block's output is sown as "features". Labels and scalars of c modulate
+    every block; the middle and the places of `attention` attend to its sequence or
+    text. Parameters and output are float32.
     """
 
     channels: int = 32
+    """Width of the first level, a multiple of `groups`."""
     multipliers: tuple[int, ...] = (1, 2)
+    """Width of each level over `channels`; sides are multiples of 2^(levels - 1)."""
     blocks: int = 1
-    num_classes: int = 0
+    """Residual blocks per level."""
+    condition: Any = Nothing()
+    """What c holds: labels, scalars, and one sequence or text."""
     groups: int = 8
+    """Groups of each GroupNorm."""
     dropout: float = 0.0
+    """Dropout rate in the residual blocks."""
     dtype: Any = None
+    """Type of the computation: bfloat16, or None for float32."""
     remat: bool = False
+    """Whether the backward pass recomputes each block instead of keeping it."""
     attention: tuple[int, ...] = ()
+    """Heights of images, such as (16,), at which self-attention follows every block."""
     heads: int = 1
-    context: int = 0
+    """Attention heads."""
     learned_variance: bool = False
+    """Whether C more channels v say where a step's log-variance lies between its bounds
+    (Nichol and Dhariwal 2021, arXiv:2102.09672, equation 15)."""
 
     @nn.compact
     def __call__(
-        self, z: Array, t: Array, label: Array | None = None, train: bool = False
+        self, z: Array, t: Array, c: Given | None = None, train: bool = False
     ) -> Array:
+        refuse_parts(self.condition, (Labels, Scalar, Sequence, Text), "a UNet")
         levels = range(len(self.multipliers))
         for side in z.shape[1:3]:
-            halvings(side, levels[-1], "UNet")
+            check_divisible(side, levels[-1], "UNet")
         sides = [z.shape[1] // 2**level for level in levels]
         for side in self.attention:
             if side not in sides:
@@ -115,12 +119,12 @@ class UNet(nn.Module):
                     f"no level of this UNet has a side of {side} pixels to attend "
                     f"over: take attention from {sides}"
                 )
-        _, conv, _, norm = layers(self.dtype, self.groups)
+        _, conv, _, norm = layers_of_dtype(self.dtype, self.groups)
         kind = RematBlock if self.remat else ResidualBlock
         mixer = RematAttention if self.remat else PixelAttention
         widths = [self.channels * m for m in self.multipliers]
-        label, context = either(label, len(z), self.num_classes, self.context)
-        e = Conditioning(4 * self.channels, self.num_classes)(t, label)
+        context = Context(self.condition)(c, len(z))
+        e = Conditioning(4 * self.channels, self.condition)(t, c)
 
         def residual(h, width):
             return kind(width, self.groups, self.dropout, self.dtype)(h, e, train)
@@ -142,7 +146,7 @@ class UNet(nn.Module):
                 h = block(h, width)
                 skips.append(h)
         h = residual(h, widths[-1])
-        if self.attention or self.context:
+        if self.attention or context is not None:
             h = residual(mix(h), widths[-1])
         self.sow("intermediates", "features", h)
         for level, width in reversed(list(enumerate(widths))):

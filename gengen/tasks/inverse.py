@@ -1,0 +1,52 @@
+"""Editing by partial noising: an image is noised to a time and drawn again from there.
+
+    z = a(t₀) x + b(t₀) ε,  then the sampler from t₀ to the data
+
+What is coarser than the noise at t₀ stays, the rest is drawn again. Meng et al. 2022,
+arXiv:2108.01073 (SDEdit), algorithm 1.
+"""
+
+import dataclasses
+
+from gengen.scan import fold_in, normal, sample_keys
+from gengen.types import Array
+
+
+def edit(
+    model,
+    params,
+    state,
+    key,
+    x: Array,
+    strength: float = 0.5,
+    *,
+    start_index=0,
+    sampler=None,
+    **given,
+) -> Array:
+    """x [B, *shape] noised to a time and drawn again from there.
+
+    Args:
+        model: a `Diffusion`.
+        params: its parameters.
+        state: its state.
+        key: draws the noise; row i is a function of (key, start_index + i).
+        x: as the model's space has it: images in [-1, 1].
+        strength: the fraction of the schedule that is drawn again, in (0, 1]; 1 is a
+            sample that knows nothing of x.
+        start_index: the number of the first row.
+        sampler: in the place of the model's own.
+        **given: what x is to become: the condition by name; drawn if it is missing.
+    """
+    sampler = dataclasses.replace(sampler or model.sampler, strength=strength)
+    keys = sample_keys(key, len(x), start_index)
+    plan = sampler.plan(model.process)
+    # The sampler multiplies its latent by b(t₀): so z = a x + b ε is b (a x/b + ε).
+    a = model.process.path.a(plan.times[0])
+    z = normal(keys, model.latent_shape) + a / plan.first_b * x
+    given = model.sampling_condition(sampler).given(
+        given, len(x), keys, model.training.condition_dropout > 0
+    )
+    return model.from_latent(
+        params, state, z, keys=fold_in(keys, 1), sampler=sampler, **given
+    )
