@@ -19,11 +19,14 @@ from exact import fit_ppca, sigma_points
 from scipy import special, stats
 from scipy.spatial.distance import jensenshannon
 
+from gengen.conditions import Labels, Nothing
 from gengen.diffusion import paths
+from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.likelihood import VariationalBound
 from gengen.diffusion.ode import Adaptive
 from gengen.diffusion.paths import Linear, VariancePreserving
 from gengen.diffusion.process import Data, Noise, Process, V, Velocity
+from gengen.diffusion.sampler import Sampler
 from gengen.diffusion.solvers import (
     DDIM,
     DDPM,
@@ -35,6 +38,7 @@ from gengen.diffusion.solvers import (
     PredictorCorrector,
     learned_range,
 )
+from gengen.diffusion.training import Training
 from gengen.images import bin_width, log_bin_volume, to_levels, to_unit
 from gengen.losses.adversarial import (
     minimax_generator_loss,
@@ -54,6 +58,8 @@ from gengen.models.vae import (
 )
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.objective import Ramp
+from gengen.presets import changed
+from gengen.spaces import Images
 from gengen.step import init_train_state, make_train_step
 from gengen.types import BadInput, static
 
@@ -105,9 +111,8 @@ Y = IMAGE / 128 - 1
 PPCA = fit_ppca(Y, LATENT)
 EVIDENCE = PPCA.log_evidence(Y)
 BATCH = {"image": IMAGE.reshape(-1, *SHAPE)}
-LINEAR = VAE(
-    MLPEncoder(LATENT, ()), MLPDecoder(SHAPE, ()), Continuous(), SHAPE, LATENT, LEVELS
-)
+SPACE = Images(SHAPE, LEVELS)
+LINEAR = VAE(MLPEncoder(LATENT, ()), MLPDecoder(SHAPE, ()), Continuous(), SPACE, LATENT)
 
 
 def ppca_params():
@@ -134,12 +139,12 @@ def perturbed(params, size=0.1):
 @jax.jit
 def bounds(params, noise):
     """(ELBO, log importance weight), each [N, B], for noise [N, Z]."""
-    mean, logvar = LINEAR.encode(params, BATCH["image"])
-    y = LINEAR.likelihood.observe(KEY, BATCH["image"], LEVELS)
+    mean, logvar = LINEAR.posterior(params, BATCH)
+    y = LINEAR.observation.observe(KEY, BATCH["image"], LEVELS)
 
     def log_prob(z):
-        own, features = params["vae"]["likelihood"], LINEAR.decode(params, z)
-        return LINEAR.likelihood.log_prob(own, features, y, LEVELS)
+        own, features = params["vae"]["likelihood"], LINEAR.decode(params, z, {})
+        return LINEAR.observation.log_prob(own, features, y, LEVELS)
 
     def one(noise):
         noise = jnp.broadcast_to(noise, mean.shape)
@@ -222,13 +227,12 @@ NINE = np.array(list(itertools.product(range(3), repeat=2)), np.uint8)
 @pytest.fixture(scope="module")
 def curved():
     """A nonlinear VAE of nine images, its parameters, and their exact evidence [9]."""
-    model = VAE(
-        MLPEncoder(1, (8,)), MLPDecoder(PAIR, (8,)), Bernoulli(), PAIR, 1, levels=3
-    )
+    nets = MLPEncoder(1, (8,)), MLPDecoder(PAIR, (8,))
+    model = VAE(*nets, Bernoulli(), Images(PAIR, 3), 1)
     batch = {"image": NINE.reshape(-1, *PAIR)}
     params = jax.tree.map(lambda x: 2 * x + 0.3, jax.jit(model.init)(KEY, batch)[0])
     z = np.linspace(-9, 9, 4001)
-    p = jax.nn.sigmoid(model.decode(params, z[:, None]))[:, 0, :, 0]
+    p = jax.nn.sigmoid(model.decode(params, z[:, None], {}))[:, 0, :, 0]
     given_z = np.prod(stats.binom.pmf(NINE[:, None], 2, np.asarray(p)), axis=-1)
     evidence = np.trapezoid(given_z * stats.norm.pdf(z), z)
     assert evidence.sum() == pytest.approx(1, abs=1e-5)
@@ -284,15 +288,17 @@ def test_features_are_posterior_means_and_reconstructions_their_images(curved):
     model, params, batch, _ = curved
     features = model.features(params, {}, batch, KEY)
     assert features.shape == (9, 1)
-    close(features, model.encode(params, batch["image"])[0])
+    close(features, model.posterior(params, batch)[0])
+    x = model.space.read(batch)
+    close(features, model.to_latent(params, {}, x))
     images = model.reconstruct(params, {}, batch, KEY)
     assert images.shape == (9, *PAIR)
-    close(images, 2 * jax.nn.sigmoid(model.decode(params, features)) - 1)
+    close(images, 2 * jax.nn.sigmoid(model.decode(params, features, {})) - 1)
 
 
 def test_drawn_images_have_the_evidence_as_their_frequencies(curved):
     model, params, _, evidence = curved
-    images = sample(model, params, 4000, draw=True)
+    images = sample(model, params, 4000, sample_pixels=True)
     levels = np.asarray(to_levels(images, 3))[:, 0, :, 0]
     close(images[:, 0, :, 0], to_unit(levels, 3))
     counts = np.sum(np.all(levels[:, None] == NINE, axis=-1), axis=0)
@@ -413,22 +419,24 @@ class Fixed(nn.Module):
     """A generator of always the same levels, Q of each; it may shift them."""
 
     @nn.compact
-    def __call__(self, z, label=None, train=False):
+    def __call__(self, z, c=None, train=False):
         shift = self.param("shift", nn.initializers.zeros, ())
         fake = np.repeat(np.arange(4), Q).reshape(8, 1, 1, 1)
         return to_unit(jnp.asarray(fake), 4) + shift
 
 
-class DDPMSchedule(nn.Module):
+class Table(nn.Module):
     """A critic with one logit a level: any function of the data."""
 
     @nn.compact
-    def __call__(self, x, label=None, train=False):
+    def __call__(self, x, c=None, train=False):
         table = self.param("table", nn.initializers.zeros, (4,))
         return table[to_levels(x, 4)[:, 0, 0, 0]]
 
 
-GAME = GAN(Fixed(), DDPMSchedule(), latent=2, levels=4)
+FOUR = Images((1, 1, 1), 4)
+THREE = Labels(3)
+GAME = GAN(Fixed(), Table(), FOUR, latent=2)
 BEST = np.log(P / Q)  # logit of p/(p + q)
 
 
@@ -490,12 +498,12 @@ class Plane(nn.Module):
     """A linear critic, so that R1 = |w|²."""
 
     @nn.compact
-    def __call__(self, x, label=None, train=False):
+    def __call__(self, x, c=None, train=False):
         return nn.Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
 
 
 def test_r1_is_added_at_every_interval_and_as_many_times_as_strong():
-    plain = GAN(Fixed(), Plane(), latent=2, levels=4)
+    plain = GAN(Fixed(), Plane(), FOUR, latent=2)
     penalised = replace(plain, r1_weight=3.0, r1_interval=2)
     params, state = plain.init(KEY, REAL)
     w = params["discriminator"]["Dense_0"]["kernel"]
@@ -516,7 +524,7 @@ class Normed(nn.Module):
     image: bool
 
     @nn.compact
-    def __call__(self, x, label=None, train=False):
+    def __call__(self, x, c=None, train=False):
         if self.image:
             x = x * self.param("scale", nn.initializers.ones, ())
         h = nn.BatchNorm(not train, momentum=0.9)(x.reshape(x.shape[0], -1))
@@ -524,7 +532,7 @@ class Normed(nn.Module):
 
 
 def test_real_and_fake_pass_the_discriminator_separately():
-    model = GAN(Fixed(), Normed(image=False), latent=2, levels=4)
+    model = GAN(Fixed(), Normed(image=False), FOUR, latent=2)
     params, state = model.init(KEY, REAL)
     _, (new, _) = model.play_discriminator(params, state, REAL, KEY)
     real, fake = (np.repeat(to_unit(np.arange(4), 4), n).mean() for n in (P, Q))
@@ -533,7 +541,7 @@ def test_real_and_fake_pass_the_discriminator_separately():
 
 
 def test_generator_statistics_are_those_of_the_averaged_generator():
-    model = GAN(Normed(image=True), Normed(image=False), latent=1, levels=4)
+    model = GAN(Normed(image=True), Normed(image=False), FOUR, latent=1)
     now, state = model.init(KEY, REAL)
     average = jax.tree.map(lambda x: 3 * x, now)
 
@@ -555,13 +563,13 @@ class Labelled(nn.Module):
     image: bool
 
     @nn.compact
-    def __call__(self, x, label=None, train=False):
-        said = self.param("scale", nn.initializers.ones, ()) * label
+    def __call__(self, x, c=None, train=False):
+        said = self.param("scale", nn.initializers.ones, ()) * c["label"]
         return said.reshape(-1, 1, 1, 1) if self.image else said
 
 
 def test_gan_labels_reach_both_nets():
-    model = GAN(Labelled(True), Labelled(False), latent=1, levels=4, num_classes=3)
+    model = GAN(Labelled(True), Labelled(False), FOUR, 1, THREE)
     label = np.array([0, 1, 2, 2, 2, 2, 2, 2], np.int32)
     batch = {**REAL, "label": label}
     params, state = model.init(KEY, batch)
@@ -587,19 +595,24 @@ class Echo(nn.Module):
     """A network that says its label (0 without one), and is counted when it runs."""
 
     @nn.compact
-    def __call__(self, z, t, label=None, train=False):
+    def __call__(self, z, t, c=None, train=False):
         jax.debug.callback(called)
         scale = self.param("scale", nn.initializers.ones, ())
-        said = jnp.zeros(z.shape[0]) if label is None else label
+        said = (c or {}).get("label", jnp.zeros(z.shape[0]))
         return scale * said.reshape(-1, 1, 1, 1) + 0 * z
 
 
 # Asked for x, on a path that is singular at 0: the last jump is what the net says.
+PIXEL = (1, 1, 1)
 ECHO = Diffusion(
-    Echo(), Process(Linear(), Data()), (1, 1, 1), levels=2, num_classes=3, steps=2
+    Echo(),
+    Process(Linear(), Data()),
+    Images(PIXEL, 2),
+    THREE,
+    sampler=Sampler(steps=2),
 )
 ECHOES = {"denoiser": {"scale": jnp.ones(())}}
-SPEAKER = GAN(Labelled(True), Labelled(False), latent=1, levels=4, num_classes=3)
+SPEAKER = GAN(Labelled(True), Labelled(False), FOUR, 1, THREE)
 SPEAKERS = {"generator": {"scale": jnp.ones(())}}
 SPEAK = {
     "diffusion": lambda num, **kw: sample(ECHO, ECHOES, num, **kw),
@@ -627,7 +640,7 @@ def test_labels_out_of_range_are_refused(speak, label):
         speak(2, label=label)
 
 
-@pytest.mark.parametrize("model", [replace(ECHO, num_classes=0), GAME], ids=type)
+@pytest.mark.parametrize("model", [replace(ECHO, condition=Nothing()), GAME], ids=type)
 def test_a_label_of_an_unconditional_model_is_refused(model):
     with pytest.raises(BadInput, match="unconditional"):
         model.sample(ECHOES, {}, KEY, 2, label=0)
@@ -639,7 +652,7 @@ def test_a_label_of_an_unconditional_model_is_refused(model):
 @pytest.mark.parametrize("dropout", [0.0, 0.3, 1.0])
 def test_label_dropout_shows_the_null_label(dropout):
     # x = -1 and label 0 make an error of 1, the null label 3 makes one of 16.
-    n, model = 4000, replace(ECHO, label_dropout=dropout)
+    n, model = 4000, changed(ECHO, condition_dropout=dropout)
     batch = {"image": np.zeros((n, 1, 1, 1), np.uint8), "label": np.zeros(n, np.int32)}
     loss, _ = jax.jit(model.loss)(ECHOES, {}, batch, KEY)
     error = np.sqrt(dropout * (1 - dropout) / n)
@@ -648,7 +661,8 @@ def test_label_dropout_shows_the_null_label(dropout):
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
 def test_guidance_leads_away_from_the_null_label(scale):
-    guided = sample(ECHO, ECHOES, 2, label=1, guidance_scale=scale)
+    sampler = ECHO.sampler.replace(scale=scale)
+    guided = sample(ECHO, ECHOES, 2, label=1, sampler=sampler)
     close(guided.ravel(), np.full(2, 3 + scale * (1 - 3)), atol=1e-5)
 
 
@@ -665,37 +679,37 @@ def test_guidance_leads_away_from_the_null_label(scale):
 )
 def test_evaluations_are_the_network_calls_of_a_sample(process, solver, scale):
     model = replace(ECHO, process=process)
-    options = {"guidance_scale": scale, "solver": solver, "steps": 3}
+    sampler = Sampler(solver, steps=3, guidance=Guidance(scale))
     jax.effects_barrier()
     CALLS.clear()
-    sample(model, ECHOES, 2, **options)
+    sample(model, ECHOES, 2, sampler=sampler)
     jax.effects_barrier()
-    assert len(CALLS) == model.evaluations(**options)
+    assert len(CALLS) == model.evaluations(sampler)
     jump = process.prediction == Data()
     calls = 3 * solver.evaluations + solver.at_first + jump
     assert len(CALLS) == calls * (2 if scale == 2 else 1)
 
 
 def test_steps_and_solver_can_be_chosen_at_sampling():
-    other = replace(ECHO, steps=5, solver=DDPM())
+    other = changed(ECHO, steps=5, solver=DDPM())
     assert ECHO.evaluations() == 3 and other.evaluations() == 6
-    chosen = sample(MODES, NOTHING, 2, steps=5, solver=DDPM())
-    close(chosen, sample(replace(MODES, steps=5, solver=DDPM()), NOTHING, 2))
+    chosen = sample(MODES, NOTHING, 2, sampler=other.sampler)
+    close(chosen, sample(changed(MODES, steps=5, solver=DDPM()), NOTHING, 2))
     assert not np.allclose(chosen, sample(MODES, NOTHING, 2))
 
 
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (replace(ECHO, num_classes=0), "unconditional"),
-        (replace(ECHO, label_dropout=0.0), "label_dropout"),
+        (replace(ECHO, condition=Nothing()), "unconditional"),
+        (changed(ECHO, condition_dropout=0.0), "condition_dropout"),
     ],
     ids=["unconditional", "no dropout"],
 )
 def test_guidance_without_a_null_label_is_refused(model, reason):
     for ask in (lambda **kw: model.sample(ECHOES, {}, KEY, 2, **kw), model.evaluations):
         with pytest.raises(BadInput, match=reason):
-            ask(guidance_scale=2.0)
+            ask(sampler=model.sampler.replace(scale=2.0))
 
 
 class Optimal(nn.Module):
@@ -704,13 +718,13 @@ class Optimal(nn.Module):
     data: Mixture
     process: Process
 
-    def __call__(self, z, t, label=None, train=False):
+    def __call__(self, z, t, c=None, train=False):
         return self.data.predict(self.process)(z, t)
 
 
-def optimal(data, path, prediction, **kwargs):
-    process = Process(path, prediction)
-    return Diffusion(Optimal(data, process), process, (1, 1, 1), **kwargs)
+def optimal(data, path, prediction, levels=256, **values):
+    process, space = Process(path, prediction), Images(PIXEL, levels)
+    return changed(Diffusion(Optimal(data, process), process, space), **values)
 
 
 NOTHING = {"denoiser": {}}
@@ -743,34 +757,34 @@ def test_samples_of_the_optimal_network_follow_the_data(path, prediction, solver
 def test_samples_have_the_mean_and_variance_of_gaussian_data(solver):
     n, mean, std = 4000, 0.5, 0.4
     model = optimal(gaussian(mean, std), VariancePreserving(), Noise(), solver=solver)
-    x = sample(model, NOTHING, n, steps=400)
+    x = sample(model, NOTHING, n, sampler=model.sampler.replace(steps=400))
     assert x.mean() == pytest.approx(mean, abs=4 * std / np.sqrt(n))
     assert x.var() == pytest.approx(std**2, abs=4 * std**2 * np.sqrt(2 / n))
 
 
 def test_noise_and_image_are_each_other_s():
     z = np.random.default_rng(0).normal(size=(8, 1, 1, 1)).astype(np.float32)
-    model = replace(MODES, solver=Heun(), steps=200)
+    model = changed(MODES, solver=Heun(), steps=200)
     x = jax.jit(model.from_latent)(NOTHING, {}, z)
     close(jax.jit(model.to_latent)(NOTHING, {}, x), z, atol=0.05)
 
 
 def test_samples_in_parallel_are_those_in_turn():
     for solver in (DDPM(), Euler()):
-        model = replace(MODES, solver=solver, steps=20)
+        model = changed(MODES, solver=solver, steps=20)
         one = sample(model, NOTHING, 4)
         draw = jax.jit(lambda model=model: model.sample_parallel(NOTHING, {}, KEY, 4))
         swept, sweeps = draw()
         close(swept, one, atol=0.02)
         assert 1 < sweeps <= 20 and model.parallel()
-    assert not replace(MODES, solver=DPMSolver()).parallel()
-    assert not replace(MODES, solver=Adaptive()).parallel()
-    assert replace(MODES, solver=Adaptive()).evaluations() is None
+    assert not changed(MODES, solver=DPMSolver()).parallel()
+    assert not changed(MODES, solver=Adaptive()).parallel()
+    assert changed(MODES, solver=Adaptive()).evaluations() is None
 
 
 def test_an_adaptive_solver_knows_each_row_s_label():
     process = Process(Linear(), Data())
-    model = replace(ECHO, process=process, solver=Adaptive(), steps=1)
+    model = changed(ECHO, process=process, solver=Adaptive(), steps=1)
     close(sample(model, ECHOES, 3, label=np.array([2, 0, 1])).ravel(), [2, 0, 1], 1e-3)
 
 
@@ -793,10 +807,9 @@ def bound_of_gaussian_data(path, grid, x, levels, mean=0.2, std=0.3):
 @pytest.mark.parametrize("draws", [16, 1000])
 def test_the_bound_of_a_table_is_the_one_by_hand(levels, draws):
     likelihood = VariationalBound(1000, draws)
-    model = optimal(
-        gaussian(0.2, 0.3), paths.DDPMSchedule(), V(), likelihood=likelihood
-    )
-    model, level = replace(model, levels=levels), round(0.6 * (levels - 1))
+    values = {"levels": levels, "likelihood": likelihood}
+    model = optimal(gaussian(0.2, 0.3), paths.DDPMSchedule(), V(), **values)
+    level = round(0.6 * (levels - 1))
     rows = 64_000 // draws
     image = np.full((rows, 1, 1, 1), level, np.uint8)
     log_p = jax.jit(model.log_likelihood)(NOTHING, {}, {"image": image}, KEY)
@@ -835,7 +848,7 @@ def test_the_bound_of_the_optimal_network_is_tight(path, likelihood, gap):
 def test_times_drawn_by_importance_leave_the_loss_what_it_is():
     image = np.arange(20_000, dtype=np.uint8).reshape(-1, 1, 1, 1) % 2
     model = optimal(COIN, Linear(), Data(), levels=2)
-    by_bins = replace(model, importance_bins=8)
+    by_bins = changed(model, importance_bins=8)
     plain, _ = jax.jit(model.loss)(NOTHING, {}, {"image": image}, KEY)
     moment = jnp.linspace(0.01, 1.0, 8)
     found, (state, _) = jax.jit(by_bins.loss)(
@@ -850,41 +863,48 @@ class WithVariance(nn.Module):
     """What it is told of r and of v, times z."""
 
     @nn.compact
-    def __call__(self, z, t, label=None, train=False):
+    def __call__(self, z, t, c=None, train=False):
         r, v = (self.param(name, nn.initializers.ones, ()) for name in "rv")
         return jnp.concatenate([r * z, 0.0 * z + v], axis=-1)
 
 
 def test_the_learned_variance_is_learnt_and_the_mean_is_not_by_it():
     process = Process(VariancePreserving(), Noise())
-    model = Diffusion(WithVariance(), process, (2, 2, 1), 17, vlb_weight=1.0)
+    space, training = Images((2, 2, 1), 17), Training(vlb_weight=1.0)
+    model = Diffusion(WithVariance(), process, space, training=training)
     params = {"denoiser": {"r": jnp.float32(0.7), "v": jnp.float32(-0.5)}}
     batch = {"image": np.full((64, 2, 2, 1), 12, np.uint8)}
 
     def gradient(weight):
-        loss = replace(model, vlb_weight=weight).loss
+        loss = changed(model, vlb_weight=weight).loss
         grads = jax.jit(jax.grad(lambda p: loss(p, {}, batch, KEY)[0]))(params)
         return grads["denoiser"]
 
     one, ten = gradient(1.0), gradient(10.0)
     assert one["r"] == pytest.approx(float(ten["r"]), rel=1e-4)
     assert ten["v"] == pytest.approx(10 * float(one["v"]), rel=1e-3) and one["v"] != 0
-    for options in ({"solver": Ancestral(learned_range)}, {}):
-        sample = jax.jit(partial(model.sample, num=2, steps=5, **options))
+    for solver in (Ancestral(learned_range), Euler()):
+        sampler = Sampler(solver, steps=5)
+        sample = jax.jit(partial(model.sample, num=2, sampler=sampler))
         x = sample(params, {}, KEY)
         assert x.shape == (2, 2, 2, 1) and np.all(np.isfinite(x))
 
 
 @pytest.mark.parametrize("path", [paths.DDPMSchedule(), paths.Cosine()], ids=type)
 def test_the_first_step_of_all_has_a_gradient_where_variances_are_learned(path):
-    model = Diffusion(
-        WithVariance(), Process(path, Noise()), (2, 2, 1), 17, vlb_weight=1.0
-    )
+    process = Process(path, Noise())
+    space, training = Images((2, 2, 1), 17), Training(vlb_weight=1.0)
+    model = Diffusion(WithVariance(), process, space, training=training)
     x, noise = np.zeros((3, 2, 2, 1), np.float32), np.ones((3, 2, 2, 1), np.float32)
 
     def loss(own):
         t = jnp.array([0.001, 0.002, 0.9])  # before the first of them nothing is
-        return jnp.sum(model._hybrid(model.predictor({"denoiser": own}), x, noise, t))
+        network = model.predictor({"denoiser": own})
+
+        def predict(z, t):
+            return network(z, t, {})
+
+        return jnp.sum(training.each(predict, process, x, noise, t))
 
     own = {"r": jnp.float32(0.7), "v": jnp.float32(-0.5)}
     assert all(map(np.isfinite, jax.jit(jax.grad(loss))(own).values()))

@@ -64,6 +64,7 @@ def bayes(options: Bayes) -> dict[str, Any]:
     """Measure, print, and write `bayes.json`, which is returned."""
     import json
 
+    from gengen.conditions import labels_of
     from gengen.types import BadInput
     from train.evaluate import about
     from train.experiment import write_atomically
@@ -86,13 +87,14 @@ def bayes(options: Bayes) -> dict[str, Any]:
     if not trained.record.data.num_classes:
         name = trained.record.data.name
         raise BadInput(f"{name} has no labels y: take a run on a labelled data set")
-    if model.num_classes and model.density == "none":
+    conditional = labels_of(model.condition) is not None
+    if conditional and model.density == "none":
         raise BadInput(
             f"this {type(model).__name__} samples p(x|y) already, and it has no "
             "likelihood to classify by: take a conditional VAE, or a run trained with "
             "--no-conditional"
         )
-    if model.num_classes:
+    if conditional:
         model = tightened(model, options.importance_samples)
         result = classified(trained, model, options)
     elif options.importance_samples is not None:
@@ -212,17 +214,17 @@ def conditioned(trained, out: Path, options: Bayes) -> dict[str, Any]:
 
     from gengen.tasks.bayes import conditional_from
     from train.pictures import save_grid, to_uint8
-    from train.sampling import calls_in_words, check_options, class_rows
+    from train.sampling import as_keywords, calls_in_words, class_rows, keywords_of
 
-    spec, sampler = trained.record.data, {"draw": True} if options.draw else {}
-    check_options(trained.model, sampler)
+    given = {"draw": True} if options.draw else {}
+    spec, sampler = trained.record.data, as_keywords(trained.model, given)
     extractor, judge = opened_classifier(trained, options)
     model = conditional_from(judge.model, trained.model, options.candidates)
     rows = class_rows(spec)
     asked = np.repeat(np.arange(rows, dtype=np.int32), options.per_class)
     total = len(asked) * options.candidates
     drawn = "draws of p(x|z)" if options.draw else "means E[x|z]"
-    kind = drawn if hasattr(trained.model, "encode") else "samples"
+    kind = drawn if "draw" in keywords_of(trained.model) else "samples"
     print(
         f"cost: {total:,} candidates ({kind}), each of "
         f"{calls_in_words(trained.model.evaluations())} and one label"

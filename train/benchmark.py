@@ -48,11 +48,16 @@ class Reference:
     reason: str = ""
 
 
-def uniform_labels(key, num: int, classes: int):
-    """int32 [num] drawn at once; None without classes."""
+def uniform_labels(model, key, num: int) -> dict:
+    """Labels int32 [num] of the model's condition, drawn at once; {} without any."""
     import jax
 
-    return jax.random.randint(key, (num,), 0, classes) if classes else None
+    from gengen.conditions import labels_of
+
+    labels = labels_of(model.condition)
+    return (
+        {labels.key: jax.random.randint(key, (num,), 0, labels.num)} if labels else {}
+    )
 
 
 def of_vae(model, num: int) -> Reference:
@@ -60,19 +65,19 @@ def of_vae(model, num: int) -> Reference:
     import jax
     import jax.numpy as jnp
 
-    def decode(params, z, label):
+    def decode(params, z, c):
         weights = {"params": params["vae"]["decoder"]}
-        return model.decoder.apply(weights, z, label)
+        return model.decoder.apply(weights, z, c)
 
     def bare(params, state, key):
         key_z, key_label = jax.random.split(key)
-        z = jax.random.normal(key_z, (num, model.latent))
-        features = decode(params, z, uniform_labels(key_label, num, model.num_classes))
-        return model.likelihood.mean(params["vae"]["likelihood"], features)
+        z = jax.random.normal(key_z, (num, *model.latent_shape))
+        features = decode(params, z, uniform_labels(model, key_label, num))
+        return model.observation.mean(params["vae"]["likelihood"], features)
 
     def call(params, state):
-        label = jnp.zeros(num, jnp.int32) if model.num_classes else None
-        return decode(params, jnp.zeros((num, model.latent)), label)
+        c = model.condition.zeros(num)
+        return decode(params, jnp.zeros((num, *model.latent_shape)), c)
 
     return Reference(call, bare)
 
@@ -82,25 +87,23 @@ def of_gan(model, num: int) -> Reference:
     import jax
     import jax.numpy as jnp
 
-    def generate(params, state, z, label):
+    def generate(params, state, z, c):
         weights = {"params": params["generator"], **state["generator"]}
-        return model.generator.apply(weights, z, label)
+        return model.generator.apply(weights, z, c)
 
     def bare(params, state, key):
         key_z, key_label = jax.random.split(key)
         z = jax.random.normal(key_z, (num, model.latent))
-        return generate(
-            params, state, z, uniform_labels(key_label, num, model.num_classes)
-        )
+        return generate(params, state, z, uniform_labels(model, key_label, num))
 
     def call(params, state):
-        label = jnp.zeros(num, jnp.int32) if model.num_classes else None
-        return generate(params, state, jnp.zeros((num, model.latent)), label)
+        c = model.condition.zeros(num)
+        return generate(params, state, jnp.zeros((num, model.latent)), c)
 
     return Reference(call, bare)
 
 
-def of_diffusion(model, num: int, **sampler) -> Reference:
+def of_diffusion(model, num: int, sampler=None) -> Reference:
     """Noise, then the steps as one would write them for this one model.
 
     Euler and Heun on the linear path are written out; of other values only the calls
@@ -115,61 +118,61 @@ def of_diffusion(model, num: int, **sampler) -> Reference:
     from gengen.diffusion.solvers import Euler, Heun
     from gengen.diffusion.times import Even
 
-    scale = sampler.pop("guidance_scale", model.guidance.scale)
-    plan = model.plan(**sampler)
-    steps, solver = len(plan.times) - 1, plan.solver
+    sampler = sampler or model.sampler
+    plan, scale = sampler.plan(model.process), sampler.guidance.scale
+    steps, solver, shape = len(plan.times) - 1, sampler.solver, model.space.shape
 
-    def network(params, z, t, label):
+    def network(params, z, t, c):
         weights = {"params": params["denoiser"]}
-        r = model.net.apply(weights, z, jnp.full(num, t), label)
+        r = model.net.apply(weights, z, jnp.full(num, t), c)
         return r[..., : z.shape[-1]]
 
-    def guided(params, z, t, label):
-        r = network(params, z, t, label)
+    def guided(params, z, t, c):
+        r = network(params, z, t, c)
         if scale == 1:
             return r
-        null = network(params, z, t, jnp.full(num, model.num_classes))
+        null = network(params, z, t, model.condition.null(c))
         return null + scale * (r - null)
 
     def start(key):
         key_z, key_label = jax.random.split(key)
-        z = jax.random.normal(key_z, (num, *model.shape))
-        return z, uniform_labels(key_label, num, model.num_classes)
+        z = jax.random.normal(key_z, (num, *shape))
+        return z, uniform_labels(model, key_label, num)
 
     def written_out(params, state, key):
-        (x, label), dt = start(key), 1.0 / steps
+        (x, c), dt = start(key), 1.0 / steps
 
         def euler(x, t):
-            return x - dt * guided(params, x, t, label), None
+            return x - dt * guided(params, x, t, c), None
 
         def heun(x, t):
-            v = guided(params, x, t, label)
-            w = guided(params, x - dt * v, t - dt, label)
+            v = guided(params, x, t, c)
+            w = guided(params, x - dt * v, t - dt, c)
             return x - dt * (v + w) / 2, None
 
         step = heun if solver == Heun() else euler
         return jax.lax.scan(step, x, 1.0 - jnp.arange(steps) * dt)[0]
 
     def calls_alone(params, state, key):
-        z, label = start(key)
+        z, c = start(key)
 
         def step(z, t):
             for _ in range(solver.evaluations):
-                z = 0.9 * z + 0.1 * guided(params, z, t, label)
+                z = 0.9 * z + 0.1 * guided(params, z, t, c)
             return z, None
 
         z, _ = jax.lax.scan(step, z, plan.times[:-1])
         for _ in range(solver.at_first + plan.jump):
-            z = 0.9 * z + 0.1 * guided(params, z, 0.5, label)
+            z = 0.9 * z + 0.1 * guided(params, z, 0.5, c)
         return z
 
     def call(params, state):
-        label = jnp.zeros(num, jnp.int32) if model.num_classes else None
-        return network(params, jnp.zeros((num, *model.shape)), 0.5, label)
+        c = model.condition.zeros(num)
+        return network(params, jnp.zeros((num, *shape)), 0.5, c)
 
     flow = model.process.path == Linear() and model.process.prediction == Velocity()
-    plain = plan.guidance in (Guidance(), Guidance(model.guidance.scale))
-    even = sampler.get("grid", model.grid) == Even()
+    plain = sampler.guidance == Guidance(scale) and not isinstance(scale, tuple)
+    even = sampler.grid == Even() and not sampler.guides
     if flow and plain and even and solver in (Euler(), Heun()):
         return Reference(call, written_out)
     if solver.evaluations is None:
@@ -186,30 +189,28 @@ def of_autoregressive(model, num: int) -> Reference:
     import jax.numpy as jnp
 
     from gengen.heads import Categorical
-    from gengen.images import to_unit
 
     x = jnp.zeros((num, model.length, *model.head.symbol), jnp.int32)
 
     def bare(params, state, key):
         key, key_label = jax.random.split(key)
-        label = uniform_labels(key_label, num, model.num_classes)
+        c = uniform_labels(model, key_label, num)
         net, weights = model.net, {"params": params["autoregressive"]}
 
         def step(carry, t):
             symbol, cache = carry
-            decoded = net.apply(weights, symbol, t, cache, label, method="decode")
+            decoded = net.apply(weights, symbol, t, cache, c, method="decode")
             symbol = jax.random.categorical(jax.random.fold_in(key, t), decoded[0])
             return (symbol, decoded[1]), symbol
 
-        cache = net.apply(weights, num, label, method="start")
+        cache = net.apply(weights, num, c, method="start")
         start = jnp.zeros(num, jnp.int32), cache
         _, x = jax.lax.scan(step, start, jnp.arange(model.length))
-        x = x.T.reshape(num, *model.shape)
-        return to_unit(x, model.levels) if len(model.shape) == 3 else x
+        return model.space.to_model(x.T.reshape(num, *model.space.shape))
 
     def call(params, state):
-        label = jnp.zeros(num, jnp.int32) if model.num_classes else None
-        return model.features_of(params, x, label)
+        c = model.condition.zeros(num)
+        return model.features_of(params, x, c)
 
     plain = isinstance(model.head, Categorical) and model.order is None
     if plain and model.net.line is None:
@@ -222,9 +223,8 @@ def of_multiscale(model, num: int) -> Reference:
     import jax
     import jax.numpy as jnp
 
-    batch = {"image": jnp.zeros((num, *model.shape), jnp.uint8)}
-    if model.num_classes:
-        batch["label"] = jnp.zeros(num, jnp.int32)
+    batch = {model.space.key: jnp.zeros((num, *model.space.shape), jnp.uint8)}
+    batch |= model.condition.zeros(num)
 
     def call(params, state):
         return model.log_likelihood(params, state, batch, jax.random.key(0))
@@ -232,7 +232,7 @@ def of_multiscale(model, num: int) -> Reference:
     return Reference(call, None, "no bare program is written for two networks")
 
 
-def reference(model, num: int, **sampler) -> Reference:
+def reference(model, num: int, **keywords) -> Reference:
     """The model's bare program, by family."""
     from gengen.models.autoregressive import Autoregressive
     from gengen.models.diffusion import Diffusion
@@ -253,7 +253,7 @@ def reference(model, num: int, **sampler) -> Reference:
             f"a {type(model).__name__} draws no samples, so there is nothing to time: "
             "take the workdir of a generative model"
         )
-    return families[type(model)](model, num, **sampler)
+    return families[type(model)](model, num, **keywords)
 
 
 def compiled(function: Callable, *arguments) -> tuple[Callable, dict]:
@@ -309,7 +309,7 @@ def benchmark(options: Benchmark) -> None:
     from gengen.types import BadInput
     from train.decoding import beside_naive, beside_sequential
     from train.experiment import write_atomically
-    from train.sampling import as_keywords, check_options, given_keywords
+    from train.sampling import as_keywords, calls_of, given_keywords
     from train.workdir import open_workdir
 
     for name in ("num", "repeats"):
@@ -318,10 +318,9 @@ def benchmark(options: Benchmark) -> None:
     trained = open_workdir(options.workdir)
     model, params, state = trained.model, trained.params, trained.state
     given = given_keywords(options)
-    check_options(model, given)
-    extra = as_keywords(given)
+    extra = as_keywords(model, given)
     plain = reference(model, options.num, **extra)
-    evaluations = model.evaluations(**extra)
+    evaluations = calls_of(model, extra)
     key = jax.random.key(0)
 
     def library(params, state, key):

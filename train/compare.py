@@ -335,7 +335,7 @@ def picture(workdirs: list[Path], dataset, path: Path) -> None:
 
     from gengen.images import to_unit
     from train.pictures import save_grid, to_uint8
-    from train.sampling import COLUMNS, Sampler, class_labels
+    from train.sampling import COLUMNS, Sampler, given_classes
     from train.workdir import open_workdir
 
     some = dataset.fetch(np.arange(min(dataset.size, 1_000)))
@@ -346,9 +346,9 @@ def picture(workdirs: list[Path], dataset, path: Path) -> None:
     rows = [np.asarray(to_unit(some["image"][first], dataset.spec.levels))]
     for workdir in workdirs:
         trained = open_workdir(workdir)
-        labels = class_labels(trained.model, COLUMNS)
+        given = given_classes(trained.model, COLUMNS)
         sampler, key = Sampler(trained.model, COLUMNS), jax.random.key(0)
-        rows.append(sampler(trained.params, trained.state, key, COLUMNS, labels))
+        rows.append(sampler(trained.params, trained.state, key, COLUMNS, given))
     names = ("data", *(workdir.name for workdir in workdirs))
     save_grid(path, to_uint8(np.concatenate(rows)), COLUMNS, names)
 

@@ -99,7 +99,6 @@ def complete(options: Complete) -> None:
         KEYWORDS,
         as_keywords,
         calls_in_words,
-        check_options,
         given_keywords,
     )
     from train.workdir import open_workdir
@@ -114,7 +113,7 @@ def complete(options: Complete) -> None:
     trained.record.data.images_only("train.complete")
     model = trained.model
     require(model, "complete", "take a diffusion or an autoregressive model")
-    check_options(model, given)
+    keywords = as_keywords(model, given)
     if options.repeats and options.method not in (None, "repaint"):
         raise BadInput(
             f"--repeats {options.repeats}: only --method repaint repeats its steps; "
@@ -124,15 +123,13 @@ def complete(options: Complete) -> None:
     batch = some(dataset, options.rows, options.seed)
     mask = seen(options.keep, options.share, dataset.spec.shape, options.seed)
     num, particles = len(batch["image"]), options.particles or 1
-    calls = calls_in_words(evaluations(model, given))
+    calls = calls_in_words(evaluations(model, keywords))
     print(f"cost: {num * options.num * particles:,} samples, {calls} each")
 
     @jax.jit
     def row(params, key, batch):
         many = {name: jnp.repeat(x, options.num, axis=0) for name, x in batch.items()}
-        return model.complete(
-            params, trained.state, key, many, mask, **as_keywords(given)
-        )
+        return model.complete(params, trained.state, key, many, mask, **keywords)
 
     keys = jax.random.split(jax.random.key(options.seed), options.rows)
     first = {name: x[:1] for name, x in batch.items()}
@@ -155,18 +152,18 @@ def complete(options: Complete) -> None:
     print(f"a row: the image, what is seen ({what}), completions: {options.out}")
 
 
-def evaluations(model, given: dict) -> int:
+def evaluations(model, keywords: dict) -> int | None:
     """Network evaluations of one completion."""
     from gengen.diffusion.inverse import inverse_solver
-    from train.sampling import COMPLETION, as_keywords
+    from gengen.models.diffusion import Diffusion
+    from train.sampling import calls_of
 
-    sampler = {k: v for k, v in as_keywords(given).items() if k not in COMPLETION}
-    if not hasattr(model, "plan"):
-        return model.evaluations(**sampler)
-    plan = model.plan(**{k: v for k, v in sampler.items() if k != "guidance_scale"})
-    how = given.get("method", "repaint"), plan.solver, 0, 0, given.get("repeats", 10)
-    solver, guides = inverse_solver(*how)
-    return model.evaluations(**{**sampler, "solver": solver, "guides": guides})
+    if not isinstance(model, Diffusion):
+        return calls_of(model, keywords)
+    sampler = keywords.get("sampler", model.sampler)
+    method, repeats = keywords.get("method", "repaint"), keywords.get("repeats", 10)
+    solver, guides = inverse_solver(method, sampler.solver, 0, 0, repeats)
+    return model.evaluations(sampler.replace(solver=solver, guides=guides))
 
 
 def main() -> None:

@@ -80,9 +80,7 @@ def beside_naive(model, params, state, num: int, seconds: float) -> dict:
     x, _ = timed(lambda *arguments: sample(*arguments, cached=True))
     naive, naive_seconds = timed(lambda *arguments: sample(*arguments, cached=False))
     (swept, sweeps), jacobi_seconds = timed(jacobi)
-    context = None
-    if model.num_classes:
-        context = jax.numpy.zeros(num, jax.numpy.int32)
+    context = model.condition.zeros(num)
     return {
         "symbols": model.length,
         "symbols_per_second": num * model.length / seconds,
@@ -116,17 +114,17 @@ def told(row: dict) -> str:
     return "\n".join(lines)
 
 
-def beside_sequential(model, params, state, num: int, **sampler) -> dict:
+def beside_sequential(model, params, state, num: int, sampler=None) -> dict:
     """Picard's sweeps, all steps at once, beside the steps one by one: once each."""
     import jax
 
-    key = jax.random.key(0)
+    key, sampler = jax.random.key(0), sampler or model.sampler
 
     def sample(params, state, key):
-        return model.sample(params, state, key, num, **sampler)
+        return model.sample(params, state, key, num, sampler=sampler)
 
     def swept(params, state, key):
-        return model.sample_parallel(params, state, key, num, **sampler)
+        return model.sample_parallel(params, state, key, num, sampler=sampler)
 
     def timed(function):
         program = jax.jit(function).lower(params, state, key).compile()
@@ -138,16 +136,12 @@ def beside_sequential(model, params, state, num: int, **sampler) -> dict:
     x, seconds = timed(sample)
     (y, sweeps), parallel_seconds = timed(swept)
     return {
-        "steps": len(model.plan(**_without_guidance(sampler)).times) - 1,
+        "steps": len(sampler.plan(model.process).times) - 1,
         "sweeps": int(sweeps),
         "seconds": seconds,
         "parallel_seconds": parallel_seconds,
         "root_mean_square_difference": float(np.sqrt(np.mean((x - y) ** 2))),
     }
-
-
-def _without_guidance(sampler: dict) -> dict:
-    return {k: v for k, v in sampler.items() if k != "guidance_scale"}
 
 
 def told_parallel(row: dict) -> str:

@@ -43,8 +43,8 @@ def edit(options: Edit) -> None:
     """Draw, write, say where."""
     import jax
 
-    from gengen.images import to_unit
-    from gengen.tasks import require
+    from gengen.models.diffusion import Diffusion
+    from gengen.tasks.inverse import edit as edited
     from gengen.types import BadInput
     from train.interpolate import check_png
     from train.options import at_least, check_numbers
@@ -53,7 +53,7 @@ def edit(options: Edit) -> None:
     from train.sampling import (
         as_keywords,
         calls_in_words,
-        class_labels,
+        given_classes,
         given_keywords,
     )
     from train.workdir import open_workdir
@@ -66,14 +66,19 @@ def edit(options: Edit) -> None:
         if not 0 < strength <= 1:
             raise BadInput(f"--strength {strength}: above 0, and 1 at most")
     trained = open_workdir(options.workdir)
-    model, sampler = trained.model, as_keywords(given)
-    require(model, "edit", "take a diffusion model, such as flow")
+    model = trained.model
+    if not isinstance(model, Diffusion):
+        raise BadInput(
+            f"a {type(model).__name__} has no noise to edit by: take a diffusion "
+            "model, such as flow"
+        )
+    sampler = as_keywords(model, given).get("sampler", model.sampler)
     batch = some(trained.dataset("test", options.data_dir), options.rows, options.seed)
-    x = to_unit(batch["image"], model.levels)
-    label = class_labels(model, len(x), options.label)
-    if label is not None and options.label is None:
-        label = batch["label"]
-    each = [model.evaluations(strength=s, **sampler) for s in options.strength]
+    x = model.space.read(batch)
+    given = given_classes(model, len(x), options.label)
+    if options.label is None:
+        given = {name: batch[name] for name in given}
+    each = [model.evaluations(sampler.replace(strength=s)) for s in options.strength]
     calls = None if None in each else sum(each)
     print(f"cost: {calls_in_words(calls, len(x))}")
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
@@ -82,7 +87,7 @@ def edit(options: Edit) -> None:
     def drawn(params, state, key):
         arguments = params, state, key, x
         return [
-            model.edit(*arguments, strength, label=label, **sampler)
+            edited(model, *arguments, strength, sampler=sampler, **given)
             for strength in options.strength
         ]
 
@@ -90,7 +95,7 @@ def edit(options: Edit) -> None:
     columns = [x, *drawn(trained.params, trained.state, key)]
     image = to_uint8(np.stack(columns, axis=1))
     names = trained.record.data.class_names
-    rows = () if label is None else [names[each] for each in label]
+    rows = [names[each] for label in given.values() for each in label]
     save_grid(options.out, image.reshape(-1, *x.shape[1:]), len(columns), rows)
     strengths = " ".join(map(str, options.strength))
     print(f"a row: the image, drawn again with strength {strengths}: {options.out}")

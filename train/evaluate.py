@@ -191,6 +191,7 @@ def per_example(trained, options: Evaluate) -> dict[str, tuple[str, Any]]:
     """
     import jax.numpy as jnp
 
+    from gengen.conditions import labels_of
     from gengen.images import bits_name, bits_per_dim
     from gengen.tasks.bayes import generative_classifier
     from train.heldout import tightened
@@ -198,20 +199,23 @@ def per_example(trained, options: Evaluate) -> dict[str, tuple[str, Any]]:
     model, shape = trained.model, trained.record.data.shape
     model = tightened(model, options.importance_samples)
     if hasattr(model, "log_prob_labels"):
+        labels = model.labels
 
         def right(params, state, batch, key):
             log_p = model.log_prob_labels(params, state, batch, key)
-            return jnp.argmax(log_p, axis=-1) == batch["label"]
+            return jnp.argmax(log_p, axis=-1) == batch[labels.key]
 
         def surprise(params, state, batch, key):
             log_p = model.log_prob_labels(params, state, batch, key)
-            return -jnp.take_along_axis(log_p, batch["label"][:, None], axis=-1)[:, 0]
+            return -jnp.take_along_axis(log_p, batch[labels.key][:, None], axis=-1)[
+                :, 0
+            ]
 
         return {"accuracy": ("share", right), "cross_entropy": ("nats", surprise)}
     if model.density == "none":
         return {}
     kind = model.likelihood_kind
-    if getattr(model, "num_classes", 0):
+    if labels_of(model.condition):
         model = generative_classifier(model)
         kind = f"{kind}, mixture over classes"
 

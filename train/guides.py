@@ -3,23 +3,25 @@
 import dataclasses
 from pathlib import Path
 
-from gengen.types import BadInput
+from gengen.conditions import labels_of
+from gengen.models.diffusion import Diffusion
+from gengen.types import BadInput, Variables
 from train.workdir import Trained, open_workdir
 
 
 def guided(trained: Trained, options) -> Trained:
     """The run with what --classifier, --classifier-scale and --guide ask for.
 
-    Their parameters travel in the state, as "classifier" and "worse".
+    Their arrays travel in state["frozen"], as "classifier" and "guide".
     """
     scale = options.classifier_scale
     if scale is not None and options.classifier is None:
         raise BadInput(
             f"--classifier-scale {scale}: of which classifier? give --classifier too"
         )
-    for name, change in (("classifier", by_classifier), ("guide", by_worse)):
+    for name, change in (("classifier", by_classifier), ("guide", by_model)):
         if path := getattr(options, name):
-            if not hasattr(trained.model, "guides"):
+            if not isinstance(trained.model, Diffusion):
                 raise BadInput(
                     f"--{name} {path} guides a diffusion model, and the run is of a "
                     f"{type(trained.model).__name__}: leave it out"
@@ -45,7 +47,7 @@ def by_classifier(trained: Trained, other: Trained, path: Path, options) -> Trai
     """Guided by a classifier of noisy images."""
     from gengen.models.classifier import ClassifierGuide
 
-    noisy, classes = getattr(other.model, "path", None), other.record.data.num_classes
+    noisy = getattr(other.model, "path", None)
     if not hasattr(other.model, "log_prob_labels"):
         raise BadInput(
             f"--classifier {path} holds a {other.record.experiment}, not a classifier: "
@@ -57,39 +59,47 @@ def by_classifier(trained: Trained, other: Trained, path: Path, options) -> Trai
             f"--classifier {path} has seen {seen}, and the sampler's noise is along "
             f"{trained.model.process.path}: train one with --path of that name"
         )
-    if trained.model.num_classes not in (0, classes):
+    own = labels_of(trained.model.condition)
+    if own not in (None, other.model.labels):
         raise BadInput(
-            f"--classifier {path} knows {classes} classes, the run "
-            f"{trained.model.num_classes}: take one trained on the run's data set"
+            f"--classifier {path} knows {other.model.labels.num} classes, the run "
+            f"{own.num}: take one trained on the run's data set"
         )
     scale = 1.0 if options.classifier_scale is None else options.classifier_scale
-    guide = ClassifierGuide(other.model, classes, scale)
-    return changed(trained, {"guides": (guide,)}, {"classifier": other.params})
+    guide = ClassifierGuide(other.model, scale)
+    return changed(trained, "classifier", other, guides=(guide,))
 
 
-def by_worse(trained: Trained, other: Trained, path: Path, options) -> Trained:
+def by_model(trained: Trained, other: Trained, path: Path, options) -> Trained:
     """Guided away from a worse network, by 2 where the run has no scale."""
-    if not hasattr(other.model, "guides"):
+    if not isinstance(other.model, Diffusion):
         raise BadInput(
             f"--guide {path} holds a {other.record.experiment}, not a diffusion model: "
             "take a shorter or smaller run of the same kind"
         )
-    if other.model.num_classes not in (0, trained.model.num_classes):
+    if not set(other.model.condition.names) <= set(trained.model.condition.names):
         raise BadInput(
             f"--guide {path} needs a class, which the run has not: take an "
             "unconditional one"
         )
-    own = trained.model.guidance
-    own = dataclasses.replace(own, scale=2.0 if own.scale == 1 else own.scale)
-    values = {"worse": other.model, "guidance": own}
-    return changed(trained, values, {"worse": other.params})
+    if other.model.process != trained.model.process:
+        raise BadInput(
+            f"--guide {path} is of {other.model.process}, the run of "
+            f"{trained.model.process}: guidance needs two of one path and prediction"
+        )
+    scale = trained.model.sampler.guidance.scale
+    scale = 2.0 if scale == 1 else scale
+    return changed(trained, "guide", other, scale=scale, model=other.model)
 
 
-def changed(trained: Trained, values: dict, state: dict) -> Trained:
-    """The run with other values of its model, and more arrays."""
-    model = dataclasses.replace(trained.model, **values)
+def changed(trained: Trained, name: str, other: Trained, **values) -> Trained:
+    """The run with other values of its sampler, and another run's arrays."""
+    sampler = trained.model.sampler.replace(**values)
+    model = dataclasses.replace(trained.model, sampler=sampler)
     experiment = dataclasses.replace(trained.experiment, model=model)
-    state = {**trained.state, **state}
+    frozen = {name: Variables(other.params, other.state)}
+    frozen = {**trained.state.get("frozen", {}), **frozen}
+    state = {**trained.state, "frozen": frozen}
     return dataclasses.replace(trained, experiment=experiment, state=state)
 
 
@@ -97,5 +107,6 @@ def identity(trained: Trained) -> str | None:
     """What tells samples under these guides from others; None without any."""
     from train.extractors import digest_of
 
-    names = [name for name in ("classifier", "worse") if name in trained.state]
-    return digest_of({name: trained.state[name] for name in names}) if names else None
+    frozen = trained.state.get("frozen", {})
+    names = [name for name in ("classifier", "guide") if name in frozen]
+    return digest_of({name: frozen[name].params for name in names}) if names else None

@@ -38,13 +38,15 @@ def figure(model, shape) -> tuple[str, Callable] | None:
         def bits(*arguments):
             return bits_per_dim(model.log_likelihood(*arguments), shape)
 
-        given = "-given-label" if getattr(model, "num_classes", 0) else ""
+        given = "".join(f"-given-{name}" for name in model.condition.names)
         return f"{bits_name(shape)}_{model.likelihood_kind}{given}", bits
     if hasattr(model, "log_prob_labels"):
 
         def right(params, state, batch, key):
             log_p = model.log_prob_labels(params, state, batch, key)
-            return (jnp.argmax(log_p, axis=-1) == batch["label"]).astype(jnp.float32)
+            return (jnp.argmax(log_p, axis=-1) == batch[model.labels.key]).astype(
+                jnp.float32
+            )
 
         return "accuracy", right
     return None

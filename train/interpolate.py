@@ -45,7 +45,7 @@ def interpolate(options: Interpolate) -> None:
     from gengen.tasks import latents, require
     from train.options import at_least, check_numbers
     from train.pictures import save_grid, to_uint8
-    from train.sampling import calls_in_words, class_labels
+    from train.sampling import calls_in_words, given_classes
     from train.workdir import open_workdir
 
     at_least(options, num=2, pairs=1)
@@ -54,11 +54,10 @@ def interpolate(options: Interpolate) -> None:
     trained = open_workdir(options.workdir)
     model, weights = trained.model, (trained.params, trained.state)
     require(model, "from_latent", "take a model with latents, such as a VAE or a GAN")
-    labels = class_labels(model, options.pairs, options.label)
-    condition, known = {} if labels is None else {"label": labels}, {}
+    given, known = given_classes(model, options.pairs, options.label), {}
     if options.between == "data":
-        images = image_pairs(trained, labels, options)  # [2, pairs, H, W, C]
-        ends = encoded(trained, images, labels)
+        images = image_pairs(trained, given, options)  # [2, pairs, H, W, C]
+        ends = encoded(trained, images, given)
         known = backwards(model)
     else:
         shape = (2, options.pairs, *model.latent_shape)
@@ -69,7 +68,7 @@ def interpolate(options: Interpolate) -> None:
     between = partial(latents.interpolate, model, num=options.num)
     path = getattr(latents, options.path)
     between = jax.jit(partial(between, path=path, **known))
-    x = to_uint8(between(*weights, *ends, **condition))  # [pairs, num, H, W, C]
+    x = to_uint8(between(*weights, *ends, **given))  # [pairs, num, H, W, C]
     if options.between == "data":
         first, last = (as_uint8(image, trained)[:, None] for image in images)
         gap = np.concatenate([x[:, :1] - 1.0 * first, x[:, -1:] - 1.0 * last])
@@ -77,7 +76,7 @@ def interpolate(options: Interpolate) -> None:
         print(f"reconstruction error: {error:.3f} root mean square")
         x = np.concatenate([first, x, last], axis=1)
     names = trained.record.data.class_names
-    rows = () if labels is None else [names[label] for label in labels]
+    rows = [names[label] for labels in given.values() for label in labels]
     save_grid(options.out, x.reshape(-1, *x.shape[2:]), x.shape[1], rows)
     ends = "two latents of the prior"
     if options.between == "data":
@@ -93,17 +92,17 @@ def check_png(out: Path) -> None:
         raise BadInput(f"--out {out}: end it in .png")
 
 
-def image_pairs(trained, labels, options) -> np.ndarray:
-    """Test images [2, pairs, H, W, C] of the labels, if any; no pair of one image."""
+def image_pairs(trained, given: dict, options) -> np.ndarray:
+    """Test images [2, pairs, H, W, C] of the given classes; no pair of one image."""
     from gengen.tasks import require
     from gengen.types import BadInput
     from train.outlier_sets import some
 
-    if not hasattr(trained.model, "to_latent"):
-        remedy = "it gives images no codes, so take --between noise"
-        require(trained.model, "encode", remedy)
+    require(
+        trained.model, "to_latent", "it gives images no codes, so take --between noise"
+    )
     dataset = trained.dataset("test", options.data_dir)
-    if labels is None:
+    if not given:
         image = some(dataset, 2 * options.pairs, options.seed)["image"]
         if len(image) < 2 * options.pairs:
             raise BadInput(
@@ -112,26 +111,21 @@ def image_pairs(trained, labels, options) -> np.ndarray:
         return image.reshape(2, options.pairs, *dataset.spec.shape)
     known = some(dataset, 10_000, options.seed)
     rng = np.random.default_rng(options.seed)
-    places = [np.flatnonzero(known["label"] == label) for label in labels]
+    (name, labels), *_ = given.items()
+    places = [np.flatnonzero(known[name] == label) for label in labels]
     if small := [k for k, p in zip(labels, places, strict=True) if len(p) < 2]:
         raise BadInput(f"--label {small[0]}: fewer than two test images have it")
     chosen = np.stack([rng.choice(p, 2, replace=False) for p in places], axis=1)
     return known["image"][chosen]
 
 
-def encoded(trained, images: np.ndarray, labels) -> list:
+def encoded(trained, images: np.ndarray, given: dict) -> list:
     """Latents of both sets of images: an encoder's means, or noise by the ODE."""
     import jax
 
-    from gengen.images import to_unit
-
     model, weights = trained.model, (trained.params, trained.state)
-    if hasattr(model, "encode"):
-        encode = jax.jit(model.encode)
-        return [encode(trained.params, image, labels)[0] for image in images]
-    how = {"label": labels, **backwards(model)}
-    invert = jax.jit(partial(model.to_latent, **how))
-    return [invert(*weights, to_unit(image, model.levels)) for image in images]
+    to_latent = jax.jit(partial(model.to_latent, **given, **backwards(model)))
+    return [to_latent(*weights, model.space.to_model(image)) for image in images]
 
 
 def backwards(model) -> dict:
@@ -141,10 +135,11 @@ def backwards(model) -> dict:
     """
     from gengen.diffusion.solvers import DDIM
 
-    if not hasattr(model, "to_latent"):
+    if not hasattr(model, "sampler"):
         return {}
-    known = {} if model.solver.deterministic else {"solver": DDIM()}
-    return {"guidance_scale": 1.0, **known}
+    sampler = model.sampler.replace(scale=1.0)
+    known = sampler.solver.deterministic
+    return {"sampler": sampler if known else sampler.replace(solver=DDIM())}
 
 
 def as_uint8(image: np.ndarray, trained) -> np.ndarray:

@@ -141,6 +141,7 @@ def outliers(options: Outliers) -> dict[str, Any]:
     """Measure, print, and write `outliers.json`, which is returned."""
     import json
 
+    from gengen.conditions import labels_of
     from gengen.tasks.bayes import generative_classifier
     from gengen.tasks.outliers import LikelihoodRegret
     from train.evaluate import about
@@ -156,7 +157,7 @@ def outliers(options: Outliers) -> dict[str, Any]:
     spec = trained.record.data
     spec.images_only("train.outliers")
     model = density = tightened(trained.model, options.importance_samples)
-    if model.density != "none" and model.num_classes:
+    if model.density != "none" and labels_of(model.condition):
         density = generative_classifier(model)
     scores, missing = image_scores(model, density, options.regret_num > 0)
 

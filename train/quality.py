@@ -1,7 +1,6 @@
 """The samples of a run against its training images, in an extractor's features."""
 
 import dataclasses
-import inspect
 import statistics
 import time
 import warnings
@@ -11,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gengen.conditions import labels_of
 from gengen.metrics import moments, sample_quality
 from train.data import Dataset, order
 from train.extractors import Extractor, digest_of, open_extractor
@@ -23,8 +23,10 @@ from train.sampling import (
     Sampler,
     as_keywords,
     calls_in_words,
+    calls_of,
     given_keywords,
-    sample_classes,
+    keywords_of,
+    sample_condition,
 )
 from train.workdir import Trained
 
@@ -112,12 +114,11 @@ class Quality:
         trained = guided(trained, options)
         self.trained, self.splits, self.options = trained, splits, options
         self.part = part or options.workdir / PART
-        keywords = as_keywords(given_keywords(options))
+        given = given_keywords(options)
         size = min(options.num, options.batch_size)
-        self.sampler = Sampler(trained.model, size, **keywords)
-        keywords.pop("draw", None)
-        self.calls = trained.model.evaluations(**keywords)
-        means = "draw" in inspect.signature(trained.model.sample).parameters
+        self.sampler = Sampler(trained.model, size, **given)
+        self.calls = calls_of(trained.model, as_keywords(trained.model, given))
+        means = "draw" in keywords_of(trained.model)
         self.kind = "means E(x|z)" if means and not options.draw else "samples"
 
     def cost(self) -> list[str]:
@@ -135,8 +136,8 @@ class Quality:
         extractor = find_extractor(self.trained, self.options)
         result = {"samples": self.kind, "network_evaluations": self.calls}
         if extractor is None:
-            self.timed(0, None)  # compiles
-            return {**result, "seconds_per_sample": self.timed(0, None)[1]}
+            self.timed(0, {})  # compiles
+            return {**result, "seconds_per_sample": self.timed(0, {})[1]}
         reference = Reference(extractor, self.splits["train"], self.options.seed)
         figures, fake = self.against(reference)
         result |= {"extractor": extractor.name, **figures}
@@ -152,22 +153,24 @@ class Quality:
         self, reference: Reference, tell: bool = True
     ) -> tuple[dict[str, Any], Features]:
         """(figures of the samples, their features); `tell`: what to beware of."""
-        labels, extractor = None, reference.extractor
-        if sample_classes(self.trained.model):
+        given, extractor = {}, reference.extractor
+        if labels := labels_of(sample_condition(self.trained.model)):
             # As frequent as in the data: epoch after epoch of shuffled labels.
             known = reference.features.labels
-            labels = known[order(reference.seed, 0, self.options.num, len(known))]
-        seconds, fake = self.draw(extractor, labels)
+            chosen = order(reference.seed, 0, self.options.num, len(known))
+            given = {labels.key: known[chosen]}
+        seconds, fake = self.draw(extractor, given)
         figures = {
             "seconds_per_sample": seconds,
             "sample_quality": reference.compared(fake, tell=tell),
         }
-        if labels is not None and extractor.labels:
-            right = np.argmax(fake.probs, axis=1) == labels[: len(fake.probs)]
+        if labels and extractor.labels:
+            asked = given[labels.key][: len(fake.probs)]
+            right = np.argmax(fake.probs, axis=1) == asked
             figures["class_accuracy"] = float(np.mean(right))
         return figures, fake
 
-    def draw(self, extractor: Extractor, labels) -> tuple[float, Features]:
+    def draw(self, extractor: Extractor, given: dict) -> tuple[float, Features]:
         """(median seconds a sample, their features); what is there is not redone."""
         trained, sampler, options = self.trained, self.sampler, self.options
         names = ("num", "seed", "batch_size", "classifier_scale", *KEYWORDS)
@@ -185,9 +188,9 @@ class Quality:
 
         with progress("samples", options.num) as advance:
             for i, first in enumerate(missing):
-                x, seconds = self.timed(first, labels)
+                x, seconds = self.timed(first, given)
                 if i == 0:  # that compiled: time it again
-                    _, seconds = self.timed(first, labels)
+                    _, seconds = self.timed(first, given)
                     left = seconds * size * len(missing)
                     print(f"about {left:,.0f} s for the samples")
                 features, probs = extractor(x[: options.num - first])
@@ -196,11 +199,11 @@ class Quality:
                 advance(min(first + size, options.num))
         return statistics.median(parts.seconds()), parts.features(KEPT)
 
-    def timed(self, first: int, labels) -> tuple[np.ndarray, float]:
+    def timed(self, first: int, given: dict) -> tuple[np.ndarray, float]:
         """(a batch of samples, seconds a sample)."""
         trained, key = self.trained, jax.random.key(self.options.seed)
         began = time.perf_counter()
-        x = self.sampler.batch(trained.params, trained.state, key, first, labels)
+        x = self.sampler.batch(trained.params, trained.state, key, first, given)
         return x, (time.perf_counter() - began) / self.sampler.batch_size
 
 

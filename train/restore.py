@@ -49,8 +49,7 @@ def restore(options: Restore) -> None:
     import jax.numpy as jnp
 
     from gengen.diffusion.inverse import METHODS, Average
-    from gengen.images import to_unit
-    from gengen.tasks import require
+    from gengen.models.diffusion import Diffusion
     from gengen.types import BadInput
     from train.interpolate import check_png
     from train.options import at_least, check_numbers
@@ -67,28 +66,33 @@ def restore(options: Restore) -> None:
     check_png(options.out)
     trained = open_workdir(options.workdir)
     trained.record.data.images_only("train.restore")
-    model, sampler, shrink = trained.model, as_keywords(given), Average(options.factor)
-    require(model, "plan", "take a diffusion model, such as flow")
+    model, shrink = trained.model, Average(options.factor)
+    if not isinstance(model, Diffusion):
+        raise BadInput(
+            f"a {type(model).__name__} has no sampler to guide: take a diffusion "
+            "model, such as flow"
+        )
+    sampler = as_keywords(model, given).get("sampler", model.sampler)
     batch = some(trained.dataset("test", options.data_dir), options.rows, options.seed)
     key_noise, key = jax.random.split(jax.random.key(options.seed))
-    x = to_unit(batch["image"], model.levels)
+    x = model.space.read(batch)
     small = shrink(x)
     small = small + options.noise * jax.random.normal(key_noise, small.shape)
-    label = jnp.repeat(batch["label"], options.num) if model.num_classes else None
+    own = model.condition.read(batch)
+    own = {k: jnp.repeat(v, options.num, axis=0) for k, v in own.items()}
 
-    def guide(y):
-        return METHODS[options.method](shrink, y, options.noise)
+    def guided(y):
+        guide = METHODS[options.method](shrink, y, options.noise)
+        return sampler.replace(guides=(guide,))
 
-    calls = model.evaluations(guides=(guide(small),), **sampler)
+    calls = model.evaluations(guided(small))
     print(f"cost: {len(x) * options.num} images, {calls_in_words(calls)} each")
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
 
     @jax.jit
     def drawn(params, state, key, small):
         y = jnp.repeat(small, options.num, axis=0)
-        return model.sample(
-            params, state, key, len(y), label=label, guides=(guide(y),), **sampler
-        )
+        return model.sample(params, state, key, len(y), sampler=guided(y), **own)
 
     found = drawn(trained.params, trained.state, key, small)
     error = jnp.sqrt(jnp.mean((shrink(found) - jnp.repeat(small, options.num, 0)) ** 2))

@@ -70,7 +70,7 @@ def sample(options: Sample) -> None:
     from gengen.types import BadInput
     from train.guides import guided
     from train.options import at_least, check_numbers
-    from train.sampling import Sampler, as_keywords, class_labels, given_keywords
+    from train.sampling import Sampler, given_classes, given_keywords
     from train.workdir import open_workdir
 
     at_least(options, num=1, batch_size=1)
@@ -89,20 +89,18 @@ def sample(options: Sample) -> None:
         )
     prompt = options.prompt.encode(errors="surrogateescape")
     size = min(options.num, options.batch_size)
-    sampler = Sampler(
-        trained.model, size, prompt, **as_keywords(given_keywords(options))
-    )
-    labels = class_labels(trained.model, options.num, options.label)
+    sampler = Sampler(trained.model, size, prompt, **given_keywords(options))
+    given = given_classes(trained.model, options.num, options.label)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     key = jax.random.key(options.seed)
-    x = sampler(trained.params, trained.state, key, options.num, labels)
-    write(out, x, labels, trained, turns=options.label is None)
+    x = sampler(trained.params, trained.state, key, options.num, given)
+    write(out, x, given, trained, turns=options.label is None)
     kind = "averaged (EMA)" if trained.averaged else "live"
     what = f"{options.num} samples of step {trained.step}, {kind} parameters"
     print(f"{what}: {out}")
 
 
-def write(out: Path, x, labels, trained, turns: bool) -> None:
+def write(out: Path, x, given: dict, trained, turns: bool) -> None:
     """Samples as a grid, text or arrays; `turns`: a column for each class."""
     import math
 
@@ -119,9 +117,7 @@ def write(out: Path, x, labels, trained, turns: bool) -> None:
             arrays = {"tokens": x.astype(np.uint8)}
         else:
             arrays = {"image": np.asarray(to_levels(x, trained.record.data.levels))}
-        if labels is not None:
-            arrays["label"] = labels
-        np.savez_compressed(out, **arrays)
+        np.savez_compressed(out, **arrays, **given)
     else:
         classes = sample_classes(trained.model)
         by_class = turns and 0 < classes <= 20

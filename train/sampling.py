@@ -3,12 +3,15 @@
 (Of a run on text, the picture is text.)
 """
 
+import dataclasses
 import inspect
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from gengen.conditions import labels_of
 from gengen.images import to_unit
 from gengen.types import BadInput
 from train.experiment import write_atomically
@@ -23,10 +26,28 @@ KEYWORDS += ("interval", "rescale", "threshold")  # of guidance
 KEYWORDS += ("temperature", "top_k", "top_p")  # of autoregressive models
 COMPLETION = ("particles", "method", "repeats")  # of `complete`
 
+# Options whose name in the library is another.
+OF_THE_LIBRARY = {"guidance_scale": "scale", "draw": "sample_pixels"}
+
+
+def sample_condition(model):
+    """What a sample of this model can be asked for: its own condition, and guides'."""
+    ask = getattr(model, "sampling_condition", None)
+    return ask() if ask else model.condition
+
 
 def sample_classes(model) -> int:
     """How many classes a sample of this model can be asked for; 0 for none."""
-    return getattr(model, "sample_classes", getattr(model, "num_classes", 0))
+    labels = labels_of(sample_condition(model))
+    return labels.num if labels else 0
+
+
+def given_classes(model, num: int, label: int | None = None) -> dict:
+    """{"label": `class_labels`}, or {} for a model without classes."""
+    labels = class_labels(model, num, label)
+    if labels is None:
+        return {}
+    return {labels_of(sample_condition(model)).key: labels}
 
 
 def class_labels(model, num: int, label: int | None = None) -> np.ndarray | None:
@@ -52,14 +73,59 @@ def given_keywords(options, names: tuple[str, ...] = KEYWORDS) -> dict:
     return {k: v for k, v in values.items() if v is not None and v is not False}
 
 
-def as_keywords(given: dict) -> dict:
-    """Solvers and grids by their names become solvers and grids.
+def as_values(given: dict) -> dict:
+    """{the library's name: value}: solvers and grids by their names become values.
 
-    A classifier's scale is its guide's, not a keyword.
+    A classifier's scale is its guide's, and is left out.
     """
     named = {"solver": solvers, "grid": grids}
     given = {k: v for k, v in given.items() if k != "classifier_scale"}
-    return {k: named[k]()[v] if k in named else v for k, v in given.items()}
+    given = {k: named[k]()[v] if k in named else v for k, v in given.items()}
+    return {OF_THE_LIBRARY.get(name, name): value for name, value in given.items()}
+
+
+def default_sampler(model):
+    """The value of a model's `sampler` keyword; None if it has none."""
+    if hasattr(model, "sampler"):
+        return model.sampler
+    taken = inspect.signature(model.sample).parameters.get("sampler")
+    return taken.default if taken else None
+
+
+def _fields(value) -> set[str]:
+    return {field.name for field in dataclasses.fields(value)} if value else set()
+
+
+def keywords_of(model) -> set[str]:
+    """The options of this model's sampler and of its completions."""
+    sampler = default_sampler(model)
+    guidance = getattr(sampler, "guidance", None)
+    names = _fields(sampler) | _fields(guidance)
+    for method in ("sample", "complete"):
+        if hasattr(model, method):
+            names |= inspect.signature(getattr(model, method)).parameters.keys()
+    return names | {o for o, name in OF_THE_LIBRARY.items() if name in names}
+
+
+def as_keywords(model, given: dict) -> dict:
+    """Options of a sampler as the keywords of `model.sample` and `model.complete`.
+
+    What is a field of the sampler, or of its guidance, goes into `sampler`.
+    """
+    check_options(model, given)
+    sampler, values = default_sampler(model), as_values(given)
+    inner = _fields(sampler) | _fields(getattr(sampler, "guidance", None))
+    own = {name: values.pop(name) for name in inner & values.keys()}
+    if own:
+        change = getattr(sampler, "replace", partial(dataclasses.replace, sampler))
+        values["sampler"] = change(**own)
+    return values
+
+
+def calls_of(model, keywords: dict) -> int | None:
+    """Network calls per sample under these keywords."""
+    takes = inspect.signature(model.evaluations).parameters
+    return model.evaluations(**{k: v for k, v in keywords.items() if k in takes})
 
 
 def calls_in_words(calls: int | None, samples: int = 1) -> str:
@@ -69,20 +135,10 @@ def calls_in_words(calls: int | None, samples: int = 1) -> str:
     return f"{samples * calls:,} network evaluations"
 
 
-def keywords_of(model) -> set[str]:
-    """The keywords of this model's sampler."""
-    names = "sample", "from_latent", "plan", "complete"
-    methods = (getattr(model, name, None) for name in names)
-    takes = [inspect.signature(f).parameters for f in methods if f is not None]
-    if hasattr(model, "guidance"):
-        takes.append(vars(model.guidance))
-    return {name for parameters in takes for name in parameters}
-
-
 def check_options(model, options: dict) -> None:
     """BadInput for an option that this model's sampler does not have."""
     for name, value in options.items():
-        if name not in keywords_of(model):
+        if name not in keywords_of(model) | {"classifier_scale"}:
             option = name.replace("_", "-")
             raise BadInput(
                 f"--{option} {value}: a {type(model).__name__}'s sampler has no such "
@@ -123,20 +179,23 @@ class Sampler:
 
         self._draw = jax.jit(draw)
 
-    def __call__(self, params, state, key, num: int, labels=None) -> np.ndarray:
+    def __call__(self, params, state, key, num: int, given=None) -> np.ndarray:
         batches = [
-            self.batch(params, state, key, first, labels)
+            self.batch(params, state, key, first, given)
             for first in range(0, num, self.batch_size)
         ]
         return np.concatenate(batches)[:num]
 
-    def batch(self, params, state, key, first: int, labels=None) -> np.ndarray:
-        """Samples first … first + batch_size - 1; labels are those of all samples."""
-        label = None
-        if labels is not None:
-            here = labels[first : first + self.batch_size]
-            label = np.pad(here, (0, self.batch_size - len(here)), mode="edge")
-        return np.asarray(self._draw(params, state, key, first, label))
+    def batch(self, params, state, key, first: int, given=None) -> np.ndarray:
+        """Samples first … first + batch_size - 1; given is that of all samples."""
+
+        def rows(value):
+            here = value[first : first + self.batch_size]
+            more = [(0, self.batch_size - len(here)), *[(0, 0)] * (here.ndim - 1)]
+            return np.pad(here, more, mode="edge")
+
+        given = {name: rows(value) for name, value in (given or {}).items()}
+        return np.asarray(self._draw(params, state, key, first, given))
 
 
 def prompted(prompt: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -170,11 +229,11 @@ class Grid:
     suffix = ".png"
 
     def __init__(self, model, spec, seed: int, batch_size: int):
-        rows, self.names, self.labels = COLUMNS, (), None
-        if getattr(model, "num_classes", 0):
+        rows, self.names, self.given = COLUMNS, (), {}
+        if labels := labels_of(model.condition):
             rows = class_rows(spec)
-            self.labels = np.repeat(np.arange(rows, dtype=np.int32), COLUMNS)
-            self.names = spec.class_names[:rows]
+            each = np.repeat(np.arange(rows, dtype=np.int32), COLUMNS)
+            self.names, self.given = spec.class_names[:rows], {labels.key: each}
         self.num = rows * COLUMNS
         self.key = jax.random.key(seed)
         self._sampler = Sampler(model, min(self.num, batch_size))
@@ -182,7 +241,7 @@ class Grid:
     def save(self, path: Path, train_state) -> Path:
         """Draw with the averaged parameters, write the PNG."""
         params = train_state.params if train_state.ema is None else train_state.ema
-        x = self._sampler(params, train_state.state, self.key, self.num, self.labels)
+        x = self._sampler(params, train_state.state, self.key, self.num, self.given)
         return save_grid(path, to_uint8(x), COLUMNS, self.names)
 
 

@@ -49,6 +49,30 @@ class Spec:
                 "set of images"
             )
 
+    def space(self):
+        """What is generated: images, or text."""
+        from gengen.spaces import Images, tokens
+
+        if self.kind == "text":
+            return tokens(self.shape[0], self.levels)
+        return Images(self.shape, self.levels)
+
+    def labels(self):
+        """The type of the classes; BadInput for a data set without labels."""
+        from gengen.conditions import Labels
+
+        if not self.num_classes:
+            raise bad_input(
+                f"{self.name} has no labels, which this needs: take a labelled data set"
+            )
+        return Labels(self.num_classes)
+
+    def condition(self, conditional: bool = True):
+        """What a model of this data set depends on: the class, where there are any."""
+        from gengen.conditions import Nothing
+
+        return self.labels() if conditional and self.num_classes else Nothing()
+
     def as_json(self) -> dict:
         """The fields as JSON's own types: what `from_json` reads."""
         lists = {"shape": list(self.shape), "class_names": list(self.class_names)}

@@ -209,13 +209,15 @@ def points(model, values: dict[str, tuple]) -> list[dict]:
     """The product of the lists, each point once; evaluations become steps."""
     import itertools
 
-    from train.sampling import as_keywords, check_options
+    from train.sampling import check_options
 
     result = []
     for combination in itertools.product(*reversed(values.values())):
         point = dict(zip(reversed(values), combination, strict=True))
         evaluations = point.pop("evaluations", None)
-        check_options(model, {k: point[k] for k in as_keywords(point)})
+        check_options(
+            model, {k: v for k, v in point.items() if k != "classifier_scale"}
+        )
         if evaluations is not None:
             point["steps"] = steps_within(model, evaluations, point)
         if point not in result:
@@ -226,9 +228,11 @@ def points(model, values: dict[str, tuple]) -> list[dict]:
 def steps_within(model, evaluations: int, point: dict) -> int:
     """How many steps these network evaluations are, a last jump to data aside."""
     from gengen.types import BadInput
-    from train.sampling import as_keywords
+    from train.sampling import as_keywords, calls_of
 
-    one, two = (model.evaluations(**as_keywords(point), steps=n) for n in (1, 2))
+    one, two = (
+        calls_of(model, as_keywords(model, {**point, "steps": n})) for n in (1, 2)
+    )
     if one is None:
         raise BadInput(
             f"--evaluations {evaluations}: an adaptive solver decides on them itself; "

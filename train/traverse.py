@@ -52,7 +52,7 @@ def traverse(options: Traverse) -> None:
     from train.interpolate import check_png
     from train.options import at_least, check_numbers
     from train.pictures import save_grid, to_uint8
-    from train.sampling import calls_in_words, class_labels
+    from train.sampling import calls_in_words, given_classes
     from train.workdir import open_workdir
 
     at_least(options, rows=1, num=2, image=0)
@@ -61,10 +61,10 @@ def traverse(options: Traverse) -> None:
     trained = open_workdir(options.workdir)
     model = trained.model
     require(model, "from_latent", "take a model with latents, such as a VAE or a GAN")
-    label = class_labels(model, 1, options.label)  # refuses what there is not
-    if hasattr(model, "encode"):
+    given = given_classes(model, 1, options.label)  # refuses what there is not
+    if hasattr(model, "posterior"):
         z, own, kl = code(trained, options)
-        label = own if options.label is None else label
+        given = own if options.label is None else given
         dims = options.dims or np.argsort(-kl, kind="stable")[: options.rows].tolist()
         names = [f"z{d} {kl[d]:.2f}" if d < len(kl) else "" for d in dims]
         of = f"test image {options.image}, with its KL in nats"
@@ -76,7 +76,7 @@ def traverse(options: Traverse) -> None:
     print(f"cost: {num} images, {calls_in_words(model.evaluations(), num)}")
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     values = np.linspace(-options.range, options.range, options.num, dtype=np.float32)
-    condition = {} if label is None else {"label": label[0]}
+    condition = {name: value[0] for name, value in given.items()}
     along = partial(latents.traverse, model, dims=dims, values=values, **condition)
     x = to_uint8(jax.jit(along)(trained.params, trained.state, z=z))
     save_grid(options.out, x.reshape(-1, *x.shape[2:]), options.num, names)
@@ -84,7 +84,7 @@ def traverse(options: Traverse) -> None:
 
 
 def code(trained, options: Traverse) -> tuple:
-    """(z of the test image, its label [1] or None, mean KL of each coordinate, nats).
+    """(z of the test image, its condition, mean KL of each coordinate in nats).
 
     The KL is a mean over the first 1,000 test images.
     """
@@ -97,16 +97,15 @@ def code(trained, options: Traverse) -> tuple:
     if options.image >= dataset.size:
         last = dataset.size - 1
         raise BadInput(f"--image {options.image}: test images are 0 to {last}")
-    encode = jax.jit(trained.model.encode)
+    posterior = jax.jit(trained.model.posterior)
 
     def encoded(indices):
         batch = dataset.fetch(indices)
-        label = batch["label"] if trained.model.num_classes else None
-        return label, encode(trained.params, batch["image"], label)
+        return trained.model.condition.read(batch), posterior(trained.params, batch)
 
-    label, (z, _) = encoded(np.array([options.image]))
+    given, (z, _) = encoded(np.array([options.image]))
     _, (mean, logvar) = encoded(np.arange(min(dataset.size, 1_000)))
-    return z[0], label, np.asarray(gaussian_kl(mean.T, logvar.T) / len(mean))
+    return z[0], given, np.asarray(gaussian_kl(mean.T, logvar.T) / len(mean))
 
 
 def main() -> None:

@@ -45,9 +45,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from gengen.images import to_levels
-from gengen.labels import sample_labels
+from gengen.conditions import Condition, Labels, Nothing, labels_of
 from gengen.scan import sample_keys
+from gengen.spaces import Space
 from gengen.tasks import require, require_density
 from gengen.types import Array, BadInput, static
 
@@ -62,11 +62,17 @@ class GenerativeClassifier:
 
     model: Any
     log_prior: tuple[float, ...]
-    num_classes: ClassVar[int] = 0
+    condition: ClassVar[Condition] = Nothing()
 
     @property
-    def levels(self) -> int:
-        return self.model.levels
+    def space(self) -> Space:
+        """The type of x."""
+        return self.model.space
+
+    @property
+    def labels(self) -> Labels:
+        """The type of y."""
+        return labels_of(self.model.condition)
 
     @property
     def density(self) -> str:
@@ -82,7 +88,7 @@ class GenerativeClassifier:
         num = jax.tree.leaves(dict(batch))[0].shape[0]
 
         def given(label):
-            asked = {**batch, "label": jnp.full(num, label)}
+            asked = {**batch, self.labels.key: jnp.full(num, label)}
             return self.model.log_likelihood(params, state, asked, key)
 
         log_p = jax.lax.map(given, jnp.arange(len(self.log_prior)))  # [K, B]
@@ -110,8 +116,9 @@ class GenerativeClassifier:
         log_prior = jnp.asarray(self.log_prior)
         keys = sample_keys(key_label, num, start_index)
         label = jax.vmap(lambda key: jax.random.categorical(key, log_prior))(keys)
+        given = {self.labels.key: label, **sampler}
         return self.model.sample(
-            params, state, key_x, num, start_index=start_index, label=label, **sampler
+            params, state, key_x, num, start_index=start_index, **given
         )
 
 
@@ -125,12 +132,13 @@ def generative_classifier(
     another length or that does not sum to one.
     """
     require_density(model)
-    classes = model.num_classes
-    if classes == 0:
+    labels = labels_of(model.condition)
+    if labels is None:
         raise BadInput(
-            f"{type(model).__name__} is unconditional, it has p(x) and no p(x|y): "
-            "train one with labels"
+            f"{type(model).__name__} is not conditioned on labels, it has p(x) and no "
+            "p(x|y): train one with labels"
         )
+    classes = labels.num
     if log_prior is None:
         log_prior = (-math.log(classes),) * classes
     if len(log_prior) != classes:
@@ -168,8 +176,14 @@ class Reweighted:
     density: ClassVar[str] = "none"
 
     @property
-    def levels(self) -> int:
-        return self.generative.levels
+    def space(self) -> Space:
+        """The type of x."""
+        return self.generative.space
+
+    @property
+    def condition(self) -> Labels:
+        """The label that a sample has."""
+        return self.discriminative.labels
 
     def sample(
         self, params, state, key, num, *, start_index=0, label=None, **sampler
@@ -177,8 +191,8 @@ class Reweighted:
         """[num, ...] in data space; label: int or [num], uniform if None.
 
         sampler: other keywords of the generative model's `sample`, such as a VAE's
-        draw=True, without which its samples are means. Where p(y|x) = 0 for every
-        candidate there is nothing to choose by: the effective sample size is 0.
+        sample_pixels=True, without which its samples are means. Where p(y|x) = 0 for
+        every candidate there is nothing to choose by: the effective sample size is 0.
         """
         return self.resample(
             params, state, key, num, start_index=start_index, label=label, **sampler
@@ -213,8 +227,7 @@ class Reweighted:
                 start_index=i * self.candidates,
                 **sampler,
             )
-            tokens = jnp.issubdtype(x.dtype, jnp.integer)
-            batch = {"tokens": x} if tokens else {"image": to_levels(x, self.levels)}
+            batch = {self.space.key: self.space.to_data(x)}
             key = jax.random.fold_in(key_weigh, i)
             own = params["discriminative"], state["discriminative"]
             return x, q.log_prob_labels(*own, batch, key)
@@ -229,9 +242,9 @@ class Reweighted:
             return x[pick], jnp.where(total > -jnp.inf, size, 0.0)
 
         numbers = start_index + jnp.arange(num)
-        classes = jax.eval_shape(weigh, numbers[0])[1].shape[-1]
-        label = sample_labels(sample_keys(key_label, num, start_index), label, classes)
-        return jax.lax.map(choose, (numbers, label))
+        keys, labels = sample_keys(key_label, num, start_index), self.condition
+        c = labels.given({labels.key: label}, num, keys)
+        return jax.lax.map(choose, (numbers, c[labels.key]))
 
 
 def conditional_from(discriminative, generative, candidates: int = 64) -> Reweighted:

@@ -40,7 +40,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gengen.images import bits_per_dim, to_unit
 from gengen.models.vae import elbo
 from gengen.tasks import require, require_density
 from gengen.tasks.code import code_length
@@ -63,9 +62,8 @@ class NegativeLogLikelihood:
 
     def __call__(self, params, state, batch, key) -> Array:
         log_p = self.model.log_likelihood(params, state, batch, key)
-        data = batch["image"] if "image" in batch else batch["tokens"]
-        chex.assert_shape(log_p, data.shape[:1])
-        return bits_per_dim(log_p, data.shape[1:])
+        chex.assert_shape(log_p, self.model.space.data(batch).shape[:1])
+        return self.model.space.bits(log_p)
 
 
 @static
@@ -82,9 +80,9 @@ class ComplexityCorrected:
         require_density(self.model)
 
     def __call__(self, params, state, batch, key) -> Array:
-        image = batch["image"]
+        image, levels = self.model.space.data(batch), self.model.space.size
         bits = NegativeLogLikelihood(self.model)(params, state, batch, key)
-        length = code_length(image, self.model.levels)
+        length = code_length(image, levels)
         return bits - length / math.prod(image.shape[1:])
 
 
@@ -104,7 +102,7 @@ class ReconstructionError:
         require(self.model, "reconstruct", "take an autoencoder, such as a VAE")
 
     def __call__(self, params, state, batch, key) -> Array:
-        x = to_unit(batch["image"], self.model.levels)
+        x = self.model.space.read(batch)
         again = self.model.reconstruct(params, state, batch, key)
         chex.assert_equal_shape((x, again))
         return jnp.mean(jnp.square(x - again), axis=(1, 2, 3))
@@ -129,8 +127,8 @@ class LikelihoodRegret:
     function, the best seen is kept and the answer is never negative. With few pairs
     the optimum fits its noise, and the regret is a little too large for all images. It
     costs 2 · pairs · steps decoder passes with gradients, in a loop (where XLA's
-    convolutions are slow on CPU: `docs/architecture.md`). For the VAE: needs `encode`
-    and `log_prob_given`, else raises BadInput.
+    convolutions are slow on CPU: `docs/architecture.md`). For the VAE: a model needs
+    `posterior` and `log_prob_given`, else this raises BadInput.
 
     Xiao, Yan and Amit 2020, arXiv:2003.02977, section 3, where the encoder's weights
     are moved for each image instead of its answer.
@@ -142,13 +140,12 @@ class LikelihoodRegret:
     pairs: int = 4
 
     def __post_init__(self):
-        for part in ("encode", "log_prob_given"):
+        for part in ("posterior", "log_prob_given"):
             require(self.model, part, "take a VAE")
 
     def __call__(self, params, state, batch, key) -> Array:
         key_noise, key_observe = jax.random.split(key)
-        label = batch["label"] if self.model.num_classes else None
-        encoded = self.model.encode(params, batch["image"], label)
+        encoded = self.model.posterior(params, batch)
         log_prob = self.model.log_prob_given(params, batch, key_observe)
         noise = paired_noise(key_noise, self.pairs, encoded[0].shape)
 

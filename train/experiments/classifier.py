@@ -75,7 +75,8 @@ def classifier(
             dtype=dtype(precision),
             remat=remat,
         ),
-        data.levels,
+        data.space(),
+        data.labels(),
         Chain(changes) if changes else None,
         label_smoothing,
         paths(data_std)[path] if path else None,
@@ -92,10 +93,10 @@ def recipe(data: Spec) -> dict:
     defaults = inspect.signature(classifier).parameters
     options = {name: p.default for name, p in defaults.items() if name != "data"}
     height, width, _ = data.shape
-    check_divisible = {4: 2, 2: 1, 1: 0}[math.gcd(4, height, width)]
+    halvings = {4: 2, 2: 1, 1: 0}[math.gcd(4, height, width)]
     large = min(height, width) > 8
     if large:
         options |= {"channels": 16, "batch_size": 128, "steps": 3_000}
         options["flip"] = data.name == "fashion_mnist"
-    options["multipliers"] = (1, 2, 4)[: 1 + min(check_divisible, 1 + large)]
+    options["multipliers"] = (1, 2, 4)[: 1 + min(halvings, 1 + large)]
     return options

@@ -68,11 +68,11 @@ def ddpm(
     # Where the cosine ends in pure noise, noise says nothing of x; v does.
     asked = Noise() if schedule == "table" else V()
     process = Process(denoising.paths()[schedule], asked)
-    classes = data.num_classes if conditional else 0
+    condition = data.condition(conditional)
     learned = variance == "learned"
     network = denoising.network(
         "unet",
-        classes,
+        condition,
         learned_variance=learned,
         channels=channels,
         multipliers=multipliers,
@@ -88,7 +88,7 @@ def ddpm(
         data,
         process,
         network,
-        classes,
+        condition,
         guidance_scale=guidance_scale,
         label_dropout=label_dropout,
         learning_rate=learning_rate,

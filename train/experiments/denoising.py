@@ -177,21 +177,21 @@ def likelihoods(path: PathName = "linear") -> dict:
     return named | {None: named["vlb-1000" if path == "table" else "vlb"]}
 
 
-def network(kind: Literal["unet", "dit"], classes: int, *, precision, **options):
+def network(kind: Literal["unet", "dit"], condition, *, precision, **options):
     """A U-Net or a DiT with its own keywords."""
     from gengen.nets.dit import DiT
     from gengen.nets.unet import UNet
     from train.experiments.shared import dtype
 
     net = {"unet": UNet, "dit": DiT}[kind]
-    return net(num_classes=classes, dtype=dtype(precision), **options)
+    return net(condition=condition, dtype=dtype(precision), **options)
 
 
 def experiment(
     data,
     process,
     network,
-    classes: int,
+    condition,
     *,
     guidance_scale: float | None,
     label_dropout: float,
@@ -203,22 +203,19 @@ def experiment(
     **values,
 ):
     """The Experiment of a Diffusion with these values; refuses before any compute."""
-    from gengen.diffusion.guidance import Guidance
     from gengen.models.diffusion import Diffusion
+    from gengen.presets import changed
     from train.experiment import Experiment
     from train.experiments.shared import adam
 
     if guidance_scale is None:
-        guidance_scale = 1.5 if classes and label_dropout > 0 else 1.0
-    model = Diffusion(
-        network,
-        process,
-        data.shape,
-        data.levels,
-        num_classes=classes,
-        label_dropout=label_dropout,
+        guided = condition.droppable and label_dropout > 0
+        guidance_scale = 1.5 if guided else 1.0
+    model = changed(
+        Diffusion(network, process, data.space(), condition),
+        condition_dropout=label_dropout,
         steps=sampling_steps,
-        guidance=Guidance(guidance_scale),
+        scale=guidance_scale,
         **values,
     )
     model.refuse()

@@ -80,10 +80,10 @@ def dit(
 
     curve = Linear() if shift == 1 else Shifted(Linear(), shift)
     process = Process(curve, denoising.predictions()[prediction])
-    classes = data.num_classes if conditional else 0
+    condition = data.condition(conditional)
     network = denoising.network(
         "dit",
-        classes,
+        condition,
         patch=patch,
         width=width,
         blocks=blocks,
@@ -96,7 +96,7 @@ def dit(
         data,
         process,
         network,
-        classes,
+        condition,
         guidance_scale=guidance_scale,
         label_dropout=label_dropout,
         learning_rate=learning_rate,

@@ -66,10 +66,10 @@ def edm(
 
     asked = denoising.predictions(data_std)["edm"]
     process = Process(denoising.paths(data_std)["karras"], asked)
-    classes = data.num_classes if conditional else 0
+    condition = data.condition(conditional)
     network = denoising.network(
         "unet",
-        classes,
+        condition,
         channels=channels,
         multipliers=multipliers,
         blocks=blocks,
@@ -83,7 +83,7 @@ def edm(
         data,
         process,
         network,
-        classes,
+        condition,
         guidance_scale=guidance_scale,
         label_dropout=label_dropout,
         learning_rate=learning_rate,

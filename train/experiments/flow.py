@@ -99,10 +99,10 @@ def flow(
     curve = denoising.paths(data_std)[path]
     curve = curve if shift == 1 else Shifted(curve, shift)
     process = Process(curve, denoising.predictions(data_std)[prediction])
-    classes = data.num_classes if conditional else 0
+    condition = data.condition(conditional)
     network = denoising.network(
         "unet",
-        classes,
+        condition,
         channels=channels,
         multipliers=multipliers,
         blocks=blocks,
@@ -116,7 +116,7 @@ def flow(
         data,
         process,
         network,
-        classes,
+        condition,
         guidance_scale=guidance_scale,
         label_dropout=label_dropout,
         learning_rate=learning_rate,

@@ -59,16 +59,16 @@ def gan(
         "nonsaturating": nonsaturating_generator_loss,
         "minimax": minimax_generator_loss,
     }
-    classes = data.num_classes if conditional else 0
+    condition = data.condition(conditional)
     kind = dtype(precision)
     model = GAN(
-        DCGANGenerator(data.shape, channels, conv_levels, classes, dtype=kind),
+        DCGANGenerator(data.shape, channels, conv_levels, condition, dtype=kind),
         DCGANDiscriminator(
-            channels, conv_levels, classes, batch_norm=r1_weight == 0, dtype=kind
+            channels, conv_levels, condition, batch_norm=r1_weight == 0, dtype=kind
         ),
+        data.space(),
         latent,
-        data.levels,
-        classes,
+        condition,
         losses[loss],
         r1_weight,
         r1_interval,

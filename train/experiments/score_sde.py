@@ -71,10 +71,10 @@ def score_sde(
     names = "variance-exploding", "variance-preserving", "sub-variance-preserving"
     name = dict(zip(("ve", "vp", "sub-vp"), names, strict=True))[sde]
     process = Process(denoising.paths()[name], Noise())
-    classes = data.num_classes if conditional else 0
+    condition = data.condition(conditional)
     network = denoising.network(
         "unet",
-        classes,
+        condition,
         channels=channels,
         multipliers=multipliers,
         blocks=blocks,
@@ -88,7 +88,7 @@ def score_sde(
         data,
         process,
         network,
-        classes,
+        condition,
         guidance_scale=guidance_scale,
         label_dropout=label_dropout,
         learning_rate=learning_rate,

@@ -66,25 +66,24 @@ def vae(
         "logistic": DiscretizedLogistic(),
     }
     p_x = likelihoods[likelihood]
-    classes = data.num_classes if conditional else 0
+    condition = data.condition(conditional)
     height, width, depth = data.shape
     out = (height, width, depth * p_x.features)
     if architecture == "mlp":
-        encoder = MLPEncoder(latent, hidden, classes, dtype(precision))
-        decoder = MLPDecoder(out, hidden[::-1], classes, dtype(precision))
+        encoder = MLPEncoder(latent, hidden, condition, dtype(precision))
+        decoder = MLPDecoder(out, hidden[::-1], condition, dtype(precision))
     else:
-        more = {"num_classes": classes, "dtype": dtype(precision)}
+        more = {"condition": condition, "dtype": dtype(precision)}
         encoder = ConvEncoder(latent, channels, conv_levels, **more)
         decoder = ConvDecoder(out, channels, conv_levels, **more)
     model = VAE(
         encoder,
         decoder,
         p_x,
-        data.shape,
+        data.space(),
         latent,
-        data.levels,
+        condition,
         beta=Ramp(0.0, beta, annealing_steps) if annealing_steps else beta,
         importance_samples=importance_samples,
-        num_classes=classes,
     )
     return Experiment(model, {"vae": adam(learning_rate)}, batch_size, steps, ema_decay)
