@@ -264,7 +264,7 @@ class Sequence(_Part):
         if value.ndim < 2 or value.shape[-1] != self.width:
             raise BadInput(
                 f"{self.key} has shape {list(value.shape)}, and the model's tokens are "
-                f"{self.width} wide: give [B, length, {self.width}]"
+                f"{self.width} wide: give [{len(value)}, length, {self.width}]"
             )
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise BadInput(

@@ -13,15 +13,18 @@ import optax
 import pytest
 from sklearn.datasets import load_digits
 
+from gengen.conditions import Labels
 from gengen.models.classifier import Classifier
 from gengen.nets.resnet import ResNet
 from gengen.objective import add, scale
+from gengen.spaces import Images
 from gengen.step import init_train_state, make_train_step
 from gengen.types import BadInput, static
 
 KEY = jax.random.key(0)
 NET = ResNet(10, channels=8, multipliers=(1, 2), dropout=0.5, groups=4)
-MODEL = Classifier(NET, levels=17)
+SPACE = Images((8, 8, 1), 17)
+MODEL = Classifier(NET, SPACE, Labels(10))
 CERTAIN = replace(MODEL, net=NET.clone(dropout=0.0))
 
 
@@ -123,7 +126,7 @@ def test_features_need_no_label_and_no_key(params):
 
 def test_an_image_is_seen_in_units_of_its_levels(params):
     """Levels 0 … 16 and their multiples by 15 among 0 … 240 are one image."""
-    other = replace(MODEL, levels=241)
+    other = replace(MODEL, space=Images((8, 8, 1), 241))
     batch = {"image": 15 * BATCH["image"]}
     close(jax.jit(other.features)(params, {}, batch, KEY), features(params), 1e-4, 1e-5)
 
@@ -201,7 +204,7 @@ def separable(num, seed):
 
 
 def test_what_a_plane_separates_is_learnt_without_a_mistake():
-    model = Classifier(ResNet(2, 8, (1,), groups=2), levels=17)
+    model = Classifier(ResNet(2, 8, (1,), groups=2), SPACE, Labels(2))
     optimizers = {"classifier": optax.adam(0.01)}
     data = separable(32, 0)
     params, state = jax.jit(model.init)(KEY, data)
@@ -230,7 +233,7 @@ def test_sampling_is_refused_with_the_remedy(params):
 
 
 def test_data_without_labels_are_refused():
-    with pytest.raises(BadInput, match="needs labels.*take a labelled data set"):
+    with pytest.raises(BadInput, match="on label and the batch has image"):
         MODEL.init(KEY, {"image": BATCH["image"]})
 
 

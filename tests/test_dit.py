@@ -10,13 +10,18 @@ import numpy as np
 import pytest
 from test_nets import KEY, images, output_shape, randomised
 
-from gengen.nets.attention import Attention, Context, attend
+from gengen.conditions import Labels, Maps, Sequence, Text
+from gengen.conditions import both as product
+from gengen.nets.attention import Attention, attend
+from gengen.nets.conditioning import Context
 from gengen.nets.dit import Block, DiT, patchify, positions, unpatchify
 from gengen.nets.unet import PixelAttention, UNet
 from gengen.types import BadInput
 
 T = jnp.linspace(0.1, 0.9, 2)
-CONTEXT = images(2, (3, 5), seed=3)  # three tokens, 5 wide, an image
+TOKENS = images(2, (3, 5), seed=3)  # three tokens, 5 wide, per image
+CONTEXT = {"context": TOKENS}
+FIVE = Sequence(5)
 
 
 def tiny(**options):
@@ -80,18 +85,19 @@ def test_context_is_a_set_of_tokens_of_which_zeros_are_not_there():
     net, h = Attention(2), images(2, (4, 8))
     null = {"params": {"null": images(1, (1, 5))}}
     there = jnp.ones((2, 3), bool)
-    variables = randomised(net, h, (CONTEXT, there))
+    variables = randomised(net, h, (TOKENS, there))
 
     @jax.jit
     def out(tokens):
-        return net.apply(variables, h, Context(5).apply(null, tokens, 2))
+        c = None if tokens is None else {"context": tokens}
+        return net.apply(variables, h, Context(FIVE).apply(null, c, 2))
 
-    given = out(CONTEXT)
-    close(out(CONTEXT[:, ::-1]), given)
-    assert moved(out(CONTEXT[::-1]), given)
-    assert moved(out(CONTEXT.at[:, 2].set(0)), given)
-    close(out(CONTEXT.at[:, 2].set(0)), out(CONTEXT[:, :2]))  # padding
-    dropped = out(CONTEXT.at[1].set(0))
+    given = out(TOKENS)
+    close(out(TOKENS[:, ::-1]), given)
+    assert moved(out(TOKENS[::-1]), given)
+    assert moved(out(TOKENS.at[:, 2].set(0)), given)
+    close(out(TOKENS.at[:, 2].set(0)), out(TOKENS[:, :2]))  # padding
+    dropped = out(TOKENS.at[1].set(0))
     close(dropped[0], given[0])
     close(dropped[1], out(None)[1])  # the null condition, learned
     assert moved(out(None), given)
@@ -123,22 +129,23 @@ def test_positions_tell_rows_from_columns():
 @pytest.fixture(scope="module")
 def classes():
     """(variables, compiled apply) of a tiny DiT of three classes."""
-    net = tiny(num_classes=3, dropout=0.5)
-    variables = randomised(net, images(), T, jnp.zeros(2, jnp.int32))
+    net = tiny(condition=Labels(3), dropout=0.5)
+    c = {"label": jnp.zeros(2, jnp.int32)}
+    variables = randomised(net, images(), T, c)
     return variables, jax.jit(net.apply)
 
 
 def test_at_init_blocks_are_the_identity_and_networks_zero():
     h, e, pixels = images(2, (4, 8)), images(2, (6,)), images(2, (2, 2, 8))
-    context = CONTEXT, jnp.ones((2, 3), bool)
-    net = tiny(num_classes=3, learned_variance=True)
+    context = TOKENS, jnp.ones((2, 3), bool)
+    net = tiny(condition=Labels(3), learned_variance=True)
 
     @jax.jit
     def init(key):
         return (
             Block(2).init_with_output(key, h, e, context)[0],
             PixelAttention(2).init_with_output(key, pixels, context)[0],
-            *net.init_with_output(key, images(), T, jnp.arange(2)),
+            *net.init_with_output(key, images(), T, {"label": jnp.arange(2)}),
         )
 
     same, same_pixels, out, variables = init(KEY)
@@ -153,10 +160,14 @@ def test_at_init_blocks_are_the_identity_and_networks_zero():
 
 def test_dit_answers_each_example_by_its_own_image_time_and_label(classes):
     variables, apply = classes
-    z, label = images(), jnp.array([0, 2])
+    z, label, other = (
+        images(),
+        {"label": jnp.array([0, 2])},
+        {"label": jnp.array([2, 0])},
+    )
     out = apply(variables, z, T, label)
-    close(apply(variables, z[::-1], T[::-1], label[::-1])[::-1], out, 1e-4)
-    for args in (z[::-1], T, label), (z, T[::-1], label), (z, T, label[::-1]):
+    close(apply(variables, z[::-1], T[::-1], other)[::-1], out, 1e-4)
+    for args in (z[::-1], T, label), (z, T[::-1], label), (z, T, other):
         assert moved(apply(variables, *args), out)
     # Patches know their places: shifted ones are not answered by a shifted answer.
     shifted = apply(variables, jnp.roll(z, 4, axis=1), T, label)
@@ -168,9 +179,10 @@ def test_dit_answers_each_example_by_its_own_image_time_and_label(classes):
     early, late = (apply({"params": params}, z, t, label) for t in (T, T[::-1]))
     assert moved(early, late)
     # A row's neighbours are nothing to it.
-    other = apply(variables, z.at[1].set(0), T.at[1].set(1), label.at[1].set(1))
+    other = {"label": jnp.array([0, 1])}
+    other = apply(variables, z.at[1].set(0), T.at[1].set(1), other)
     close(other[0], out[0], 1e-4)
-    null = apply(variables, z, T, jnp.full(2, 3))
+    null = apply(variables, z, T, {"label": jnp.full(2, 3)})
     close(null, apply(variables, z, T, None))
     assert moved(null, out)
 
@@ -210,7 +222,7 @@ def test_dropout_acts_in_training(classes):
     @jax.jit
     def out(seed):
         rngs = {"dropout": jax.random.key(seed, impl="rbg")}
-        net = tiny(num_classes=3, dropout=0.5)
+        net = tiny(condition=Labels(3), dropout=0.5)
         return net.apply(variables, images(), T, train=True, rngs=rngs)
 
     assert moved(out(0), out(1))
@@ -253,7 +265,7 @@ def test_rematerialisation_changes_memory_and_nothing_else():
 
 def test_the_program_does_not_grow_with_depth():
     def length(blocks):
-        net = tiny(blocks=blocks, dropout=0.1, context=5)
+        net = tiny(blocks=blocks, dropout=0.1, condition=FIVE)
         variables = jax.eval_shape(net.init, KEY, images(), T)
 
         def of(variables):
@@ -291,13 +303,13 @@ both = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 
 @both
 def test_a_network_reads_its_context_as_a_set_in_either_precision(net):
-    net = net(context=5)
+    net = net(condition=FIVE)
     variables = randomised(net, images(), T, CONTEXT, scale=0.3)
     apply = jax.jit(net.apply)
     out = apply(variables, images(), T, CONTEXT)
-    close(apply(variables, images(), T, CONTEXT[:, ::-1]), out, 1e-4)
-    assert moved(apply(variables, images(), T, CONTEXT[::-1]), out)
-    assert moved(apply(variables, images(), T, 0 * CONTEXT), out)
+    close(apply(variables, images(), T, {"context": TOKENS[:, ::-1]}), out, 1e-4)
+    assert moved(apply(variables, images(), T, {"context": TOKENS[::-1]}), out)
+    assert moved(apply(variables, images(), T, {"context": 0 * TOKENS}), out)
     # bfloat16 has 8 bits: 2^-8 a layer, of the largest number there is.
     half = jax.jit(net.clone(dtype=jnp.bfloat16).apply)
     narrow = half(variables, images(), T, CONTEXT)
@@ -307,7 +319,7 @@ def test_a_network_reads_its_context_as_a_set_in_either_precision(net):
 
 @both
 def test_parameters_do_not_depend_on_whether_there_is_a_context(net):
-    init = net(context=5).init
+    init = net(condition=FIVE).init
     shapes = (jax.eval_shape(init, KEY, images(), T, c) for c in (CONTEXT, None))
     chex.assert_trees_all_equal_shapes(*shapes)
 
@@ -337,9 +349,15 @@ def test_a_batch_of_images_that_are_not_square(net):
         (tiny(width=7, heads=1), None, "width of 7 .* a multiple of 4"),
         (tiny(width=6), None, "width of 6 .* a multiple of 4"),
         (tiny(blocks=0), None, "0 blocks"),
-        (tiny(context=4), CONTEXT, r"\(2, 3, 5\) .* give \[2, length, 4\]"),
-        (tiny(context=5), jnp.arange(2), r"\(2,\) .* give \[2, length, 5\]"),
-        (tiny(context=5, num_classes=3), None, "3 classes or .* 5, not both"),
+        (tiny(condition=Sequence(4)), CONTEXT, r"\[2, 3, 5\].* give \[2, length, 4\]"),
+        (tiny(condition=FIVE), {"context": TOKENS[:1]}, "context has 1 rows and x"),
+        (tiny(condition=Maps((8, 8, 1))), None, "a DiT does not read Maps"),
+        (UNet(8, condition=Maps((8, 8, 1))), None, "a UNet does not read Maps"),
+        (
+            tiny(condition=product(FIVE, Text(9, 2))),
+            None,
+            "one sequence, not to context",
+        ),
         (UNet(8, attention=(5,)), None, r"side of 5 pixels .* from \[8, 4\]"),
         (UNet(8, attention=(4,), heads=3), None, "16 cannot be cut into 3 heads"),
     ],
@@ -377,7 +395,7 @@ def test_attention_adds_to_the_unet_and_takes_nothing_away():
     # One block down, two up, at either side; and the middle.
     assert len(mixers(attention=(4,))) == len(mixers(attention=(8,))) == 4
     assert len(mixers(attention=(8, 4))) == 7
-    assert len(mixers(context=5)) == 1
+    assert len(mixers(condition=FIVE)) == 1
     assert names(attention=(4,), remat=True) == names(attention=(4,))
 
 

@@ -68,7 +68,7 @@ def test_guidance_is_the_same_for_every_prediction(path):
     for prediction in PREDICTIONS:
         process = Process(path, prediction)
         y, none = gaussian(MEAN, STD).predict(process), MIXTURE.predict(process)
-        predict = Guidance(3.0, (0.1, 0.9), 0.7, 0.9)(process, y, none)
+        predict = Guidance(3.0, (0.1, 0.9), 0.7, 0.9)(process, [none, y])
         answers.append(jax.jit(partial(clean, process, predict))(z))
     for other in answers[1:]:
         close(other, answers[0], 1e-7, 1e-7)
@@ -118,7 +118,7 @@ def test_rescaling_costs_no_network_call():
         jax.debug.callback(lambda: calls.append(1))
         return 2 * z
 
-    predict = Guidance(3.0, (0.3, 0.6), 0.7)(Process(Linear(), Data()), y, y)
+    predict = Guidance(3.0, (0.3, 0.6), 0.7)(Process(Linear(), Data()), [y, y])
     jax.jit(predict)(arrays(1)[0], 0.5)
     jax.effects_barrier()
     assert len(calls) == 2
@@ -207,7 +207,7 @@ def test_optimal_transport_is_the_best_assignment():
 def test_noise_is_coupled_within_the_classes(coupling):
     x, noise = pairs()
     label = np.arange(12) % 3
-    found = np.asarray(jax.jit(coupling)(KEY, x, noise, label))
+    found = np.asarray(jax.jit(coupling)(KEY, x, noise, {"label": label}))
     for k in range(3):
         own = label == k
         same = np.all(found[own][:, None] == noise[own][None], axis=(2, 3))

@@ -1,5 +1,7 @@
 """Laws of inverse problems, against Gaussian data whose posterior is known."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from exact import FAR_PATHS, MEAN, MIXTURE, PREDICTIONS, STD, arrays, close, named
 
+from gengen.conditions import Labels, Nothing
 from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.inverse import (
     Average,
@@ -25,8 +28,11 @@ from gengen.diffusion.times import starting_at, uniform_grid
 from gengen.models.classifier import ClassifierGuide
 from gengen.models.closed_form import Mixture, gaussian
 from gengen.models.diffusion import Diffusion
+from gengen.presets import changed
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.types import BadInput, static
+from gengen.spaces import Images
+from gengen.tasks.inverse import edit
+from gengen.types import BadInput, Variables, static
 
 KEY = jax.random.key(0)
 T = np.linspace(0.02, 0.98, 7)
@@ -64,7 +70,7 @@ def test_scores_are_those_of_the_posterior_of_white_data(path, guide):
     def scores(z, noise_std):
         processes = [Process(path, prediction) for prediction in PREDICTIONS]
         guides = guide(operator, y, noise_std, data_std=STD)
-        guided = [(p, guides(prior.predict(p), p, {}, None)) for p in processes]
+        guided = [(p, guides(prior.predict(p), p, {})) for p in processes]
         return jnp.stack([score(p, z, predict(z, T), T) for p, predict in guided])
 
     for noise_std in (0.0, 0.3):
@@ -83,7 +89,7 @@ def test_samples_are_those_of_the_posterior(guide):
     high = 1.0 - 1e-3 if guide.divides_by_a else 1.0
     z = jnp.concatenate([jnp.zeros((1, 4)), jnp.eye(4)])
     predict = gaussian(MEAN, STD).predict(process)
-    predict = guide(operator, y, 0.3, data_std=STD)(predict, process, {}, None)
+    predict = guide(operator, y, 0.3, data_std=STD)(predict, process, {})
     keys = sample_keys(KEY, len(z))
     grid = uniform_grid(100, (0, high))
     found = jax.jit(lambda z: solve(Heun(), keys, predict, process, z, grid))(z)
@@ -96,10 +102,7 @@ def test_samples_are_those_of_the_posterior(guide):
 def test_scales_say_how_much_the_observation_weighs():
     process, (z,), y = Process(Linear(), Velocity()), arrays(1, 4), np.ones((7, 2))
     prior = gaussian(MEAN, STD).predict(process)
-    r = [
-        Posterior(operator, y, 0.3, s)(prior, process, {}, None)(z, T)
-        for s in (0, 1, 3)
-    ]
+    r = [Posterior(operator, y, 0.3, s)(prior, process, {})(z, T) for s in (0, 1, 3)]
     close(r[0], prior(z, T))
     close(r[2] - r[0], 3 * (r[1] - r[0]), 1e-9)
 
@@ -213,9 +216,10 @@ class Optimal(nn.Module):
     process: Process
     std: float = 0.0  # above 0: of data that are wider by so much
 
-    def __call__(self, z, t, label=None, train=False):
+    def __call__(self, z, t, c=None, train=False):
         stds = tuple(s + self.std for s in MIXTURE.stds)
         data = Mixture(MIXTURE.weights, MIXTURE.means, stds)
+        label = (c or {}).get("label")
         if label is None:
             return data.predict(self.process)(z, t)
         r = jnp.stack([data.predict(self.process, k)(z, t) for k in (0, 1)])
@@ -227,6 +231,7 @@ class Exact:
     """p(k | z) of the mixture."""
 
     path: Linear = Linear()
+    labels: ClassVar[Labels] = Labels(2)
 
     def log_prob_labels_at(self, params, state, z, t):
         return MIXTURE.log_prob_labels(self.path, z, t)[:, 0, 0]
@@ -236,26 +241,32 @@ PROCESS = Process(Linear(), Velocity())
 NOTHING = {"denoiser": {}}
 
 
-def optimal(num_classes=0, std=0.0, **values):
-    net = Optimal(PROCESS, std)
-    values = {"num_classes": num_classes, "solver": Heun(), "steps": 8, **values}
-    return Diffusion(net, PROCESS, (1, 1, 2), **values)
+def optimal(condition=Nothing(), std=0.0, levels=256, **values):
+    net, space = Optimal(PROCESS, std), Images((1, 1, 2), levels)
+    model = Diffusion(net, PROCESS, space, condition)
+    return changed(model, **{"solver": Heun(), "steps": 8, **values})
 
 
 def test_an_exact_classifier_makes_the_optimal_network_conditional():
-    guide = ClassifierGuide(Exact(), 2)
-    model, label = optimal(guides=(guide,)), jnp.array([0, 1, 0, 1])
-    state = {"classifier": {}}
-    assert model.sample_classes == 2 and model.evaluations() == optimal().evaluations()
+    model = optimal(guides=(ClassifierGuide(Exact()),))
+    label, state = (
+        jnp.array([0, 1, 0, 1]),
+        {"frozen": {"classifier": Variables({}, {})}},
+    )
+    assert model.sampling_condition() == Labels(2)
+    assert model.evaluations() == optimal().evaluations()
     found = model.sample(NOTHING, state, KEY, 4, label=label)
-    grid = model.plan().times
+    grid = model.sampler.plan(PROCESS).times
     assert grid[0] < 1  # it divides by a
-    conditional = optimal(2, guidance=Guidance(1.0))
-    later = Fixed(tuple(map(float, grid)))
-    close(found, conditional.sample(NOTHING, {}, KEY, 4, label=label, grid=later), 1e-6)
+    conditional = optimal(Labels(2), grid=Fixed(tuple(map(float, grid))))
+    close(found, conditional.sample(NOTHING, {}, KEY, 4, label=label), 1e-6)
     with pytest.raises(BadInput, match="along the sampler's path"):
-        other = ClassifierGuide(Exact(VariancePreserving()), 2)
-        model.sample(NOTHING, state, KEY, 4, label=label, guides=(other,))
+        other = optimal(guides=(ClassifierGuide(Exact(VariancePreserving())),))
+        other.sample(NOTHING, state, KEY, 4, label=label)
+    with pytest.raises(BadInput, match="holds nothing and no classifier"):
+        model.sample(NOTHING, {}, KEY, 4, label=label)
+    with pytest.raises(BadInput, match="two conditions are called label"):
+        optimal(Labels(3), guides=model.sampler.guides).sampling_condition()
 
 
 @static
@@ -271,26 +282,26 @@ class Fixed:
 def test_a_worse_network_takes_the_place_of_the_null_label():
     # r̂ = worse + 3 (r̂ - worse), of an unconditional model, too.
     worse = optimal(std=0.3)
-    model = optimal(worse=worse, guidance=Guidance(3.0))
-    state = {"worse": NOTHING}
-    plan = model.plan()
-    predict = model._predictor(NOTHING, state, None, plan, None)
+    model = optimal(guidance=Guidance(3.0, model=worse))
+    state = {"frozen": {"guide": Variables(NOTHING, {})}}
+    predict = model.guided_predictor(NOTHING, state)
     z = jnp.reshape(arrays(1)[0], (7, 1, 1, 2))
-    both = [m.predictor(NOTHING)(z, T) for m in (model, worse)]
-    close(predict(z, T), both[1] + 3 * (both[0] - both[1]))
+    both = [m.predictor(NOTHING)(z, T, {}) for m in (model, worse)]
+    close(predict(z, T, {}), both[1] + 3 * (both[0] - both[1]))
     assert model.evaluations() == 2 * optimal().evaluations()
     assert model.sample(NOTHING, state, KEY, 2).shape == (2, 1, 1, 2)
     with pytest.raises(BadInput, match="one path and prediction"):
         process = Process(Linear(), Noise())
-        optimal(worse=Diffusion(Optimal(process), process, (1, 1, 2)))
+        other = Diffusion(Optimal(process), process, Images((1, 1, 2)))
+        optimal(guidance=Guidance(3.0, model=other)).evaluations()
 
 
 @pytest.mark.parametrize("method", ["repaint", "replace", "posterior", "projection"])
 def test_a_model_completes_images_and_keeps_what_is_seen(method):
-    model = optimal(levels=3)
+    model = optimal(levels=3, steps=3)
     batch = {"image": np.array([[[[0, 1]]], [[[2, 1]]]], np.uint8)}
     seen = np.array([True, False])
-    asked = {"method": method, "steps": 3, "repeats": 2}
+    asked = {"method": method, "repeats": 2}
     x, effective = model.complete(NOTHING, {}, KEY, batch, seen, **asked)
     close(x[:, 0, 0, 0], [-1.0, 1.0])
     close(effective, np.ones(2))
@@ -303,17 +314,18 @@ def test_restorations_are_refused_what_they_cannot_be():
     model, batch = optimal(), {"image": np.zeros((1, 1, 1, 2), np.uint8)}
     for method in ("repaint", "posterior"):
         with pytest.raises(BadInput, match=r"fixed steps"):
-            adaptive = {"method": method, "solver": Adaptive(tsit5)}
-            model.complete(NOTHING, {}, KEY, batch, SEEN, **adaptive)
+            adaptive = model.sampler.replace(solver=Adaptive(tsit5))
+            asked = {"method": method, "sampler": adaptive}
+            model.complete(NOTHING, {}, KEY, batch, SEEN, **asked)
     with pytest.raises(BadInput, match="there are repaint, replace"):
         model.complete(NOTHING, {}, KEY, batch, SEEN, method="guess")
     with pytest.raises(BadInput, match="strength=0"):
-        model.edit(NOTHING, {}, KEY, np.zeros((1, 1, 1, 2)), 0.0)
+        edit(model, NOTHING, {}, KEY, np.zeros((1, 1, 1, 2)), 0.0)
 
 
 def test_editing_with_all_strength_is_sampling_and_with_little_changes_little():
     model, x = optimal(steps=10), jnp.array([[[[0.9, 0.1]]], [[[-1.0, 0.5]]]])
-    all_new = model.edit(NOTHING, {}, KEY, x, 1.0)
+    all_new = edit(model, NOTHING, {}, KEY, x, 1.0)
     close(all_new, model.sample(NOTHING, {}, KEY, 2))
-    gaps = [model.edit(NOTHING, {}, KEY, x, s) - x for s in (0.1, 0.6)]
+    gaps = [edit(model, NOTHING, {}, KEY, x, s) - x for s in (0.1, 0.6)]
     assert np.abs(gaps[0]).mean() < 0.2 < np.abs(gaps[1]).mean()

@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gengen.conditions import Labels, Nothing, Scalar, both
 from gengen.nets.attention import Attention
+from gengen.nets.conditioning import Conditioning
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.dit import DiT
-from gengen.nets.layers import Conditioning, check_divisible, group_norm, time_embedding
+from gengen.nets.layers import check_divisible, group_norm, time_embedding
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.nets.unet import ResidualBlock, UNet
 from gengen.types import BadInput
@@ -41,6 +43,10 @@ def output_shape(net, *args):
 
 # ---------------------------------------------------------------- shapes
 
+CONDITIONS = pytest.mark.parametrize(
+    "condition", [Nothing(), Labels(3), both(Labels(3), Scalar("r"))], ids=str
+)
+
 
 @SHAPES
 def test_encoders_give_mean_and_logvar_and_decoders_the_shape(shape):
@@ -53,21 +59,20 @@ def test_encoders_give_mean_and_logvar_and_decoders_the_shape(shape):
 
 
 @SHAPES
-@pytest.mark.parametrize("num_classes", [0, 3])
-def test_dcgan_turns_latents_into_images_into_logits(shape, num_classes):
-    label = jnp.zeros(2, jnp.int32) if num_classes else None
-    generator = DCGANGenerator(shape, 4, num_classes=num_classes)
-    discriminator = DCGANDiscriminator(4, num_classes=num_classes)
-    assert output_shape(generator, jnp.zeros((2, 5)), label) == (2, *shape)
-    assert output_shape(discriminator, images(2, shape), label) == (2,)
+@CONDITIONS
+def test_dcgan_turns_latents_into_images_into_logits(shape, condition):
+    c = condition.zeros(2)
+    generator = DCGANGenerator(shape, 4, condition=condition)
+    discriminator = DCGANDiscriminator(4, condition=condition)
+    assert output_shape(generator, jnp.zeros((2, 5)), c) == (2, *shape)
+    assert output_shape(discriminator, images(2, shape), c) == (2,)
 
 
 @SHAPES
-@pytest.mark.parametrize("num_classes", [0, 3])
-def test_unet_keeps_the_shape(shape, num_classes):
-    label = jnp.zeros(2, jnp.int32) if num_classes else None
-    net = UNet(4, (1, 2, 2), num_classes=num_classes, groups=4)
-    assert output_shape(net, images(2, shape), jnp.zeros(2), label) == (2, *shape)
+@CONDITIONS
+def test_unet_keeps_the_shape(shape, condition):
+    net, c = UNet(4, (1, 2, 2), condition=condition, groups=4), condition.zeros(2)
+    assert output_shape(net, images(2, shape), jnp.zeros(2), c) == (2, *shape)
 
 
 # ---------------------------------------------------------------- mistakes
@@ -125,11 +130,13 @@ def test_sinusoidal_is_cosines_then_sines_of_geometric_frequencies():
 
 
 def test_conditioning_adds_one_vector_a_class_and_one_for_no_class():
-    net, t = Conditioning(6, num_classes=3), jnp.full(4, 0.3)
-    variables = randomised(net, t, jnp.arange(4))
+    net, t = Conditioning(6, Labels(3)), jnp.full(4, 0.3)
+    c = {"label": jnp.arange(4)}
+    variables = randomised(net, t, c)
     table = variables["params"]["Embed_0"]["embedding"]
     assert table.shape == (4, 6)  # the last is the null label's
-    out = net.apply(variables, t, jnp.arange(4))
+    out = net.apply(variables, t, c)
+    np.testing.assert_array_equal(net.apply(variables, t)[0], out[3])  # none is null
     difference = (out - out[:1]) - (table - table[:1])
     np.testing.assert_allclose(difference, 0, atol=1e-5)
 
@@ -159,26 +166,28 @@ def test_linear_mlps_are_affine_and_hidden_layers_are_not():
 @pytest.fixture(scope="module")
 def unet():
     """(variables at init, randomised variables, compiled apply) of a tiny net."""
-    net = UNet(4, (1, 2), num_classes=3, groups=2)
-    args = images(4), jnp.zeros(4), jnp.zeros(4, jnp.int32)
+    net = UNet(4, (1, 2), condition=Labels(3), groups=2)
+    args = images(4), jnp.zeros(4), {"label": jnp.zeros(4, jnp.int32)}
     init = jax.jit(net.init)(KEY, *args)
     return init, randomised(net, *args), jax.jit(net.apply)
 
 
 def test_unet_is_zero_at_init(unet):
     init, _, apply = unet
-    out = apply(init, images(4), jnp.linspace(0, 1, 4), jnp.arange(4))
+    c = {"label": jnp.arange(4)}
+    out = apply(init, images(4), jnp.linspace(0, 1, 4), c)
     assert jnp.all(out == 0)
 
 
 def test_unet_answers_each_example_by_its_own_image_time_and_label(unet):
     _, variables, apply = unet
-    z, t, label = images(4), jnp.linspace(0, 1, 4), jnp.array([0, 1, 2, 3])
+    z, t, label = images(4), jnp.linspace(0, 1, 4), {"label": jnp.array([0, 1, 2, 3])}
+    other = {"label": label["label"][::-1]}
     out = apply(variables, z, t, label)
     assert jnp.all(jnp.isfinite(out))
-    back = apply(variables, z[::-1], t[::-1], label[::-1])[::-1]
+    back = apply(variables, z[::-1], t[::-1], other)[::-1]
     np.testing.assert_allclose(out, back, atol=1e-4 * jnp.max(jnp.abs(out)))
-    others = [(z[::-1], t, label), (z, t[::-1], label), (z, t, label[::-1])]
+    others = [(z[::-1], t, label), (z, t[::-1], label), (z, t, other)]
     for args in others:
         changed = jnp.max(jnp.abs(apply(variables, *args) - out), axis=(1, 2, 3))
         assert jnp.all(changed > 1e-2 * jnp.max(jnp.abs(out)))
@@ -187,11 +196,11 @@ def test_unet_answers_each_example_by_its_own_image_time_and_label(unet):
 def test_unet_knows_the_null_label_and_no_further(unet):
     _, variables, apply = unet
     same = jnp.broadcast_to(images(1), (4, 8, 8, 1))
-    out = apply(variables, same, jnp.full(4, 0.3), jnp.arange(4))
+    out = apply(variables, same, jnp.full(4, 0.3), {"label": jnp.arange(4)})
     assert jnp.all(jnp.isfinite(out))
     for i in range(3):  # null, the last, differs from every class
         assert jnp.max(jnp.abs(out[3] - out[i])) > 1e-2 * jnp.max(jnp.abs(out))
-    beyond = apply(variables, same, jnp.full(4, 0.3), jnp.arange(1, 5))
+    beyond = apply(variables, same, jnp.full(4, 0.3), {"label": jnp.arange(1, 5)})
     assert jnp.all(jnp.isnan(beyond[3]))  # not somebody else's embedding
 
 
@@ -215,12 +224,12 @@ def test_dropout_acts_in_training_only():
 
 # ---------------------------------------------------------------- DCGAN
 
-LABEL = jnp.array([0, 1, 2, 0])
+LABEL = {"label": jnp.array([0, 1, 2, 0])}
 PLAYERS = pytest.mark.parametrize(
     ("net", "x"),
     [
-        (DCGANGenerator((8, 8, 1), 4, num_classes=3), images(4, (5,))),
-        (DCGANDiscriminator(4, num_classes=3), images(4)),
+        (DCGANGenerator((8, 8, 1), 4, condition=Labels(3)), images(4, (5,))),
+        (DCGANDiscriminator(4, condition=Labels(3)), images(4)),
     ],
 )
 
@@ -242,26 +251,28 @@ def test_batch_statistics_move_in_training_only(net, x):
 def test_dcgan_reads_the_label(net, x):
     variables = randomised(net, x, LABEL, scale=0.1)
     label = jnp.array([1, 1, 0, 0])
-    difference = net.apply(variables, x, label) - net.apply(variables, x, LABEL)
+    other = net.apply(variables, x, {"label": label})
+    difference = other - net.apply(variables, x, LABEL)
     changed = jnp.any(difference.reshape(4, -1) != 0, axis=1)
-    np.testing.assert_array_equal(changed, label != LABEL)
+    np.testing.assert_array_equal(changed, label != LABEL["label"])
 
 
 def test_the_projection_discriminator_reads_the_label_like_its_last_layer():
     """<embedding, h> and <kernel, h> are the same function of the features h."""
-    net, x = DCGANDiscriminator(4, num_classes=3), images(4)
+    net, x = DCGANDiscriminator(4, condition=Labels(3)), images(4)
     variables = randomised(net, x, LABEL, scale=0.1)
-    table = variables["params"]["Embed_0"]["embedding"]
+    table = variables["params"]["embed"]["kernel"]
 
     def logit(kernel, table):
         dense = {**variables["params"]["Dense_0"], "kernel": kernel[:, None]}
-        own = {"Dense_0": dense, "Embed_0": {"embedding": table}}
+        own = {"Dense_0": dense, "embed": {"kernel": table}}
         params = {**variables["params"], **own}
         return net.apply({**variables, "params": params}, x, LABEL)
 
     by_embedding = logit(0 * table[0], table)
     by_kernel = jnp.stack([logit(row, 0 * table) for row in table])
-    np.testing.assert_allclose(by_embedding, by_kernel[LABEL, jnp.arange(4)], atol=1e-5)
+    own = by_kernel[LABEL["label"], jnp.arange(4)]
+    np.testing.assert_allclose(by_embedding, own, atol=1e-5)
     assert jnp.min(jnp.std(by_kernel, axis=0)) > 0.01
 
 

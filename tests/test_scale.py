@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec
 from program import EVENTS, TINY, refused, with_devices
 from test_nets import randomised
 
+from gengen.conditions import Labels
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
@@ -97,10 +98,11 @@ def test_accumulation_takes_the_memory_of_one_part():
 # ---------------------------------------------------------------- precision, remat
 
 X = jax.random.normal(jax.random.key(2), (4, 8, 8, 1))
-Z, T, LABEL = X.reshape(4, -1)[:, :6], jnp.linspace(0.1, 0.9, 4), jnp.arange(4)
+Z, T = X.reshape(4, -1)[:, :6], jnp.linspace(0.1, 0.9, 4)
+LABEL = {"label": jnp.arange(4)}
 NETS = {
-    "unet": (UNet, {"channels": 8, "num_classes": 5}, (X, T, LABEL)),
-    "resnet": (ResNet, {"num_classes": 5, "channels": 8}, (X,)),
+    "unet": (UNet, {"channels": 8, "condition": Labels(5)}, (X, T, LABEL)),
+    "resnet": (ResNet, {"classes": 5, "channels": 8}, (X,)),
     "conv encoder": (ConvEncoder, {"latent": 3, "channels": 8}, (X,)),
     "conv decoder": (ConvDecoder, {"shape": (8, 8, 1), "channels": 8}, (Z,)),
     "mlp encoder": (MLPEncoder, {"latent": 3, "hidden": (32,)}, (X,)),

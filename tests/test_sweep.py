@@ -2,23 +2,32 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 from program import refused
 
 import train.quality
+from gengen.conditions import Labels, Nothing
 from gengen.diffusion.paths import Linear, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
 from gengen.nets.unet import UNet
+from gengen.spaces import Images
 from gengen.types import BadInput
-from train.sampling import as_keywords
+from train.sampling import as_keywords, calls_of
 from train.sweep import points, save, steps_within, there
 from train.sweep_table import abscissa, lines_of
 
-FLOW = Diffusion(UNet(8, num_classes=3), Process(Linear(), Velocity()), (8, 8, 1))
+THREE = Labels(3)
+FLOW = Diffusion(
+    UNet(8, condition=THREE),
+    Process(Linear(), Velocity()),
+    Images((8, 8, 1)),
+    THREE,
+)
 NOISE = Process(VariancePreserving(), Noise())  # ends short of data: one jump more
 
 
@@ -26,15 +35,15 @@ NOISE = Process(VariancePreserving(), Noise())  # ends short of data: one jump m
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 @pytest.mark.parametrize("process", [FLOW.process, NOISE])
 def test_steps_are_the_most_that_the_evaluations_allow(process, solver, scale):
-    model = Diffusion(FLOW.net, process, FLOW.shape, num_classes=3)
+    model = replace(FLOW, process=process)
     point = {"solver": solver, "guidance_scale": scale}
-    keywords = as_keywords(point)
-    each = keywords["solver"].evaluations * (2 if scale > 1 else 1)
-    jump = model.evaluations(**keywords, steps=1) - each
+    sampler = as_keywords(model, point)["sampler"]
+    each = sampler.solver.evaluations * (2 if scale > 1 else 1)
+    jump = model.evaluations(sampler.replace(steps=1)) - each
     assert jump == (process is NOISE) * (2 if scale > 1 else 1)
     for asked in (each, each + 1, 3 * each - 1, 20):
         steps = steps_within(model, asked, point)
-        true = model.evaluations(**keywords, steps=steps) - jump
+        true = model.evaluations(sampler.replace(steps=steps)) - jump
         assert true <= asked < true + each
     if each > 1:
         with pytest.raises(BadInput, match=f"{solver}.* takes {each}; take at least"):
@@ -51,8 +60,9 @@ def test_points_are_the_product_each_once():
     # Two budgets of the same whole steps are one point.
     values = {"evaluations": (4, 5), "solver": ("heun",)}
     assert points(FLOW, values) == [{"solver": "heun", "steps": 2}]
-    with pytest.raises(BadInput, match="guidance_scale=2.0: the model is uncond"):
-        points(FLOW, {"evaluations": (8,), "guidance_scale": (2.0,)})
+    with pytest.raises(BadInput, match="guidance scale 2.0: the model is uncond"):
+        plain = replace(FLOW, net=UNet(8), condition=Nothing())
+        points(plain, {"evaluations": (8,), "guidance_scale": (2.0,)})
     with pytest.raises(BadInput, match="--solver heun: a GAN's sampler has no such"):
         points(GAN.__new__(GAN), {"solver": ("heun",)})
 
@@ -62,13 +72,13 @@ def test_the_axis_is_the_first_option_that_varies_and_lines_are_the_others():
         asked = {k: v for k, v in values.items() if k != "evaluations"}
         if "evaluations" in values:
             asked["steps"] = values["evaluations"]
-        model = Diffusion(FLOW.net, FLOW.process, FLOW.shape, num_classes=3)
+        model = FLOW
         result = {
             "experiment": "flow",
             "points": [
                 {
                     "options": o,
-                    "network_evaluations": model.evaluations(**as_keywords(o)),
+                    "network_evaluations": calls_of(model, as_keywords(model, o)),
                 }
                 for o in points(model, asked)
             ],

@@ -516,7 +516,8 @@ def test_other_networks_guide_a_run(cli, runs, guides, tmp_path):
         assert list(arrays["label"]) == [3] * 4
     options = Sample(runs / "flow", guide=guides / "flow")
     trained = guided(open_workdir(runs / "flow"), options)
-    assert trained.model.worse.num_classes == 0 and "worse" in trained.state
+    assert trained.model.sampler.guidance.model.condition.names == ()
+    assert "guide" in trained.state["frozen"]
     line = f"train.sample --workdir {runs / 'flow'} --num 4 --out {tmp_path / 'b.png'}"
     assert cli(f"{line} --guide {guides / 'flow'} --guidance-scale 2")[0] == 0
 
@@ -532,9 +533,9 @@ def test_inverse_problems_refuse(cli, runs, guides, tmp_path):
     refused(line("complete", "transformer", "--method repaint"), "--method repaint")
     refused(line("complete", "flow", "--method replace --repeats 2"), "--repeats 2")
     refused(line("complete", "flow", "--solver dpmpp-2m"), "without memory")
-    refused(line("edit", "vae"), "VAE has no edit", "diffusion")
+    refused(line("edit", "vae"), "VAE has no noise", "diffusion")
     refused(line("edit", "flow", "--strength 0"), "--strength 0.0")
-    refused(line("restore", "gan"), "GAN has no plan")
+    refused(line("restore", "gan"), "GAN has no sampler", "diffusion")
     refused(line("restore", "flow", "--factor 3"), "factor 3", "divisor")
     noisy, clean = guides / "noisy", runs / "classifier"
     refused(line("sample", "flow", f"--classifier {clean}"), "clean images", "--path")

@@ -4,7 +4,7 @@ import itertools
 import zlib
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,12 @@ from sklearn.covariance import EmpiricalCovariance
 from sklearn.datasets import load_sample_images
 from sklearn.neighbors import NearestNeighbors
 
+from gengen.conditions import Labels, Nothing
 from gengen.images import to_levels, to_unit
-from gengen.labels import sample_labels
 from gengen.models.vae import VAE, Gaussian
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.scan import sample_keys
+from gengen.spaces import Images
 from gengen.tasks.bayes import (
     conditional_from,
     generative_classifier,
@@ -92,20 +93,20 @@ def number(image):
 class World:
     """p(x|y) by a table; its likelihood may be off by noise that labels share."""
 
-    num_classes: int = 3
+    condition: Any = Labels(3)
     noise: float = 0.0
-    levels: ClassVar[int] = 2
+    space: ClassVar[Images] = Images((2, 2, 1), 2)
     density: ClassVar[str] = "exact"
 
     def log_likelihood(self, params, state, batch, key):
-        label = batch["label"] if self.num_classes else 0
+        label = self.condition.read(batch).get("label", 0)
         error = self.noise * jax.random.normal(key, batch["image"].shape[:1])
         return params["log_p"][label, number(batch["image"])] + error
 
-    def sample(self, params, state, key, num, *, start_index=0, label=None):
+    def sample(self, params, state, key, num, *, start_index=0, **given):
         keys = sample_keys(key, num, start_index)
-        label = sample_labels(keys, label, self.num_classes)
-        rows = params["log_p"][0 if label is None else label]
+        label = self.condition.given(given, num, keys).get("label", 0)
+        rows = params["log_p"][label]
         rows = jnp.broadcast_to(rows, (num, 16))
         return to_unit(
             jnp.asarray(IMAGES)[jax.vmap(jax.random.categorical)(keys, rows)], 2
@@ -116,6 +117,7 @@ class World:
 class Judge:
     """p(y|x) by a table [16, K]; sees images of levels, nothing else."""
 
+    labels: ClassVar[Labels] = Labels(3)
     density: ClassVar[str] = "none"
 
     def log_prob_labels(self, params, state, batch, key):
@@ -211,7 +213,7 @@ def test_resampling_tends_to_bayes_rule_as_one_over_the_candidates():
 
 @pytest.mark.parametrize(("candidates", "label"), [(1, 1), (3, None), (64, 1)], ids=str)
 def test_reweighted_samples_have_the_exact_law(candidates, label):
-    model = conditional_from(Judge(), World(num_classes=0), candidates)
+    model = conditional_from(Judge(), World(Nothing()), candidates)
     counts = counted(model, PARTS, STATE, label=label)
     asked = range(3) if label is None else [label]  # labels are uniform if not given
     laws = [resampled(EVIDENCE, POSTERIOR[:, y], candidates) for y in asked]
@@ -232,7 +234,7 @@ def test_from_the_conditionals_to_both_parts_and_back():
 
 
 def test_a_reweighted_sample_depends_on_its_number_and_label_only():
-    model = conditional_from(Judge(), World(num_classes=0), 4)
+    model = conditional_from(Judge(), World(Nothing()), 4)
     label = np.arange(6) % 3
     sample = partial(run, model.sample, PARTS, STATE, KEY)
     many = sample(num=6, label=label)
@@ -240,7 +242,7 @@ def test_a_reweighted_sample_depends_on_its_number_and_label_only():
 
 
 def test_effective_sample_size_counts_the_candidates_that_matter():
-    model = conditional_from(Judge(), World(num_classes=0), 32)
+    model = conditional_from(Judge(), World(Nothing()), 32)
 
     def size(p_label):
         parts = {**PARTS, "discriminative": {"log_p": jnp.log(p_label)}}
@@ -261,7 +263,7 @@ def test_effective_sample_size_counts_the_candidates_that_matter():
     ("ask", "reason"),
     [
         (lambda: generative_classifier(Judge()), "Judge has no density"),
-        (lambda: generative_classifier(World(0)), "World is unconditional"),
+        (lambda: generative_classifier(World(Nothing())), "not conditioned on labels"),
         (lambda: generative_classifier(World(), (0.0,)), "1 entries.* 3 classes"),
         (lambda: generative_classifier(World(), (0.0,) * 3), "sums to 3"),
         (lambda: rejection_threshold(np.zeros(2), 5), "rate=5"),
@@ -293,7 +295,7 @@ def test_negative_log_likelihood_is_the_table_in_bits_per_pixel():
 class Pixels:
     """Independent pixels of one table [17]: about N(8, 2²)."""
 
-    levels: ClassVar[int] = 17
+    space: ClassVar[Images] = Images((16, 16, 1), 17)
     density: ClassVar[str] = "exact"
 
     def log_likelihood(self, params, state, batch, key):
@@ -398,7 +400,7 @@ def test_the_code_agrees_with_deflate_on_photographs():
 class Halves:
     """An "autoencoder" that gives back half of x."""
 
-    levels: ClassVar[int] = 2
+    space: ClassVar[Images] = Images((2, 2, 1), 2)
 
     def reconstruct(self, params, state, batch, key):
         return to_unit(batch["image"], 2) / 2
@@ -419,9 +421,8 @@ class Continuous(Gaussian):
 SHAPE, LATENT, LEVELS = (1, 4, 1), 2, 257
 CLOUD = np.random.default_rng(0).normal(size=(2, 40, 4))
 CLOUD = np.clip(128 + 20 * CLOUD[0] @ CLOUD[1, :4], 0, 255).astype(np.uint8)
-LINEAR = VAE(
-    MLPEncoder(LATENT, ()), MLPDecoder(SHAPE, ()), Continuous(), SHAPE, LATENT, LEVELS
-)
+SPACE = Images(SHAPE, LEVELS)
+LINEAR = VAE(MLPEncoder(LATENT, ()), MLPDecoder(SHAPE, ()), Continuous(), SPACE, LATENT)
 
 
 def ppca_params(shift, widen):
@@ -520,7 +521,7 @@ def test_mahalanobis_is_that_of_sklearn(labels):
         (lambda: NegativeLogLikelihood(Judge()), "Judge has no density"),
         (lambda: ComplexityCorrected(Judge()), "Judge has no density"),
         (lambda: ReconstructionError(World()), "World has no reconstruct"),
-        (lambda: LikelihoodRegret(World()), "World has no encode"),
+        (lambda: LikelihoodRegret(World()), "World has no posterior"),
         (lambda: FeatureDistance(World()), "World has no features"),
         (lambda: Mahalanobis(World()), "World has no features"),
         (lambda: FeatureDistance(Flat(), 0), "k=0"),

@@ -109,13 +109,15 @@ class Diffusion:
     def predictor(self, params, **kwargs) -> Callable:
         """`predict(z, t, c) -> r̂` with the parameters bound; t [] or [B].
 
-        The r̂ of a network that learns variances has twice the channels of z.
+        The network sees its own entries of c, and no other's. The r̂ of a network that
+        learns variances has twice the channels of z.
         """
         weights = {"params": params["denoiser"]}
 
         def predict(z, t, c):
             t = jnp.broadcast_to(t, z.shape[:1])
-            return self.net.apply(weights, z, t, c, **kwargs)
+            own = {name: c[name] for name in self.condition.names if name in c}
+            return self.net.apply(weights, z, t, own, **kwargs)
 
         return predict
 

@@ -36,8 +36,8 @@ from gengen.types import Array, BadInput
 def known(condition: Condition, c: Given | None, num: int) -> Given:
     """c with null entries where the network's own are missing.
 
-    Raises BadInput for a missing entry that has no null, and for one of another number
-    of rows than `num`.
+    Raises BadInput for a missing entry that has no null, and for one of another shape
+    or number of rows.
     """
     c = dict(c or {})
     for part in parts_of(condition):
@@ -47,7 +47,10 @@ def known(condition: Condition, c: Given | None, num: int) -> Given:
                     f"the network reads {part.key}, which has no null: give it in c"
                 )
             c |= part.null(part.zeros(num))
-        elif len(c[part.key]) != num:
+            continue
+        if not isinstance(part, Labels):  # of which null is none of the classes
+            c[part.key] = part.checked(c[part.key])
+        if len(c[part.key]) != num:
             raise BadInput(
                 f"{part.key} has {len(c[part.key])} rows and x has {num}: give one row "
                 "per example"
