@@ -1,0 +1,113 @@
+"""A model of another one's latents: latent diffusion, and priors of codes.
+
+    z = autoencoder.to_latent(x),   a model of z,   x = autoencoder.from_latent(z)
+
+The autoencoder was trained before and is frozen: its arrays are state["frozen"], read
+and never moved. The inner model may be any model of the library, and nothing of it is
+known here but its space: `Reals` of the latents, which standardises them, or `Symbols`
+of their codes. So latent diffusion is `Latent(flow, autoencoder)`, and the second stage
+of a VQ-VAE is `Latent(autoregressive, quantiser)`.
+
+Rombach et al. 2022, arXiv:2112.10752; van den Oord et al. 2017, arXiv:1711.00937.
+"""
+
+from typing import Any, ClassVar
+
+import jax
+
+from gengen.conditions import Condition, check_batch
+from gengen.spaces import Space
+from gengen.types import Array, BadInput, LossFn, Model, frozen, no_density, static
+
+
+@static
+class _OfData:
+    """A loss of latents as a loss of data."""
+
+    latent: Any
+    loss: LossFn
+
+    def __call__(self, params, state, batch, key):
+        return self.loss(params, state, self.latent.encoded(state, batch), key)
+
+
+@static
+class Latent:
+    """The inner model, of `to_latent` of what the autoencoder's space reads."""
+
+    model: Model
+    """The model of latents; its space names the entry under which it reads them."""
+    autoencoder: Any
+    """`space`, `latent_shape`, `to_latent` and `from_latent`, without a condition."""
+    name: str = "autoencoder"
+    """The entry of state["frozen"] that holds the autoencoder's arrays."""
+    density: ClassVar[str] = "none"
+
+    def __post_init__(self):
+        inner, latents = self.model.space.shape, self.autoencoder.latent_shape
+        if tuple(inner) != tuple(latents):
+            raise BadInput(
+                f"a model of {inner} over latents of {latents}: make both for the same "
+                "latents"
+            )
+        own = getattr(self.autoencoder, "condition", None)
+        if own is not None and own.names:
+            raise BadInput(
+                f"the autoencoder is conditioned on {', '.join(own.names)}: a model of "
+                "latents needs one that is not"
+            )
+
+    @property
+    def space(self) -> Space:
+        """The autoencoder's: the type of x."""
+        return self.autoencoder.space
+
+    @property
+    def condition(self) -> Condition:
+        """The inner model's."""
+        return self.model.condition
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The inner model's latents, if it has any."""
+        return self.model.latent_shape
+
+    def encoded(self, state, batch):
+        """The batch with latents, gradient stopped, under the inner space's key."""
+        own, x = frozen(state, self.name), self.space.read(batch)
+        z = self.autoencoder.to_latent(own.params, own.state, x)
+        return {**batch, self.model.space.key: jax.lax.stop_gradient(z)}
+
+    def decoded(self, state, z: Array) -> Array:
+        """The inner model's samples -> x."""
+        own, data = frozen(state, self.name), self.model.space.to_data(z)
+        return self.autoencoder.from_latent(own.params, own.state, data)
+
+    def init(self, key, batch=None):
+        """The inner model's parameters; a batch of data is checked and not needed."""
+        check_batch(self.space, self.condition, batch)
+        return self.model.init(key, None)
+
+    def losses(self):
+        return {p: _OfData(self, loss) for p, loss in self.model.losses().items()}
+
+    def sample(self, params, state, key, num, **how) -> Array:
+        """x [num, *shape]: the inner model's samples, decoded; how: its keywords."""
+        return self.decoded(state, self.model.sample(params, state, key, num, **how))
+
+    def from_latent(self, params, state, z: Array, **how) -> Array:
+        """x of the inner model's latents, by both."""
+        return self.decoded(state, self.model.from_latent(params, state, z, **how))
+
+    def features(self, params, state, batch, key) -> Array:
+        """The inner model's features of the latents."""
+        return self.model.features(params, state, self.encoded(state, batch), key)
+
+    def log_likelihood(self, params, state, batch, key):
+        """Raises BadInput: a density of latents is none of x."""
+        no_density("a model of latents")
+
+    def evaluations(self, *sampler) -> int | None:
+        """The inner model's network calls per sample, and one of the decoder."""
+        calls = self.model.evaluations(*sampler)
+        return None if calls is None else calls + 1

@@ -1,0 +1,508 @@
+"""Laws of what Space and Condition make short: latents, mean flows, students, texts.
+
+Each is held against Gaussian data, whose flows and averages are known, or against the
+model that it must equal.
+"""
+
+import dataclasses
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gengen import presets
+from gengen.conditions import Labels, Nothing, Scalar, Sequence, Text, both
+from gengen.diffusion.guidance import Guidance
+from gengen.diffusion.inverse import Average, Measured, Projection
+from gengen.diffusion.ode import Adaptive
+from gengen.diffusion.paths import Linear
+from gengen.diffusion.process import Noise, Process, Velocity, corrupt
+from gengen.diffusion.sampler import Sampler
+from gengen.diffusion.solvers import Heun
+from gengen.models.closed_form import gaussian, gaussian_flow
+from gengen.models.combinators.distilled import DistilledGuidance
+from gengen.models.combinators.latent import Latent
+from gengen.models.diffusion import Diffusion
+from gengen.models.meanflow import SECOND_TIME, MeanFlow, meanflow_loss
+from gengen.nets.dit import DiT
+from gengen.nets.unet import UNet
+from gengen.spaces import Images, Reals, Symbols, standardised
+from gengen.step import init_train_state, make_train_step
+from gengen.types import BadInput, Variables, static
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+FLOW = Process(Linear(), Velocity())
+SPACE, TEN = Images((4, 4, 1), 17), Labels(10)
+BATCH = {
+    "image": RNG.integers(0, 17, (8, 4, 4, 1)).astype(np.uint8),
+    "label": np.arange(8, dtype=np.int32),
+    "context": RNG.normal(size=(8, 3, 6)).astype(np.float32),
+    "text": np.pad(RNG.integers(1, 20, (8, 3)), ((0, 0), (0, 2))).astype(np.int32),
+}
+LONGER = {
+    "context": np.pad(BATCH["context"], ((0, 0), (0, 4), (0, 0))),
+    "text": np.pad(BATCH["text"], ((0, 0), (0, 2))),
+}
+
+
+def stirred(params, size=0.2):
+    """Parameters none of which is zero: zeros hide what they depend on."""
+    leaves, tree = jax.tree.flatten(params)
+    rng = np.random.default_rng(1)
+    new = [x + size * rng.normal(size=x.shape).astype(x.dtype) for x in leaves]
+    return tree.unflatten(map(jnp.asarray, new))
+
+
+def close(actual, desired, rtol=1e-6, atol=1e-6):
+    np.testing.assert_allclose(actual, desired, rtol=rtol, atol=atol)
+
+
+def dit(condition=Nothing()):
+    return DiT(2, 16, 1, 2, condition=condition)
+
+
+def unet(condition=Nothing()):
+    return UNet(8, (1,), groups=4, condition=condition)
+
+
+# ---------------------------------------------------------------- models of latents
+
+
+@static
+class Identity:
+    """An autoencoder whose latents are x."""
+
+    space: object
+
+    @property
+    def latent_shape(self):
+        return self.space.shape
+
+    def to_latent(self, params, state, x):
+        return x
+
+    def from_latent(self, params, state, z):
+        return z
+
+
+def test_a_model_of_the_identity_s_latents_is_the_plain_model_bit_for_bit():
+    plain = presets.flow(dit(TEN), SPACE, TEN, steps=2, scale=1.5)
+    inner = dataclasses.replace(plain, space=Reals(SPACE.shape))
+    latent = Latent(inner, Identity(SPACE))
+    params = stirred(plain.init(KEY)[0])
+    held = {"frozen": {"autoencoder": Variables({}, {})}}
+
+    @partial(jax.jit, static_argnums=0)
+    def numbers(model, params):
+        loss = model.losses()["denoiser"]
+        value, grads = jax.value_and_grad(lambda p: loss(p, held, BATCH, KEY)[0])(
+            params
+        )
+        x = model.sample(params, held, KEY, 3)
+        return value, grads, x, model.sample(params, held, KEY, 3, label=3)
+
+    one, other = numbers(plain, params), numbers(latent, params)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    assert latent.space == plain.space and latent.condition == TEN
+    assert latent.evaluations() == plain.evaluations() + 1
+
+
+@static
+class Plane:
+    """x = W z + m with orthonormal W: an autoencoder of data on a plane."""
+
+    space: object
+    latent_shape: tuple
+
+    def to_latent(self, params, state, x):
+        return (x - params["m"]) @ params["w"]
+
+    def from_latent(self, params, state, z):
+        return z @ params["w"].T + params["m"]
+
+
+class OfGaussian(nn.Module):
+    """The exact velocity of standard normal data."""
+
+    def __call__(self, z, t, c=None, train=False):
+        return gaussian(0.0, 1.0).predict(FLOW)(z, t)
+
+
+def test_a_flow_in_the_latents_of_gaussian_data_has_their_mean_and_covariance():
+    # Latents of deviations 7 and 0.02: only `Reals.to_model` makes both of them 1, and
+    # the exact flow of N(0, 1) is then the exact flow of the data.
+    scale, mean = np.array([7.0, 0.02]), np.array([5.0, -0.1])
+    w = np.linalg.qr(RNG.normal(size=(6, 2)))[0]
+    m = 3 * RNG.normal(size=6)
+    z = RNG.normal(size=(20_000, 2))
+    z = (z - z.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(z.T, bias=True))).T
+    data = ((scale * z + mean) @ w.T + m).astype(np.float32)
+    space = Reals((6,), key="vector")
+    plane = Plane(space, (2,))
+    own = Variables({"w": jnp.float32(w), "m": jnp.float32(m)}, {})
+    latents = plane.to_latent(*own, space.read({"vector": data}))
+    inner = standardised(Reals((2,)), latents)
+    close(inner.std, scale, 1e-3)
+    sampler = Sampler(Heun(), steps=40)
+    model = Latent(Diffusion(OfGaussian(), FLOW, inner, sampler=sampler), plane)
+    state = {"frozen": {"autoencoder": own}}
+    seen = inner.read(model.encoded(state, {"vector": data}))
+    close(np.mean(seen, 0), np.zeros(2), atol=2e-4)
+    close(np.std(seen, 0), np.ones(2), 2e-4)
+    # The flow is affine in the noise: its values at 0 and at ±e_i are mean and root.
+    noise = jnp.concatenate([jnp.zeros((1, 2)), jnp.eye(2)])
+    x = np.asarray(jax.jit(model.from_latent)({"denoiser": {}}, state, noise), float)
+    close(x[0], data.mean(0), atol=2e-3)
+    root = x[1:] - x[0]
+    covariance = np.cov(data.T, bias=True)
+    assert np.linalg.norm(root.T @ root - covariance) < 2e-3 * np.linalg.norm(
+        covariance
+    )
+    small = w.T @ (root.T @ root) @ w  # also where the deviation is 0.02
+    close(np.sqrt(np.diag(small)), scale, 5e-3)
+
+
+def test_no_gradient_and_no_step_moves_the_autoencoder():
+    plane = Plane(Reals((6,), key="vector"), (2,))
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, z, t, c=None, train=False):
+            return nn.Dense(2)(jnp.concatenate([z, t[:, None]], -1))
+
+    model = Latent(presets.flow(Net(), Reals((2,))), plane)
+    w = jnp.asarray(RNG.normal(size=(6, 2)), jnp.float32)
+    batch = {"vector": RNG.normal(size=(8, 6)).astype(np.float32)}
+    params, state = model.init(KEY, batch)
+    assert set(params) == {"denoiser"} and state == {}
+
+    def loss(own):
+        held = {"frozen": {"autoencoder": Variables({"w": own, "m": 0.0}, {})}}
+        return model.losses()["denoiser"](params, held, batch, KEY)[0]
+
+    assert loss(w) != loss(2 * w)
+    assert not np.any(jax.grad(loss)(w))
+
+
+def test_models_of_other_latents_and_missing_arrays_are_refused():
+    inner = presets.flow(dit(), Reals((4, 4, 1)))
+    with pytest.raises(
+        BadInput, match=r"a model of \(4, 4, 1\) over latents of \(2,\)"
+    ):
+        Latent(inner, Plane(Reals((6,)), (2,)))
+    model = Latent(inner, Identity(SPACE))
+    params, _ = model.init(KEY)
+    with pytest.raises(BadInput, match="holds nothing and no autoencoder"):
+        model.sample(params, {}, KEY, 2)
+    with pytest.raises(BadInput, match="has no density"):
+        model.log_likelihood(params, {}, BATCH, KEY)
+    with pytest.raises(BadInput, match="without order"):
+        presets.flow(dit(), Symbols((4, 4, 1), 512))
+
+
+# ---------------------------------------------------------------- mean flows
+
+MEAN, STD = 0.7, 0.4
+
+
+def exact_average(z, t, c):
+    """(z_t - z_r)/(t - r) of the flow of N(MEAN, STD²), whose solution is known."""
+    t, r = (jnp.broadcast_to(x, z.shape[:1])[:, None] for x in (t, c["r"]))
+    gap = jnp.where(t > r, t - r, 1.0)
+    return (z - gaussian_flow(FLOW.path, MEAN, STD, z, t, r)) / gap
+
+
+@pytest.fixture
+def times():
+    """x, noise [N, 1] and times r < t [N] in float64."""
+    with jax.enable_x64(True):
+        num, rng = 4_000, np.random.default_rng(2)
+        r, t = np.sort(rng.uniform(0.02, 0.98, (2, num)), axis=0)
+        yield MEAN + STD * rng.normal(size=(num, 1)), rng.normal(size=(num, 1)), r, t
+
+
+def test_the_exact_average_obeys_the_identity(times):
+    x, noise, r, t = times
+    z, _ = corrupt(FLOW, x, noise, t)
+    v = gaussian(MEAN, STD).predict(FLOW)(z, t)
+    u = lambda z, t: exact_average(z, t, {"r": r})  # noqa: E731
+    value, slope = jax.jvp(u, (jnp.asarray(z), jnp.asarray(t)), (v, jnp.ones_like(t)))
+    close(value, v - (t - r)[:, None] * slope, 1e-10, 1e-10)
+
+
+def test_the_loss_has_no_gradient_at_the_exact_average_and_one_elsewhere(times):
+    x, noise, r, t = map(jnp.asarray, times)
+
+    def each(theta):
+        def predict(z, t, c):
+            t, r = t[:, None], c["r"][:, None]
+            rows = [z, t * z, r * z, 1 + 0 * z, jnp.tanh(z) * (t - r)]
+            return exact_average(z, t[:, 0], c) + jnp.stack(rows, -1) @ theta
+
+        return meanflow_loss(predict, FLOW, x, noise, r, t, {})
+
+    @jax.jit
+    def z_scores(theta):
+        groups = jax.jacrev(lambda theta: each(theta).reshape(100, -1).mean(1))(theta)
+        return groups.mean(0) / (groups.std(0) / 10)
+
+    assert np.max(np.abs(z_scores(jnp.zeros(5)))) < 4
+    assert np.max(np.abs(z_scores(0.1 * jnp.ones(5)))) > 20
+
+
+class Average1D(nn.Module):
+    """The exact average velocity as a network."""
+
+    def __call__(self, z, t, c=None, train=False):
+        flat = z.reshape(len(z), -1)
+        return exact_average(flat, t, c).reshape(z.shape)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_jumps_of_the_exact_average_end_at_the_flow_s_own_end(steps):
+    model = MeanFlow(Average1D(), FLOW, Reals((1,)), steps=steps)
+    z = np.random.default_rng(3).normal(size=(50, 1)).astype(np.float32)
+    x = jax.jit(model.from_latent)({"denoiser": {}}, {}, z)
+    close(x, MEAN + STD * z, 1e-5, 1e-5)
+    assert model.evaluations() == steps
+
+
+def test_at_equal_times_a_mean_flow_is_flow_matching():
+    x, noise = RNG.normal(size=(2, 8, 4, 4, 1)).astype(np.float32)
+    t = np.linspace(0.1, 0.9, 8, dtype=np.float32)
+    net = dit(SECOND_TIME)
+    params = stirred(net.init(KEY, x, t, {"r": t})["params"])
+    predict = lambda z, t, c: net.apply({"params": params}, z, t, c)  # noqa: E731
+    loss = meanflow_loss(predict, FLOW, x, noise, t, t, {})
+    z, v = corrupt(FLOW, x, noise, t)
+    own = predict(z, t, {"r": t})
+    close(loss, np.mean((own - v) ** 2, axis=(1, 2, 3)), 1e-5)
+
+
+def test_a_mean_flow_refuses_what_it_cannot_be():
+    net = dit(SECOND_TIME)
+    with pytest.raises(BadInput, match="averages are of the velocity"):
+        MeanFlow(net, Process(Linear(), Noise()), SPACE)
+    with pytest.raises(BadInput, match="give both the same condition"):
+        MeanFlow(dit(), FLOW, SPACE)
+    model = MeanFlow(net, FLOW, SPACE)
+    params, _ = model.init(KEY, BATCH)
+    with pytest.raises(BadInput, match="reads r, which has no null"):
+        model.predictor(params)(jnp.zeros((2, 4, 4, 1)), 0.5, {})
+    with pytest.raises(BadInput, match="has no density"):
+        model.log_likelihood(params, {}, BATCH, KEY)
+
+
+# ---------------------------------------------------------------- guidance in c
+
+
+def test_a_scale_in_the_condition_is_a_number_per_row():
+    model = presets.flow(dit(TEN), SPACE, TEN, steps=3, scale=None)
+    params = stirred(model.init(KEY)[0])
+
+    @jax.jit
+    def traced(guidance):
+        return model.sample(params, {}, KEY, 2, label=1, guidance=guidance)
+
+    rows = traced(jnp.array([1.5, 3.0]))
+    for i, scale in enumerate((1.5, 3.0)):
+        sampler = model.sampler.replace(scale=scale)
+        fixed = jax.jit(partial(model.sample, num=2, label=1, sampler=sampler))
+        close(rows[i], fixed(params, {}, KEY)[i], 1e-5, 1e-5)
+    assert model.evaluations() == 6
+    with pytest.raises(BadInput, match="give guidance"):
+        model.sample(params, {}, KEY, 2, label=1)
+
+
+def test_a_student_learns_the_guided_teacher_at_half_the_calls():
+    teacher = presets.flow(dit(TEN), SPACE, TEN, steps=3, scale=None)
+    wide = both(TEN, Scalar("guidance", 100.0))
+    student = presets.flow(DiT(2, 32, 1, 2, condition=wide), SPACE, wide, steps=3)
+    loss = DistilledGuidance(student, teacher)
+    params = stirred(teacher.init(KEY)[0], 0.1)
+    batch = {
+        name: np.tile(BATCH[name], (8, *[1] * (BATCH[name].ndim - 1)))
+        for name in ("image", "label")
+    }
+    held = {"frozen": {"teacher": Variables(params, {})}}
+    own = student.init(KEY)[0]
+
+    @jax.jit
+    def step(own, opt_state, key):
+        value, grads = jax.value_and_grad(lambda p: loss(p, held, batch, key)[0])(own)
+        updates, opt_state = optimizer.update(grads, opt_state)
+        return optax.apply_updates(own, updates), opt_state, value
+
+    optimizer = optax.adam(3e-3)
+    opt_state, values = optimizer.init(own), []
+    for key in jax.random.split(KEY, 150):
+        own, opt_state, value = step(own, opt_state, key)
+        values.append(float(value))
+    assert np.mean(values[-10:]) < 0.1 * np.mean(values[:3])
+    assert 2 * student.evaluations() == teacher.evaluations()
+    x, y = (
+        jax.jit(partial(model.sample, num=8, label=1, guidance=2.0))(p, {}, KEY)
+        for model, p in ((teacher, params), (student, own))
+    )
+    assert np.sqrt(np.mean((x - y) ** 2)) < 0.1 * np.std(x)
+
+
+def test_students_that_do_not_fit_their_teacher_are_refused():
+    teacher = presets.flow(dit(TEN), SPACE, TEN, scale=None)
+    wide = both(TEN, Scalar("guidance"))
+    student = presets.flow(dit(wide), SPACE, wide)
+    with pytest.raises(BadInput, match="give it Guidance"):
+        DistilledGuidance(student, presets.flow(dit(TEN), SPACE, TEN))
+    with pytest.raises(BadInput, match="conditioned on label: it must be"):
+        DistilledGuidance(teacher, teacher)
+    with pytest.raises(BadInput, match="process or space"):
+        DistilledGuidance(
+            dataclasses.replace(student, space=Images((4, 4, 1))), teacher
+        )
+    with pytest.raises(BadInput, match="two rising scales"):
+        DistilledGuidance(student, teacher, (2.0, 1.0))
+
+
+def test_two_scales_guide_in_two_parts_and_equal_ones_in_both():
+    condition = both(TEN, Sequence(6), together=False)
+    model = presets.flow(dit(condition), SPACE, condition, steps=2)
+    params = stirred(model.init(KEY)[0])
+    given = {"label": np.arange(2), "context": BATCH["context"][:2]}
+
+    def predicted(scale):
+        sampler = model.sampler.replace(scale=scale)
+        c = condition.given(given, 2)
+        z = jnp.linspace(-1, 1, 32).reshape(2, 4, 4, 1)
+        return jax.jit(model.guided_predictor(params, {}, sampler))(z, 0.5, c)
+
+    predict, null = model.predictor(params), condition.null
+    z, c = jnp.linspace(-1, 1, 32).reshape(2, 4, 4, 1), condition.given(given, 2)
+    r0, rc = predict(z, 0.5, null(c)), predict(z, 0.5, c)
+    r1 = predict(z, 0.5, {**null(c), "label": c["label"]})
+    found = predicted((("label", 2.0), ("context", 5.0)))
+    close(found, r0 + 2 * (r1 - r0) + 5 * (rc - r1), 1e-4, 1e-4)
+    close(predicted((("label", 3.0), ("context", 3.0))), predicted(3.0), 1e-4, 1e-4)
+    kept = predict(z, 0.5, {**c, "context": 0 * c["context"]})
+    close(predicted((("context", 4.0),)), kept + 4 * (rc - kept), 1e-4, 1e-4)
+    both_scales = model.sampler.replace(scale=(("label", 2.0), ("context", 5.0)))
+    assert model.evaluations(both_scales) == 3 * model.evaluations()
+    with pytest.raises(BadInput, match="not conditioned on text"):
+        model.evaluations(model.sampler.replace(scale=(("text", 2.0),)))
+    joint = both(TEN, Sequence(6))
+    other = presets.flow(dit(joint), SPACE, joint, steps=2)
+    with pytest.raises(BadInput, match="together=False"):
+        other.evaluations(both_scales)
+
+
+def test_at_scale_zero_the_null_condition_alone_is_asked():
+    model = presets.flow(dit(TEN), SPACE, TEN, steps=2)
+    zero = model.sampler.replace(scale=0.0)
+    assert model.evaluations(zero) == model.evaluations()
+    params = stirred(model.init(KEY)[0])
+    one, other = (
+        jax.jit(partial(model.sample, num=2, label=label, sampler=zero))(
+            params, {}, KEY
+        )
+        for label in (1, 2)
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+# ---------------------------------------------------------------- text and sequences
+
+
+@pytest.mark.parametrize("net", [dit, unet], ids=["DiT", "U-Net"])
+@pytest.mark.parametrize(
+    "condition",
+    [Sequence(6), Text(20, 7, 8), both(TEN, Sequence(6))],
+    ids=["sequence", "text", "product"],
+)
+def test_sequences_and_texts_reach_the_network_inside_a_diffusion(net, condition):
+    model = presets.flow(net(condition), SPACE, condition, steps=2)
+    params, state = model.init(KEY, BATCH)
+    params = stirred(params)
+
+    @partial(jax.jit, static_argnums=0)
+    def loss(dropout, batch):
+        other = presets.changed(model, condition_dropout=dropout)
+        return other.loss(params, state, batch, KEY)[0]
+
+    whole = loss(0.0, BATCH)
+    for name in condition.names:
+        other = {**BATCH, name: np.roll(BATCH[name], 1, axis=0)}
+        assert abs(loss(0.0, other) - whole) > 1e-4  # it is seen
+        assert loss(1.0, other) == loss(1.0, BATCH)  # and null where it is dropped
+    padded = {name: LONGER[name] for name in condition.names if name in LONGER}
+    close(loss(0.0, {**BATCH, **padded}), whole, 1e-5)  # padding is nothing
+    # A row alone is the row in its batch.
+    predict, c = model.predictor(params), condition.read(BATCH)
+    z = model.space.read(BATCH)
+    rows = jax.jit(
+        jax.vmap(lambda z, c: predict(z[None], 0.3, jax.tree.map(lambda a: a[None], c)))
+    )
+    close(rows(z, dict(c))[:, 0], jax.jit(predict)(z, 0.3, c), 1e-4, 1e-5)
+
+
+def test_what_is_missing_is_null_where_it_was_trained_and_else_refused():
+    text = Text(20, 7, 8)
+    model = presets.flow(dit(text), SPACE, text, steps=2)
+    params = stirred(model.init(KEY)[0])
+    x = jax.jit(partial(model.sample, num=2))(params, {}, KEY)
+    null = jax.jit(partial(model.sample, num=2, text=np.zeros((2, 7), int)))
+    close(x, null(params, {}, KEY))
+    always = presets.changed(model, condition_dropout=0.0)
+    with pytest.raises(BadInput, match="give text"):
+        always.sample(params, {}, KEY, 2)
+    for given, words in (
+        ({"label": 3}, "label: the model is conditioned on text"),
+        ({"text": np.full((2, 7), 20)}, "vocabulary is 0"),
+        ({"text": np.zeros((3, 7), int)}, "for 2 examples"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            model.sample(params, {}, KEY, 2, **given)
+    with pytest.raises(BadInput, match="give both the same condition"):
+        presets.flow(dit(), SPACE, TEN)  # a network that would ignore its label
+    with pytest.raises(BadInput, match="num_steps=3: neither the model"):
+        presets.flow(dit(), SPACE, num_steps=3)
+    with pytest.raises(BadInput, match="solver='heun'"):
+        presets.flow(dit(), SPACE, solver="heun")
+
+
+def test_measurements_in_the_condition_are_those_in_the_guide():
+    y = RNG.normal(size=(2, 2, 2, 1)).astype(np.float32)
+    model = presets.flow(dit(), SPACE, steps=4)
+    params = stirred(model.init(KEY)[0], 0.1)
+    guides = Projection(Average(2), y), Measured(Average(2), (2, 2, 1))
+    samplers = [model.sampler.replace(guides=(guide,)) for guide in guides]
+    held = jax.jit(partial(model.sample, num=2, sampler=samplers[0]))(params, {}, KEY)
+    static = partial(model.sample, num=2, sampler=samplers[1])
+    np.testing.assert_array_equal(held, jax.jit(static)(params, {}, KEY, measured=y))
+    with pytest.raises(BadInput, match="give measured"):
+        static(params, {}, KEY)
+    # A value of known shape goes with adaptive steps, which go row by row.
+    adaptive = Adaptive(rtol=0.01, atol=0.01)
+    sampler = samplers[1].replace(solver=adaptive, steps=1)
+    x = jax.jit(partial(model.sample, num=2, sampler=sampler))(
+        params, {}, KEY, measured=y
+    )
+    assert np.sqrt(np.mean((Average(2)(x) - y) ** 2)) < 0.2
+    with pytest.raises(BadInput, match="takes all at once"):
+        samplers[0].replace(solver=adaptive)
+    assert Guidance().scales == ()
+
+
+def test_a_run_s_step_trains_a_model_of_frozen_latents():
+    model = Latent(presets.flow(dit(), Reals(SPACE.shape), steps=2), Identity(SPACE))
+    optimizers = {"denoiser": optax.sgd(0.1)}
+    params, state = model.init(KEY, BATCH)
+    train_state = init_train_state(KEY, params, state, optimizers)
+    step = jax.jit(make_train_step(model.losses(), optimizers, ema_decay=0.9))
+    held = {"autoencoder": Variables({"unused": jnp.ones(7)}, {})}
+    for _ in range(2):
+        train_state, metrics = step(train_state, BATCH, held)
+    assert train_state.state == {} and np.isfinite(metrics["denoiser/loss"])
