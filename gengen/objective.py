@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gengen.types import RESERVED, Array, BadInput, LossFn, static
+from gengen.errors import BadInput
+from gengen.types import RESERVED, Array, LossFn, static
 
 
 @static

@@ -23,7 +23,8 @@ import optax
 from jax.extend import core
 from jax.flatten_util import ravel_pytree
 
-from gengen.types import RESERVED, Array, BadInput, Key, LossFn, Params, State, Tree
+from gengen.errors import BadInput
+from gengen.types import RESERVED, Array, Key, LossFn, Params, State, Tree
 
 
 @flax.struct.dataclass

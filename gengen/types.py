@@ -8,7 +8,7 @@ cell hits the compilation cache. Arrays live only in params, state, batch and ke
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -30,18 +30,6 @@ Metrics = dict[str, Array]
 RESERVED = ("step", "ema")
 
 static = dataclasses.dataclass(frozen=True)
-
-
-class BadInput(ValueError):
-    """The caller's own mistake, told in one sentence: the value and the remedy."""
-
-
-def no_density(what: str) -> NoReturn:
-    """Refuse a likelihood of a model that has none."""
-    raise BadInput(
-        f"{what} has no density, so no likelihood: compare its samples with data "
-        '(gengen.metrics), or take a model whose `density` is not "none"'
-    )
 
 
 class Completion(NamedTuple):

@@ -13,11 +13,12 @@ import optax
 import pytest
 from sklearn.datasets import load_digits
 
+from gengen.errors import BadInput
 from gengen.models.classifier import Classifier
 from gengen.nets.resnet import ResNet
 from gengen.objective import add, scale
 from gengen.step import init_train_state, make_train_step
-from gengen.types import BadInput, static
+from gengen.types import static
 
 KEY = jax.random.key(0)
 NET = ResNet(10, channels=8, multipliers=(1, 2), dropout=0.5, groups=4)

@@ -39,6 +39,7 @@ from gengen.diffusion.solvers import (
 )
 from gengen.diffusion.times import LogNormal, Steps, stratified
 from gengen.diffusion.weights import ELBOWeight
+from gengen.errors import BadInput
 from gengen.heads import Categorical
 from gengen.images import bits_per_dim
 from gengen.labels import sample_labels
@@ -58,7 +59,6 @@ from gengen.nets.transformer import Transformer
 from gengen.nets.unet import UNet
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.step import init_train_state, make_train_step, multi_step
-from gengen.types import BadInput
 
 SHAPE, LEVELS = (8, 8, 1), 17
 KEY = jax.random.key(5)

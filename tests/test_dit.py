@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from test_nets import KEY, images, output_shape, randomised
 
+from gengen.errors import BadInput
 from gengen.nets.attention import Attention, Context, attend
 from gengen.nets.dit import Block, DiT, patchify, positions, unpatchify
 from gengen.nets.unet import PixelAttention, UNet
-from gengen.types import BadInput
 
 T = jnp.linspace(0.1, 0.9, 2)
 CONTEXT = images(2, (3, 5), seed=3)  # three tokens, 5 wide, an image

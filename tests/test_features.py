@@ -13,8 +13,8 @@ import jax
 import numpy as np
 import pytest
 
+from gengen.errors import BadInput
 from gengen.images import to_unit
-from gengen.types import BadInput
 from train import features as features_of
 from train.data import Dataset, Spec, load, order
 from train.experiment import Record

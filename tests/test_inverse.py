@@ -22,11 +22,12 @@ from gengen.diffusion.process import Noise, Process, Velocity, expand, score
 from gengen.diffusion.solve import solve
 from gengen.diffusion.solvers import DDPM, DPMSolver, Euler, Heun
 from gengen.diffusion.times import starting_at, uniform_grid
+from gengen.errors import BadInput
 from gengen.models.classifier import ClassifierGuide
 from gengen.models.closed_form import Mixture, gaussian
 from gengen.models.diffusion import Diffusion
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.types import BadInput, static
+from gengen.types import static
 
 KEY = jax.random.key(0)
 T = np.linspace(0.02, 0.98, 7)

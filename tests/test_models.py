@@ -35,6 +35,7 @@ from gengen.diffusion.solvers import (
     PredictorCorrector,
     learned_range,
 )
+from gengen.errors import BadInput
 from gengen.images import bin_width, log_bin_volume, to_levels, to_unit
 from gengen.losses.adversarial import (
     minimax_generator_loss,
@@ -55,7 +56,7 @@ from gengen.models.vae import (
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.objective import Ramp
 from gengen.step import init_train_state, make_train_step
-from gengen.types import BadInput, static
+from gengen.types import static
 
 KEY = jax.random.key(0)
 

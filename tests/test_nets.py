@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gengen.errors import BadInput
 from gengen.nets.attention import Attention
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -12,7 +13,6 @@ from gengen.nets.dit import DiT
 from gengen.nets.layers import Conditioning, group_norm, halvings, sinusoidal
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.nets.unet import ResidualBlock, UNet
-from gengen.types import BadInput
 
 KEY = jax.random.key(0, impl="rbg")  # compiles in a third of threefry's time
 SHAPES = pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3)])

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gengen.errors import BadInput
 from gengen.objective import Bind, Ramp, add, every, map_batch, scale, with_state
-from gengen.types import BadInput, static
+from gengen.types import static
 
 PARAMS = {"p": {"w": jnp.array([1.0, -2.0])}}
 STATE = {"step": jnp.int32(0), "count": jnp.float32(3.0)}

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from gengen.errors import BadInput
 from gengen.step import (
     choosing,
     ema_update,
@@ -17,7 +18,7 @@ from gengen.step import (
     make_train_step,
     multi_step,
 )
-from gengen.types import RESERVED, BadInput, static
+from gengen.types import RESERVED, static
 from train.loop import mean_metrics
 
 KEY = jax.random.key(0)

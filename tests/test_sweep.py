@@ -10,10 +10,10 @@ from program import refused
 import train.quality
 from gengen.diffusion.paths import Linear, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity
+from gengen.errors import BadInput
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
 from gengen.nets.unet import UNet
-from gengen.types import BadInput
 from train.sampling import as_keywords
 from train.sweep import points, save, steps_within, there
 from train.sweep_table import abscissa, lines_of

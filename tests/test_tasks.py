@@ -16,6 +16,7 @@ from sklearn.covariance import EmpiricalCovariance
 from sklearn.datasets import load_sample_images
 from sklearn.neighbors import NearestNeighbors
 
+from gengen.errors import BadInput
 from gengen.images import to_levels, to_unit
 from gengen.labels import sample_labels
 from gengen.models.vae import VAE, Gaussian
@@ -37,7 +38,7 @@ from gengen.tasks.outliers import (
     ReconstructionError,
     paired_noise,
 )
-from gengen.types import BadInput, static
+from gengen.types import static
 
 KEY = jax.random.key(0)
 

@@ -64,7 +64,7 @@ def bayes(options: Bayes) -> dict[str, Any]:
     """Measure, print, and write `bayes.json`, which is returned."""
     import json
 
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.evaluate import about
     from train.experiment import write_atomically
     from train.heldout import tightened
@@ -111,7 +111,7 @@ def bayes(options: Bayes) -> dict[str, Any]:
 
 def opened_classifier(trained, options: Bayes) -> tuple:
     """(extractor, its run): a classifier of the run's classes; else BadInput."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.extractors import default_name, open_extractor
     from train.workdir import open_workdir
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gengen.types import BadInput
+from gengen.errors import BadInput
 from train import processes
 from train.experiment import write_atomically
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gengen.types import BadInput
+from gengen.errors import BadInput
 from train import processes
 
 AXES = ("data", "model")

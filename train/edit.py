@@ -43,9 +43,9 @@ def edit(options: Edit) -> None:
     """Draw, write, say where."""
     import jax
 
+    from gengen.errors import BadInput
     from gengen.images import to_unit
     from gengen.tasks import require
-    from gengen.types import BadInput
     from train.interpolate import check_png
     from train.options import at_least, check_numbers
     from train.outlier_sets import some

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from gengen.errors import BadInput
 from train.data import Spec
 from train.lock import LOCK, locked
 
@@ -60,13 +61,6 @@ class Record:
         )
 
 
-def bad_input(sentence: str) -> Exception:
-    """A BadInput; jax is imported only when there is something to complain about."""
-    from gengen.types import BadInput
-
-    return BadInput(sentence)
-
-
 def write_atomically(path: Path, text: str) -> None:
     """The whole text or nothing: written beside and renamed."""
     part = path.with_name(path.name + ".part")
@@ -93,14 +87,14 @@ def load(workdir: Path) -> Record:
     """The workdir's record, or BadInput: no run there, or not one of gengen's."""
     path = Path(workdir) / FILE
     if not path.exists():
-        raise bad_input(
+        raise BadInput(
             f"{workdir} holds no run (there is no {FILE}): train one with "
             f"python -m train EXPERIMENT --workdir {workdir}"
         )
     try:
         return _record(json.loads(path.read_text()))
     except _UNREADABLE as error:
-        raise bad_input(
+        raise BadInput(
             f"{path} is not the record of a run that this version can read "
             f"({str(error)[:200]!r}): restore the file, or take another --workdir"
         ) from error
@@ -196,12 +190,12 @@ def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None
         if fresh:
             return
         if changed := difference(load(workdir), record):
-            raise bad_input(
+            raise BadInput(
                 f"{workdir} holds another run, with {changed}: take another "
                 "--workdir, or the same options to resume"
             )
     elif workdir.exists() and not (workdir.is_dir() and nothing_in(workdir)):
-        raise bad_input(
+        raise BadInput(
             f"{workdir} is no run of gengen's and not an empty folder: "
             "take another --workdir"
         )

@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.images import to_levels, to_unit
-from gengen.types import BadInput
 from train.data import Spec
 from train.experiment import Record, file_name
 from train.options import IDENTITY, Run

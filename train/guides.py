@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from gengen.types import BadInput
+from gengen.errors import BadInput
 from train.workdir import Trained, open_workdir
 
 

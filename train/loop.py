@@ -15,8 +15,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.step import first_nonfinite, init_train_state, make_train_step, multi_step
-from gengen.types import BadInput
 from train import data as datasets
 from train import experiment as experiments
 from train import processes

@@ -9,8 +9,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.images import to_unit
-from gengen.types import BadInput
 from train.experiment import write_atomically
 from train.experiments.denoising import grids, solvers
 from train.pictures import save_grid, to_uint8

@@ -168,7 +168,7 @@ def identity(trained, extractor, options: Sweep) -> dict[str, Any]:
 
 def check(options: Sweep, base, out: Path) -> None:
     """BadInput for what no sweep can have."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train import evaluate
     from train.options import check_numbers
 
@@ -184,7 +184,7 @@ def check(options: Sweep, base, out: Path) -> None:
 
 def refuse_unmeasurable(trained, options: Sweep) -> None:
     """BadInput for a run without samples to measure, or without steps to sweep."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.quality import NO_LABELS
     from train.sampling import keywords_of
 
@@ -225,7 +225,7 @@ def points(model, values: dict[str, tuple]) -> list[dict]:
 
 def steps_within(model, evaluations: int, point: dict) -> int:
     """How many steps these network evaluations are, a last jump to data aside."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.sampling import as_keywords
 
     one, two = (model.evaluations(**as_keywords(point), steps=n) for n in (1, 2))
@@ -250,7 +250,7 @@ def there(out: Path, identity: dict) -> dict[str, Any]:
     """The sweep that the file holds, or an empty one; BadInput if it is another."""
     import json
 
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
 
     if not out.exists():
         return {**identity, "points": []}

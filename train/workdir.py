@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gengen.types import BadInput
+from gengen.errors import BadInput
 from train import experiment as experiments
 from train.checkpoint import Checkpoints
 from train.data import Dataset, load

@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from gengen.diffusion.process import Process, expand, from_data, recover
-from gengen.types import Array, BadInput, State, static
+from gengen.errors import BadInput
+from gengen.types import Array, State, static
 
 
 class Guide(Protocol):

@@ -32,8 +32,9 @@ import jax.numpy as jnp
 from gengen.diffusion.guidance import classifier_guided, map_denoised
 from gengen.diffusion.posterior import transition
 from gengen.diffusion.process import Process, expand, recover
+from gengen.errors import BadInput
 from gengen.scan import fold_in, normal
-from gengen.types import Array, BadInput, static
+from gengen.types import Array, static
 
 
 class Inpainting(NamedTuple):

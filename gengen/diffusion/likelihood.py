@@ -37,10 +37,11 @@ from gengen.diffusion.times import (
     histogram_quantile,
     times_of,
 )
+from gengen.errors import BadInput
 from gengen.images import bin_width, to_unit
 from gengen.losses.likelihood import per_example
 from gengen.scan import fold_in, normal
-from gengen.types import Array, BadInput, static
+from gengen.types import Array, static
 
 # ---------------------------------------------------------------- the bound
 

@@ -44,6 +44,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.heads import PLAIN, Head, Tempering, check_symbols, symbols_of
 from gengen.images import bits_name, to_unit
 from gengen.labels import given_labels, sample_labels
@@ -51,7 +52,7 @@ from gengen.losses.likelihood import per_example
 from gengen.objective import Bind
 from gengen.particles import check_particles, observed_mask, resampled
 from gengen.scan import fold_in, sample_keys, sample_scan
-from gengen.types import Array, BadInput, Completion, static
+from gengen.types import Array, Completion, static
 
 
 class View(NamedTuple):

@@ -22,9 +22,10 @@ import jax.numpy as jnp
 from gengen.diffusion.guidance import classifier_guided
 from gengen.diffusion.paths import Path
 from gengen.diffusion.process import expand
+from gengen.errors import BadInput, no_density
 from gengen.images import to_unit
 from gengen.objective import Bind, map_batch
-from gengen.types import Array, BadInput, no_density, static
+from gengen.types import Array, static
 
 
 @static

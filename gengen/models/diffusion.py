@@ -52,11 +52,12 @@ from gengen.diffusion.times import (
     times_of,
 )
 from gengen.diffusion.weights import Unweighted, Weight
+from gengen.errors import BadInput
 from gengen.images import to_unit
 from gengen.labels import given_labels, sample_labels
 from gengen.objective import Bind
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.types import Array, BadInput, Completion, static
+from gengen.types import Array, Completion, static
 
 # b/a at which guides that divide by a begin: the error of a network's gradient grows
 # with it. Of digits the unseen half is missed by 1.27 (root mean square) from 1000 on,

@@ -25,13 +25,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.errors import no_density
 from gengen.images import to_unit
 from gengen.labels import given_labels, sample_labels
 from gengen.losses.adversarial import discriminator_loss, nonsaturating_generator_loss
 from gengen.losses.penalty import r1
 from gengen.objective import Bind, add, every, scale
 from gengen.scan import normal, sample_keys
-from gengen.types import Array, no_density, static
+from gengen.types import Array, static
 
 
 @static

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.heads import PLAIN, Tempering, check_symbols
 from gengen.images import to_unit
 from gengen.labels import given_labels, sample_labels
@@ -29,7 +30,7 @@ from gengen.losses.likelihood import per_example
 from gengen.objective import Bind
 from gengen.particles import check_particles, observed_mask, resampled
 from gengen.scan import fold_in, sample_keys
-from gengen.types import Array, BadInput, Completion, Model, static
+from gengen.types import Array, Completion, Model, static
 
 
 @static

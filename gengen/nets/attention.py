@@ -12,8 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.errors import BadInput
 from gengen.nets.layers import normal
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
 lecun_normal = nn.initializers.lecun_normal()
 

@@ -17,9 +17,10 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from gengen.errors import BadInput
 from gengen.nets.attention import Attention, either
 from gengen.nets.layers import Conditioning, layers, waves, zeros
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
 
 def patchify(x: Array, p: int) -> Array:

@@ -18,9 +18,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.errors import BadInput
 from gengen.nets.attention import attend, head_width
 from gengen.nets.layers import Before, waves
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
 
 def attend_cached(q: Array, k: Array, v: Array, t: Array, segment: int) -> Array:

@@ -13,9 +13,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.errors import BadInput
 from gengen.nets.attention import Attention, either
 from gengen.nets.layers import Conditioning, halvings, layers, zeros
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
 
 class ResidualBlock(nn.Module):

@@ -45,11 +45,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from gengen.errors import BadInput
 from gengen.images import to_levels
 from gengen.labels import sample_labels
 from gengen.scan import sample_keys
 from gengen.tasks import require, require_density
-from gengen.types import Array, BadInput, static
+from gengen.types import Array, static
 
 
 @static

@@ -40,11 +40,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gengen.errors import BadInput
 from gengen.images import bits_per_dim, to_unit
 from gengen.models.vae import elbo
 from gengen.tasks import require, require_density
 from gengen.tasks.code import code_length
-from gengen.types import Array, BadInput, Key, static
+from gengen.types import Array, Key, static
 
 
 @static
