@@ -94,17 +94,23 @@ class _Every:
     loss: LossFn
 
     def __call__(self, params, state, batch, key):
-        def take(params, state, batch, key):
-            value, (state, metrics) = self.loss(params, state, batch, key)
-            return value, (state, jax.tree.map(lambda m: m * self.n, metrics))
+        # What nobody writes need not come out of the branches, and so is not copied.
+        read_only = {name: state[name] for name in RESERVED if name in state}
+        own = {name: x for name, x in state.items() if name not in read_only}
 
-        def skip(params, state, batch, key):
-            shapes = jax.eval_shape(take, params, state, batch, key)
+        def take(params, own, batch, key):
+            value, (new, metrics) = self.loss(params, own | read_only, batch, key)
+            new = {name: x for name, x in new.items() if name not in RESERVED}
+            return value, (new, jax.tree.map(lambda m: m * self.n, metrics))
+
+        def skip(params, own, batch, key):
+            shapes = jax.eval_shape(take, params, own, batch, key)
             value, (_, metrics) = jax.tree.map(jnp.zeros_like, shapes)
-            return value, (state, metrics)
+            return value, (own, metrics)
 
         now = state["step"] % self.n == 0
-        return jax.lax.cond(now, take, skip, params, state, batch, key)
+        value, (own, metrics) = jax.lax.cond(now, take, skip, params, own, batch, key)
+        return value, (own | read_only, metrics)
 
 
 def every(n: int, loss: LossFn) -> LossFn:

@@ -33,7 +33,8 @@ def prepared(experiment, dataset, view, length, batch_size, given=False):
     """
     import jax
 
-    from gengen.step import identity, make_train_step, multi_step
+    from gengen.multi_step import identity, multi_step
+    from gengen.step import make_train_step
     from train.data import Feed
     from train.devices import over_axis
     from train.loop import initial_state
@@ -105,7 +106,7 @@ def of_a_step(name: str, length: int, rounds: int, **options) -> dict:
     """
     import numpy as np
 
-    import gengen.step
+    import gengen.guard
     from train.data import load
     from train.devices import make_mesh, make_view
     from train.experiments import EXPERIMENTS
@@ -115,7 +116,7 @@ def of_a_step(name: str, length: int, rounds: int, **options) -> dict:
     view = make_view("jit", make_mesh())
     make = functools.partial(prepared, experiment, dataset, view, length)
     runs = {"step": make(experiment.batch_size)}
-    new = unittest.mock.patch.object(gengen.step, "chosen", lambda finite, new, _: new)
+    new = unittest.mock.patch.object(gengen.guard, "select", lambda finite, new, _: new)
     with new:  # as it is traced
         runs["no guard"] = make(experiment.batch_size)
     runs["given"] = make(experiment.batch_size, given=True)

@@ -49,6 +49,7 @@ from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
 from gengen.models.multiscale import Multiscale
 from gengen.models.vae import VAE, Bernoulli, DiscretizedLogistic, Gaussian
+from gengen.multi_step import multi_step
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.dit import DiT
@@ -58,7 +59,7 @@ from gengen.nets.resnet import ResNet
 from gengen.nets.transformer import Transformer
 from gengen.nets.unet import UNet
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.step import init_train_state, make_train_step, multi_step
+from gengen.step import init_train_state, make_train_step
 
 SHAPE, LEVELS = (8, 8, 1), 17
 KEY = jax.random.key(5)

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from gengen.errors import BadInput
-from gengen.step import identity
+from gengen.multi_step import identity
 from train import idx as idx_files
 from train.data import Dataset, Feed, Spec, gather, load, order
 

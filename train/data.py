@@ -236,7 +236,7 @@ class Feed:
 
     @property
     def fetch(self):
-        from gengen.step import identity
+        from gengen.multi_step import identity
 
         return gather if self.resident else identity
 

@@ -16,7 +16,9 @@ import jax
 import numpy as np
 
 from gengen.errors import BadInput
-from gengen.step import first_nonfinite, init_train_state, make_train_step, multi_step
+from gengen.guard import first_nonfinite
+from gengen.multi_step import multi_step
+from gengen.step import init_train_state, make_train_step
 from train import data as datasets
 from train import experiment as experiments
 from train import processes
@@ -249,11 +251,8 @@ def run_steps(job: Job, train_state, step, stop: Stop) -> None:
     run, report, steps = job.run, job.report, job.experiment.steps
     batch_size, model = job.experiment.batch_size, job.experiment.model
     view, data = job.view, job.view.data(job.feed.data)
-    done, skipped, train_state = (
-        int(train_state.step),
-        int(train_state.skipped.turns),
-        job.view.place(train_state),
-    )
+    done, skipped = int(train_state.step), int(train_state.nonfinite.total_notfinite)
+    train_state = job.view.place(train_state)
     began = time.perf_counter()
     with cache_hits() as hits:
         many, length, why = compiled_steps(run, step, job.feed, train_state, data, view)
@@ -357,7 +356,7 @@ def leave(job: Job, train_state, asked: signal.Signals) -> None:
 
 def save(job: Job, train_state, last: bool = False) -> None:
     """Save a good state; a disk that cannot take it ends the run at its end only."""
-    if int(train_state.skipped.in_a_row):
+    if int(train_state.nonfinite.consecutive_notfinite):
         return  # it may be what made the last steps fail
     if reason := job.checkpoints.save(train_state):
         kept = job.checkpoints.latest()
@@ -427,7 +426,10 @@ def check_finite(job: Job, train_state, before: int) -> int:
 
     A skipped turn changed nothing, so what was saved before stays good.
     """
-    turns, in_a_row = int(train_state.skipped.turns), int(train_state.skipped.in_a_row)
+    turns, in_a_row = (
+        int(train_state.nonfinite.total_notfinite),
+        int(train_state.nonfinite.consecutive_notfinite),
+    )
     if turns == before:
         return turns
     name = first_nonfinite(train_state, job.record.data.example(1))
