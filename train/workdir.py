@@ -26,7 +26,7 @@ class Trained:
     step: int
     params: Any
     state: Any
-    init_train_state: Any
+    train_state: Any
 
     @property
     def model(self):
@@ -51,7 +51,7 @@ class Trained:
     @property
     def averaged(self) -> bool:
         """Whether `params` are averaged."""
-        return self.init_train_state.ema is not None
+        return self.train_state.ema is not None
 
 
 def open_workdir(workdir: Path) -> Trained:
