@@ -40,7 +40,7 @@ def prepared(experiment, dataset, view, length, batch_size, given=False):
     from train.loop import initial_state
 
     feed, batch = Feed(dataset, batch_size, 0), dataset.spec.example(batch_size)
-    train_state = initial_state(experiment, 0, batch, view.mesh)(experiment.frozen)
+    train_state = initial_state(experiment, 0, batch, view.mesh)()
     losses = over_axis(experiment.model, view.axis_name).losses()
     options = experiment.order, experiment.ema_decay, view.axis_name
     step = make_train_step(losses, experiment.optimizers, *options)
@@ -54,7 +54,7 @@ def prepared(experiment, dataset, view, length, batch_size, given=False):
     def run(calls):
         began = time.perf_counter()
         for _ in range(calls):
-            held[0], metrics = many(held[0], data, items, length)
+            held[0], metrics = many(held[0], data, items, length, {})
         jax.block_until_ready((held, metrics))
         return (time.perf_counter() - began) / (calls * length)
 

@@ -133,15 +133,21 @@ class Checkpoints:
             (self.folder / str(old)).rename(self.folder / f"{old}.part")
         self._clear()
 
-    def restore(self, like) -> tuple[object, list[str]]:
+    def restore(self, like, step: int | None = None) -> tuple[object, list[str]]:
         """The newest readable train state, on the shapes and shardings of `like`.
+
+        step: the only step that will do, if any.
 
         Also a sentence for every newer one that is damaged: to be told, and, unless
         this is to read only, moved to `workdir/damaged`. BadInput if none can be read,
         or the newest belongs to another model.
         """
-        damaged = {}
-        for step in processes.everyone(self.steps())[0]:
+        damaged, steps = {}, self.steps()
+        if step is not None:
+            if step not in steps:
+                raise BadInput(f"{self.folder} has no checkpoint of step {step}")
+            steps = [step]
+        for step in processes.everyone(steps)[0]:
             train_state, failure = None, None
             try:
                 train_state = self._restore(step, like)
@@ -243,6 +249,12 @@ class Checkpoints:
 def _as_dict(train_state) -> dict:
     fields = ("step", "key", "params", "state", "opt_state", "ema", "nonfinite")
     return {name: getattr(train_state, name) for name in fields}
+
+
+def digest_of(tree) -> str:
+    """Eight hexadecimal digits of all arrays of a tree."""
+    leaves = [f"{n} {digest(x)}" for n, x in sorted(leaf_names(tree).items())]
+    return hashlib.sha256("\n".join(leaves).encode()).hexdigest()[:8]
 
 
 def digest(leaf) -> tuple[tuple[int, ...], str, str]:

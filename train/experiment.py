@@ -21,11 +21,23 @@ FILE = "experiment.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
-    """What `train.loop` needs to know. One optimiser (optax) a player of the model.
+class Reference:
+    """Another run, whose arrays (averaged, if it keeps an average) are read."""
 
-    frozen: arrays that join the model's initial state and are not learnt, such as an
-    autoencoder or a teacher read from another run.
+    workdir: str
+    """Its folder; in a record, as seen from the folder of the run that refers to it."""
+    step: int | None = None
+    """The step of its checkpoint; None for the last one."""
+    digest: str | None = None
+    """The digest of its arrays, as of `train.checkpoint.digest_of`; None for any."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What `train.loop` needs to know: a model, and one optimiser (optax) per player.
+
+    frozen: the runs whose arrays the losses and the sampler read as
+    `state["frozen"][name]`, such as an autoencoder or a teacher.
     """
 
     model: Any
@@ -34,7 +46,7 @@ class Experiment:
     steps: int
     ema_decay: float | None = None
     order: tuple[str, ...] | None = None
-    frozen: dict[str, Any] = dataclasses.field(default_factory=dict)
+    frozen: dict[str, Reference] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +57,7 @@ class Record:
     options: dict[str, Any]  # the experiment function's keywords
     run: dict[str, Any]  # dataset, image_size, levels, length, seed, examples, …
     data: Spec
+    frozen: dict[str, Reference] = dataclasses.field(default_factory=dict)
 
     def build(self) -> Experiment:
         """The experiment, from its function and keywords."""
@@ -132,7 +145,12 @@ def _record(raw: dict) -> Record:
     least = min(*data.shape, data.levels - 1, data.num_classes + 1)
     if len(data.shape) != sides or least < 1:
         raise ValueError(f"data {data}")
-    return Record(raw["experiment"], options, run, data)
+    frozen = {n: Reference(**fields) for n, fields in raw.get("frozen", {}).items()}
+    for reference in frozen.values():
+        types = {"workdir": str, "step": int, "digest": str}
+        if not all(_fits(getattr(reference, name), types[name]) for name in types):
+            raise ValueError(f"frozen is {raw['frozen']!r}")
+    return Record(raw["experiment"], options, run, data, frozen)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -178,6 +196,9 @@ def difference(old: Record, new: Record) -> str | None:
     if a["data"] != b["data"]:
         changed = [k for k in b["data"] if a["data"].get(k) != b["data"][k]]
         return f"a data set with {changed[0]} {a['data'].get(changed[0])}"
+    if old.frozen and new.frozen and old.frozen != new.frozen:
+        name = next(n for n, x in old.frozen.items() if new.frozen.get(n) != x)
+        return f"another {name} (step {old.frozen[name].step})"
     return None
 
 

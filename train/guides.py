@@ -95,7 +95,7 @@ def changed(trained: Trained, values: dict, state: dict) -> Trained:
 
 def identity(trained: Trained) -> str | None:
     """What tells samples under these guides from others; None without any."""
-    from train.extractors import digest_of
+    from train.checkpoint import digest_of
 
     names = [name for name in ("classifier", "worse") if name in trained.state]
     return digest_of({name: trained.state[name] for name in names}) if names else None

@@ -148,7 +148,7 @@ def lists(options: Sweep) -> dict[str, tuple]:
 
 def identity(trained, extractor, options: Sweep) -> dict[str, Any]:
     """What all points of a file have in common."""
-    from train.extractors import digest_of
+    from train.checkpoint import digest_of
     from train.guides import identity as guides_identity
 
     return {
