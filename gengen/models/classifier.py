@@ -24,7 +24,7 @@ from gengen.diffusion.paths import Path
 from gengen.diffusion.process import expand
 from gengen.errors import BadInput, no_density
 from gengen.images import to_unit
-from gengen.objective import Bind, map_batch
+from gengen.objective import loss, map_batch
 from gengen.types import Array, static
 
 
@@ -57,8 +57,8 @@ class Classifier:
         return {"classifier": self.net.init(key, x, **more)["params"]}, {}
 
     def losses(self):
-        loss = Bind(Classifier.loss, self)
-        return {"classifier": map_batch(self.augment, loss) if self.augment else loss}
+        own = self.loss
+        return {"classifier": map_batch(self.augment, own) if self.augment else own}
 
     def _apply(self, params, z, t, **kwargs):
         """Of z at times t [B], which the network sees with variance one, or of x."""
@@ -74,6 +74,7 @@ class Classifier:
             params, x if self.path is None else self.path.a(0 * x) * x, t
         )
 
+    @loss
     def loss(self, params, state, batch, key):
         """-log p(y|x), mean over the batch, in nats; metric "accuracy"."""
         x, t = to_unit(batch["image"], self.levels), None

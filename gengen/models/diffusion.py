@@ -55,7 +55,7 @@ from gengen.diffusion.weights import Unweighted, Weight
 from gengen.errors import BadInput
 from gengen.images import to_unit
 from gengen.labels import given_labels, sample_labels
-from gengen.objective import Bind
+from gengen.objective import loss
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.types import Array, Completion, static
 
@@ -168,7 +168,7 @@ class Diffusion:
         return {"denoiser": params}, state
 
     def losses(self):
-        return {"denoiser": Bind(Diffusion.loss, self)}
+        return {"denoiser": self.loss}
 
     def predictor(self, params, label=None, **kwargs):
         """`predict(z, t) -> r̂` with parameters and label bound; t [] or [B].
@@ -189,6 +189,7 @@ class Diffusion:
         """(t_min, t_max): where the process, and the weight of its loss, is regular."""
         return usable_times(self.process, weight=self.weight)
 
+    @loss
     def loss(self, params, state, batch, key):
         """Mean of `matching_loss` over fresh noise, times and dropped labels."""
         key_noise, key_time, key_label, key_dropout, key_pair = jax.random.split(key, 5)

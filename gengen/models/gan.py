@@ -30,7 +30,7 @@ from gengen.images import to_unit
 from gengen.labels import given_labels, sample_labels
 from gengen.losses.adversarial import discriminator_loss, nonsaturating_generator_loss
 from gengen.losses.penalty import r1
-from gengen.objective import Bind, add, every, scale
+from gengen.objective import add, every, loss, scale
 from gengen.scan import normal, sample_keys
 from gengen.types import Array, static
 
@@ -68,12 +68,12 @@ class GAN:
         return batch["label"] if self.num_classes else None
 
     def losses(self):
-        game = Bind(GAN.play_discriminator, self)
+        game = self.play_discriminator
         if self.r1_weight > 0:
             weight = self.r1_weight / 2 * self.r1_interval
-            penalty = every(self.r1_interval, Bind(GAN.penalty, self))
+            penalty = every(self.r1_interval, self.penalty)
             game = add(game, scale(penalty, weight))
-        return {"discriminator": game, "generator": Bind(GAN.play_generator, self)}
+        return {"discriminator": game, "generator": self.play_generator}
 
     def generate(self, params, state, z: Array, label: Array | None):
         """(images, new state) with batch statistics: the generator in training."""
@@ -92,6 +92,7 @@ class GAN:
         label = self._label(batch)
         return z, self.generate(params["generator"], state["generator"], z, label)[0]
 
+    @loss
     def play_discriminator(self, params, state, batch, key):
         """E[-log D(x) - log(1 - D(G(z)))]; real and fake in separate passes."""
         own, label = params["discriminator"], self._label(batch)
@@ -106,6 +107,7 @@ class GAN:
         }
         return loss, ({**state, "discriminator": new}, metrics)
 
+    @loss
     def penalty(self, params, state, batch, key):
         """E|∇ₓ D(x)|² of the critic as it is evaluated, with running statistics if any.
 
@@ -119,6 +121,7 @@ class GAN:
         )
         return jnp.mean(value), (state, {"r1": jnp.mean(value)})
 
+    @loss
     def play_generator(self, params, state, batch, key):
         """The generator's loss, and the averaged generator's batch statistics."""
         label = self._label(batch)

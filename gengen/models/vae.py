@@ -39,7 +39,7 @@ from gengen.losses.likelihood import (
     normal_log_prob,
     per_example,
 )
-from gengen.objective import Bind, Weight, weight_at
+from gengen.objective import Weight, loss, weight_at
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.types import Array, Key, Tree, static
 
@@ -251,7 +251,7 @@ class VAE:
         return batch["label"] if self.num_classes else None
 
     def losses(self):
-        return {"vae": Bind(VAE.loss, self)}
+        return {"vae": self.loss}
 
     def encode(
         self, params, image: Array, label: Array | None = None, train: bool = False
@@ -267,6 +267,7 @@ class VAE:
         weights = {"params": params["vae"]["decoder"]}
         return self.decoder.apply(weights, z, label, train=train)
 
+    @loss
     def loss(self, params, state, batch, key):
         """-ELBO, mean over the batch, in nats of the discrete data."""
         key_noise, key_observe = jax.random.split(key)
