@@ -19,10 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.images import bin_width, to_unit
 from gengen.losses.likelihood import discretized_logistic_log_prob
 from gengen.scan import fold_in
-from gengen.types import Array, BadInput, static
+from gengen.types import Array, static
 
 
 @static

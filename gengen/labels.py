@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.scan import fold_in, randint
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
 
 def sample_labels(

@@ -24,7 +24,8 @@ from scipy.spatial import KDTree
 from scipy.special import rel_entr
 from scipy.stats import rankdata
 
-from gengen.types import BadInput, static
+from gengen.errors import BadInput
+from gengen.types import static
 
 _BLOCK = 2**21  # entries of a block of distances, 16 MB
 

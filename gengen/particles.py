@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.losses.likelihood import per_example
 from gengen.scan import fold_in, sample_keys
-from gengen.types import Array, BadInput, Tree
+from gengen.types import Array, Tree
 
 
 def observed_mask(observed: Array, num: int, shape: tuple[int, ...]) -> np.ndarray:

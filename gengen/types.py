@@ -8,7 +8,7 @@ cell hits the compilation cache. Arrays live only in params, state, batch and ke
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -18,9 +18,10 @@ Tree = Any
 
 # player -> parameters: the only arrays ever differentiated.
 Params = dict[str, Tree]
-# Every other array a loss needs: batch statistics, codebooks, a frozen teacher.
-# The train step adds the two RESERVED entries, which losses may read, not write:
-# "step" (int32 scalar) and "ema" (averaged Params; the parameters without EMA).
+# Every other array a loss needs: batch statistics, codebooks, buffers.
+# The train step adds the RESERVED entries, which losses may read, not write: "step"
+# (int32 scalar), "ema" (averaged Params; the parameters without EMA) and "frozen"
+# ({name: Variables}, arrays of other models that nothing changes).
 State = dict[str, Tree]
 # {"image": uint8 [B, H, W, C], "label": int32 [B], "tokens": int32 [B, L], ...}
 Batch = Mapping[str, Array]
@@ -32,8 +33,8 @@ RESERVED = ("step", "ema", "frozen")
 static = dataclasses.dataclass(frozen=True)
 
 
-class BadInput(ValueError):
-    """The caller's own mistake, told in one sentence: the value and the remedy."""
+class Variables(NamedTuple):
+    """All arrays of a trained model, as its methods take them: `f(*variables, …)`."""
 
 
 class Variables(NamedTuple):
@@ -66,14 +67,16 @@ def no_density(what: str) -> NoReturn:
 
 
 class Completion(NamedTuple):
-    """x: samples [B, …] that agree with what was observed.
-
-    effective: the effective number of particles behind each, 1/Σ w² [B]; 0 where
-    tempering gives what was observed no mass behind any of them.
-    """
+    """Samples that agree with what was observed."""
 
     x: Array
+    """The samples [B, …]."""
     effective: Array
+    """The effective number of particles behind each sample, 1/Σ w² [B].
+
+    It is 0 if the tempered model assigns zero probability to the observed values for
+    every particle.
+    """
 
 
 class LossFn(Protocol):

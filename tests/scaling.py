@@ -33,13 +33,14 @@ def prepared(experiment, dataset, view, length, batch_size, given=False):
     """
     import jax
 
-    from gengen.step import identity, make_train_step, multi_step
+    from gengen.multi_step import identity, multi_step
+    from gengen.step import make_train_step
     from train.data import Feed
     from train.devices import over_axis
     from train.loop import initial_state
 
     feed, batch = Feed(dataset, batch_size, 0), dataset.spec.example(batch_size)
-    train_state = initial_state(experiment, 0, batch, view.mesh)(experiment.frozen)
+    train_state = initial_state(experiment, 0, batch, view.mesh)()
     losses = over_axis(experiment.model, view.axis_name).losses()
     options = experiment.order, experiment.ema_decay, view.axis_name
     step = make_train_step(losses, experiment.optimizers, *options)
@@ -53,7 +54,7 @@ def prepared(experiment, dataset, view, length, batch_size, given=False):
     def run(calls):
         began = time.perf_counter()
         for _ in range(calls):
-            held[0], metrics = many(held[0], data, items, length)
+            held[0], metrics = many(held[0], data, items, length, {})
         jax.block_until_ready((held, metrics))
         return (time.perf_counter() - began) / (calls * length)
 
@@ -105,7 +106,7 @@ def of_a_step(name: str, length: int, rounds: int, **options) -> dict:
     """
     import numpy as np
 
-    import gengen.step
+    import gengen.guard
     from train.data import load
     from train.devices import make_mesh, make_view
     from train.experiments import EXPERIMENTS
@@ -115,7 +116,7 @@ def of_a_step(name: str, length: int, rounds: int, **options) -> dict:
     view = make_view("jit", make_mesh())
     make = functools.partial(prepared, experiment, dataset, view, length)
     runs = {"step": make(experiment.batch_size)}
-    new = unittest.mock.patch.object(gengen.step, "chosen", lambda finite, new, _: new)
+    new = unittest.mock.patch.object(gengen.guard, "select", lambda finite, new, _: new)
     with new:  # as it is traced
         runs["no guard"] = make(experiment.batch_size)
     runs["given"] = make(experiment.batch_size, given=True)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from gengen.errors import BadInput
 from gengen.heads import Categorical, LogisticMixture, Tempering
 from gengen.models.autoregressive import Autoregressive
 from gengen.nets.pixelcnn import GatedPixelCNN, PixelCNN
@@ -21,7 +22,6 @@ from gengen.nets.pixelcnnpp import PixelCNNPP
 from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM
 from gengen.nets.sequence import LSTM, WaveNet
 from gengen.nets.transformer import Transformer
-from gengen.types import BadInput
 
 KEY = jax.random.key(3)
 CLASSES = 3

@@ -19,7 +19,7 @@ from gengen.nets.resnet import ResNet
 from gengen.objective import add, scale
 from gengen.spaces import Images
 from gengen.step import init_train_state, make_train_step
-from gengen.types import BadInput, static
+from gengen.types import static
 
 KEY = jax.random.key(0)
 NET = ResNet(10, channels=8, multipliers=(1, 2), dropout=0.5, groups=4)

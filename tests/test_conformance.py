@@ -39,6 +39,7 @@ from gengen.diffusion.solvers import (
 )
 from gengen.diffusion.times import LogNormal, Steps, stratified
 from gengen.diffusion.weights import ELBOWeight
+from gengen.errors import BadInput
 from gengen.heads import Categorical
 from gengen.images import bits_per_dim
 from gengen.labels import sample_labels
@@ -48,6 +49,7 @@ from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
 from gengen.models.multiscale import Multiscale
 from gengen.models.vae import VAE, Bernoulli, DiscretizedLogistic, Gaussian
+from gengen.multi_step import multi_step
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.dit import DiT
@@ -57,8 +59,7 @@ from gengen.nets.resnet import ResNet
 from gengen.nets.transformer import Transformer
 from gengen.nets.unet import UNet
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.step import init_train_state, make_train_step, multi_step
-from gengen.types import BadInput
+from gengen.step import init_train_state, make_train_step
 
 SHAPE, LEVELS = (8, 8, 1), 17
 KEY = jax.random.key(5)

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gengen.step import identity
-from gengen.types import BadInput
+from gengen.errors import BadInput
+from gengen.multi_step import identity
 from train import idx as idx_files
 from train.data import Dataset, Feed, Spec, gather, load, order
 
@@ -635,7 +635,7 @@ def test_tfds_sets_are_read_without_network(tfds_dir):
     code = f"""if True:
         import socket
         import numpy as np
-        from gengen.types import BadInput
+        from gengen.errors import BadInput
         from train.data import load
 
         def refuse(*_, **__):

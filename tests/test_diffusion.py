@@ -58,8 +58,9 @@ from gengen.diffusion.weights import (
     TruncatedSNR,
     Unweighted,
 )
+from gengen.errors import BadInput
 from gengen.models.closed_form import gaussian, gaussian_flow
-from gengen.types import BadInput, static
+from gengen.types import static
 
 PAIRS = list(itertools.product(PREDICTIONS, PREDICTIONS))
 T = np.linspace(0.02, 0.98, 7)

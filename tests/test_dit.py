@@ -16,7 +16,6 @@ from gengen.nets.attention import Attention, attend
 from gengen.nets.conditioning import Context
 from gengen.nets.dit import Block, DiT, patchify, positions, unpatchify
 from gengen.nets.unet import PixelAttention, UNet
-from gengen.types import BadInput
 
 T = jnp.linspace(0.1, 0.9, 2)
 TOKENS = images(2, (3, 5), seed=3)  # three tokens, 5 wide, per image

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gengen.errors import BadInput
 from gengen.models.diffusion import Diffusion
-from gengen.types import BadInput
 from train.data import Spec
 from train.experiments import EXPERIMENTS, OF_TEXT
 

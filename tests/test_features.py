@@ -13,13 +13,14 @@ import jax
 import numpy as np
 import pytest
 
+from gengen.errors import BadInput
 from gengen.images import to_unit
-from gengen.types import BadInput
 from train import features as features_of
+from train.checkpoint import digest_of
 from train.data import Dataset, Spec, load, order
 from train.experiment import Record
 from train.experiments.classifier import classifier, recipe
-from train.extractors import Extractor, default_name, digest_of, open_extractor
+from train.extractors import Extractor, default_name, open_extractor
 from train.features import Parts, collect, empty, of_dataset
 from train.workdir import open_workdir
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from program import TINY
 
-from gengen.types import BadInput
+from gengen.errors import BadInput
 from train import experiment
 from train.data import load
 from train.experiments import EXPERIMENTS

@@ -27,8 +27,8 @@ from gengen.diffusion.guidance import (
 )
 from gengen.diffusion.paths import Linear
 from gengen.diffusion.process import Data, Process, Velocity, recover, score
+from gengen.errors import BadInput
 from gengen.models.closed_form import gaussian
-from gengen.types import BadInput
 
 T = np.linspace(0.02, 0.98, 7)
 KEY = jax.random.key(0)

@@ -9,9 +9,9 @@ import pytest
 from scipy.special import log_expit, logsumexp
 from scipy.stats import chi2, logistic
 
+from gengen.errors import BadInput
 from gengen.heads import PLAIN, Categorical, LogisticMixture, Tempering, symbols_of
 from gengen.scan import sample_keys
-from gengen.types import BadInput
 
 KEY = jax.random.key(5)
 COLOURS = LogisticMixture(levels=5, channels=3, components=2)

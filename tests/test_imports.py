@@ -16,6 +16,7 @@ LEAVES = {"types", "images", "scan", "labels", "spaces", "conditions"}
 MATHEMATICS = {"losses", "objective", "nets", "diffusion", "heads", "particles"}
 ROOMS = {
     "__init__": set(),
+    "errors": set(),
     "types": set(),
     "images": {"types"},
     "scan": {"types"},
@@ -155,7 +156,7 @@ def l():
     ("arguments", "unloaded"),
     [
         (("-c", "import gengen"), LAZY | PACKAGES | {"numpy"}),
-        (("-m", "train", "--help"), LAZY),
+        (("-m", "train", "--help"), LAZY | PACKAGES),
     ],
 )
 def test_starting_is_quick_and_loads_nothing_heavy(arguments, unloaded):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gengen.errors import BadInput
 from gengen.nets.inception import (
     Activations,
     Conv,
@@ -20,7 +21,6 @@ from gengen.nets.inception import (
     pytorch,
     tensorflow_1,
 )
-from gengen.types import BadInput
 
 KEY = jax.random.key(0, impl="rbg")
 WORDS = {

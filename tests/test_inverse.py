@@ -25,6 +25,7 @@ from gengen.diffusion.process import Noise, Process, Velocity, expand, score
 from gengen.diffusion.solve import solve
 from gengen.diffusion.solvers import DDPM, DPMSolver, Euler, Heun
 from gengen.diffusion.times import starting_at, uniform_grid
+from gengen.errors import BadInput
 from gengen.models.classifier import ClassifierGuide
 from gengen.models.closed_form import Mixture, gaussian
 from gengen.models.diffusion import Diffusion

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from gengen.errors import BadInput
 from gengen.labels import sample_labels
 from gengen.scan import sample_keys
-from gengen.types import BadInput
 
 KEYS = sample_keys(jax.random.key(0), 4)
 

@@ -41,12 +41,13 @@ from gengen.diffusion.process import (
     expand,
     recover,
 )
+from gengen.errors import BadInput
 from gengen.images import bin_width, dequantize, log_bin_volume, to_unit
 from gengen.losses.divergence import gaussian_kl
 from gengen.losses.likelihood import normal_log_prob
 from gengen.models.closed_form import Mixture, gaussian, gaussian_variance
 from gengen.scan import sample_keys
-from gengen.types import BadInput, static
+from gengen.types import static
 
 PATHS = [Linear(), VariancePreserving(0.5, 6.0)]
 PREDICTIONS = [Noise(), Data(), V(), Velocity(), Score()]

@@ -16,7 +16,7 @@ from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
 from gengen import metrics
-from gengen.types import BadInput
+from gengen.errors import BadInput
 
 
 def normal(*shape, seed=0):

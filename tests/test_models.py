@@ -61,7 +61,7 @@ from gengen.objective import Ramp
 from gengen.presets import changed
 from gengen.spaces import Images
 from gengen.step import init_train_state, make_train_step
-from gengen.types import BadInput, static
+from gengen.types import static
 
 KEY = jax.random.key(0)
 

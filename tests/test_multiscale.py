@@ -15,11 +15,11 @@ from test_autoregressive import (
     random_params,
 )
 
+from gengen.errors import BadInput
 from gengen.heads import Categorical
 from gengen.models.autoregressive import Autoregressive
 from gengen.models.multiscale import Multiscale
 from gengen.nets.pixelrnn import PixelRNN, RowLSTM, Upsample
-from gengen.types import BadInput
 
 SHAPE = (3, 4, 1)
 

@@ -14,7 +14,6 @@ from gengen.nets.dit import DiT
 from gengen.nets.layers import check_divisible, group_norm, time_embedding
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.nets.unet import ResidualBlock, UNet
-from gengen.types import BadInput
 
 KEY = jax.random.key(0, impl="rbg")  # compiles in a third of threefry's time
 SHAPES = pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3)])

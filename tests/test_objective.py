@@ -1,5 +1,8 @@
 """Laws of `gengen.objective`: combinators take losses and return one."""
 
+import inspect
+import pickle
+import re
 from collections.abc import Callable
 
 import chex
@@ -8,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gengen.objective import Bind, Ramp, add, every, map_batch, scale, with_state
-from gengen.types import BadInput, static
+from gengen.errors import BadInput
+from gengen.objective import Ramp, add, every, loss, map_batch, scale, with_state
+from gengen.types import static
 
 PARAMS = {"p": {"w": jnp.array([1.0, -2.0])}}
 STATE = {"step": jnp.int32(0), "count": jnp.float32(3.0)}
@@ -202,8 +206,34 @@ def test_with_state_may_not_add_entries():
         value_and_grad(with_state(Power(2), redraw))
 
 
-def elbow(owner, params, state, batch, key):
-    return scale(Power(owner), 1.0)(params, state, batch, key)
+@static
+class Elbow:
+    """A model whose losses are methods."""
+
+    power: int
+
+    @loss
+    def loss(self, params, state, batch, key):
+        """The mean power."""
+        return scale(Power(self.power), 1.0)(params, state, batch, key)
+
+    def plain(self, params, state, batch, key):
+        return self.loss(params, state, batch, key)
+
+
+@static
+class Halved(Elbow):
+    """The same model, half of its loss."""
+
+    @loss
+    def loss(self, params, state, batch, key):
+        value, aux = super().loss(params, state, batch, key)
+        return value / 2, aux
+
+
+@static
+class Named(Elbow):
+    """A subclass that inherits its loss."""
 
 
 def compositions():
@@ -215,7 +245,7 @@ def compositions():
         every(2, Power(2)),
         map_batch(double, Power(2)),
         with_state(Power(2), running_sum),
-        Bind(elbow, 2),
+        Elbow(2).loss,
         add(scale(every(2, map_batch(double, Power(2, "a"))), 2.0), Power(3, "b")),
     ]
 
@@ -234,3 +264,59 @@ def test_equal_compositions_are_equal_and_trace_once(i):
     )
     state = {**STATE, "total": jnp.float32(0.0)}
     chex.assert_trees_all_equal(compiled(one, state), compiled(two, state))
+
+
+def test_methods_are_losses_as_values():
+    first, second = Elbow(2).loss, Elbow(2).loss
+    assert first == second and hash(first) == hash(second)
+    assert pickle.loads(pickle.dumps(first)) == first
+    assert Elbow(2).plain != Elbow(2).loss  # a bound method is no value
+    others = [Elbow(3).loss, Halved(2).loss, Named(2).loss]
+    assert all(other != first for other in others)
+    assert len({first, second, *others}) == 4
+
+
+def test_a_method_as_a_loss_is_that_method():
+    expected = value_and_grad(Power(2))
+    chex.assert_trees_all_equal(value_and_grad(Elbow(2).loss), expected)
+    chex.assert_trees_all_equal(value_and_grad(Named(2).loss), expected)
+    function = Elbow.loss  # of the class: the plain function
+    assert inspect.isfunction(function) and function.__name__ == "loss"
+    assert function.__doc__ == "The mean power."
+    got = function(Elbow(2), PARAMS, STATE, BATCH, KEY)
+    chex.assert_trees_all_equal(got, Power(2)(PARAMS, STATE, BATCH, KEY))
+
+
+def test_a_subclass_overrides_a_loss():
+    (value, _), grad = value_and_grad(Halved(2).loss)
+    (whole, _), whole_grad = value_and_grad(Elbow(2).loss)
+    assert value == whole / 2
+    chex.assert_trees_all_close(grad, jax.tree.map(lambda g: g / 2, whole_grad))
+
+
+def test_losses_of_different_owners_trace_apart():
+    chex.clear_trace_counter()
+    compiled = jax.jit(
+        chex.assert_max_traces(lambda loss, state: value_and_grad(loss, state), n=2),
+        static_argnums=0,
+    )
+    values = {power: compiled(Elbow(power).loss, STATE)[0][0] for power in (2, 3, 2, 3)}
+    assert values[2] != values[3]
+
+
+def read_frozen(params, state, batch, key):
+    value = jnp.sum(params["p"]["w"]) + jnp.sum(state["frozen"]["teacher"])
+    return value, ({**state, "count": state["count"] + 1}, {})
+
+
+def test_every_reads_reserved_entries_without_carrying_them():
+    state = {**STATE, "frozen": {"teacher": jnp.ones((7, 13), jnp.float32)}}
+    lazy = every(2, read_frozen)
+    for step, value, count in [(0, 7 * 13 - 1.0, 4.0), (1, 0.0, 3.0)]:
+        now = {**state, "step": jnp.int32(step)}
+        got, (new, _) = lazy(PARAMS, now, BATCH, KEY)
+        assert got == value and new["count"] == count
+        chex.assert_trees_all_equal(new, {**now, "count": jnp.float32(count)})
+    text = str(jax.make_jaxpr(lambda state: lazy(PARAMS, state, BATCH, KEY)[0])(state))
+    outputs = re.findall(r"(?m)^ *([^=]*) = cond\[", text)
+    assert len(outputs) == 1 and "f32[7,13]" not in outputs[0]

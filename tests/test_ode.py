@@ -21,8 +21,8 @@ from gengen.diffusion.ode import (
 )
 from gengen.diffusion.paths import Linear, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity, ode_velocity
+from gengen.errors import BadInput
 from gengen.models.closed_form import Mixture, gaussian, gaussian_flow
-from gengen.types import BadInput
 
 MEAN, STD = 1.5, 0.4
 MIXTURE = Mixture((0.3, 0.7), ((-1.0, 0.5), (1.0, 0.0)), (0.3, 0.5))

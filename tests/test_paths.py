@@ -40,7 +40,7 @@ from gengen.diffusion.times import (
     stratified,
     times_of,
 )
-from gengen.types import BadInput
+from gengen.errors import BadInput
 
 T = np.linspace(0.02, 0.98, 7)
 KEY = jax.random.key(0)

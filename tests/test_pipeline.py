@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from program import EVENTS, TINY, refused
 
-from gengen.types import BadInput
+from gengen.errors import BadInput
 from train.data import Feed, load, order
 from train.loop import Waits
 

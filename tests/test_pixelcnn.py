@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gengen.errors import BadInput
 from gengen.heads import Categorical, LogisticMixture
 from gengen.models.autoregressive import Autoregressive
 from gengen.nets.pixelcnn import GatedPixelCNN, PixelCNN
 from gengen.nets.pixelcnnpp import PixelCNNPP
 from gengen.nets.raster import RasterConv
-from gengen.types import BadInput
 
 KEY = jax.random.key(0)
 HEAD = LogisticMixture(5, 3, 2)

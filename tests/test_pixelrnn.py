@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from test_autoregressive import KEY, check_views, random_batch, random_params
 
+from gengen.errors import BadInput
 from gengen.heads import Categorical
 from gengen.models.autoregressive import Autoregressive
 from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM, skew, unskew
-from gengen.types import BadInput
 
 KINDS = pytest.mark.parametrize("kind", [RowLSTM, DiagonalBiLSTM])
 

@@ -189,7 +189,7 @@ def test_one_process_two_and_one_again(cli, start, tmp_path):
 
 
 UNREADABLE = """
-from gengen.types import BadInput
+from gengen.errors import BadInput
 from train.data import Feed
 items = Feed.items
 def failing(self, step, num):

@@ -1,6 +1,5 @@
 """The program as a user drives it: train, resume, sample, inspect, time, refuse."""
 
-import dataclasses
 import json
 import shutil
 import subprocess
@@ -11,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from program import EVENTS, GENERATIVE, TINY, refused, with_devices
-
-from gengen.step import make_train_step
 
 
 @pytest.mark.parametrize("family", TINY)
@@ -386,25 +383,6 @@ def test_a_loss_is_traced_once_in_a_run(cli, tmp_path, monkeypatch, family):
     assert len(traces) == 1
     assert cli(f"{line} --steps 6")[0] == 0
     assert len(traces) == 2
-
-
-def test_frozen_arrays_join_the_state_and_stay():
-    import jax
-
-    from train.devices import make_mesh
-    from train.experiments import EXPERIMENTS
-    from train.loop import initial_state
-    from train.sources import Spec
-
-    spec = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
-    teacher = {"teacher": {"w": np.arange(3.0)}}
-    experiment = EXPERIMENTS["vae"](spec, hidden=(4,), latent=2)
-    experiment = dataclasses.replace(experiment, frozen=teacher)
-    mesh = make_mesh()
-    train_state = initial_state(experiment, 0, spec.example(2), mesh)(teacher)
-    step = make_train_step(experiment.model.losses(), experiment.optimizers)
-    train_state, _ = jax.jit(step)(train_state, spec.example(2))
-    np.testing.assert_array_equal(train_state.state["teacher"]["w"], [0, 1, 2])
 
 
 def test_what_cannot_be_written_is_told(cli, runs, tmp_path):

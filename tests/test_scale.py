@@ -28,7 +28,7 @@ from gengen.nets.sequence import LSTM, WaveNet
 from gengen.nets.transformer import Transformer
 from gengen.nets.unet import RematBlock, ResidualBlock, UNet
 from gengen.step import init_train_state, make_train_step
-from gengen.types import BadInput, static
+from gengen.types import static
 from train.devices import by_rules, make_mesh, over_axis
 
 ROOT = Path(__file__).parents[1]

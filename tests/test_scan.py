@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gengen.errors import BadInput
 from gengen.scan import fold_in, normal, randint, sample_keys, sample_scan
 
 KEY = jax.random.key(0)
@@ -75,3 +76,35 @@ def test_every_example_and_step_has_its_own_key():
     _, emits = sample_scan(show, sample_keys(KEY, 4), (), jnp.zeros(5))
     assert emits.shape[:2] == (5, 4)
     assert len(np.unique(emits.reshape(20, -1), axis=0)) == 20
+
+
+@pytest.mark.parametrize("keys", [KEY, jax.random.split(KEY, (2, 3))])
+def test_keys_are_one_per_example(keys):
+    for call in (
+        lambda: fold_in(keys, 1),
+        lambda: normal(keys, (2,)),
+        lambda: randint(keys, 3),
+        lambda: sample_scan(walk, keys, jnp.zeros((2, 2)), {"drift": jnp.zeros(3)}),
+    ):
+        with pytest.raises(AssertionError, match="rank"):
+            call()
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (4, 1)])
+def test_numbers_to_fold_in_are_one_or_one_per_key(shape):
+    with pytest.raises(AssertionError, match="shape"):
+        fold_in(sample_keys(KEY, 4), jnp.zeros(shape, jnp.int32))
+
+
+def test_xs_are_of_one_length():
+    xs = {"drift": jnp.zeros(3), "other": jnp.zeros(1)}
+    with pytest.raises(AssertionError, match="prefix"):
+        sample_scan(walk, sample_keys(KEY, 2), jnp.zeros((2, 2)), xs)
+
+
+def test_the_key_of_samples_is_one_typed_key():
+    for key in (jax.random.PRNGKey(0), jax.random.split(KEY)):
+        with pytest.raises(BadInput, match=r"the key is .*\(2,\).*jax.random.key\(se"):
+            sample_keys(key, 3)
+    with pytest.raises(AssertionError, match="rank"):
+        sample_keys(KEY, 3, jnp.zeros(3, jnp.int32))

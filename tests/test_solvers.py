@@ -52,9 +52,10 @@ from gengen.diffusion.times import (
     times_of,
     uniform_grid,
 )
+from gengen.errors import BadInput
 from gengen.models.closed_form import gaussian, gaussian_flow, gaussian_variance
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.types import BadInput, static
+from gengen.types import static
 
 KEY = jax.random.key(0)
 paths = pytest.mark.parametrize("path", PATHS, ids=said)

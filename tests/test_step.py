@@ -9,15 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-from gengen.step import (
-    choosing,
-    ema_update,
-    first_nonfinite,
-    init_train_state,
-    make_train_step,
-    multi_step,
-)
-from gengen.types import RESERVED, BadInput, static
+from gengen.errors import BadInput
+from gengen.guard import first_nonfinite, select
+from gengen.multi_step import multi_step
+from gengen.objective import every
+from gengen.step import ema_update, init_train_state, make_train_step
+from gengen.types import RESERVED, Variables, static
 from train.loop import mean_metrics
 
 KEY = jax.random.key(0)
@@ -224,6 +221,35 @@ def test_every_player_has_parameters_and_an_optimiser(optimizers):
         init_train_state(KEY, PARAMS, STATE, optimizers)
 
 
+def test_optimisers_are_given_by_player():
+    with pytest.raises(BadInput, match="optimizers is a .*one per player"):
+        make_train_step(LOSSES, optax.adam(1e-3))
+    with pytest.raises(BadInput, match="optimizers is a .*one per player"):
+        init_train_state(KEY, PARAMS, STATE, optax.adam(1e-3))
+
+
+def test_the_key_is_a_typed_one():
+    with pytest.raises(BadInput, match=r"the key is uint32.*jax.random.key\(seed\)"):
+        init_train_state(jax.random.PRNGKey(0), PARAMS, STATE, SGD)
+    keys = jax.random.split(KEY, 3)
+    with pytest.raises(BadInput, match=r"\(3,\).*jax.random.key\(seed\)"):
+        init_train_state(keys, PARAMS, STATE, SGD)
+
+
+@pytest.mark.parametrize("num", [0, -1])
+def test_a_batch_is_accumulated_in_at_least_one_part(num):
+    with pytest.raises(BadInput, match=f"accumulate={num} must be at least 1"):
+        make_train_step(LOSSES, SGD, accumulate=num)
+
+
+def test_an_average_of_other_shapes_is_refused():
+    ema, params = {"w": jnp.zeros(3)}, {"w": jnp.zeros((1, 3))}
+    with pytest.raises(AssertionError, match="shape"):
+        ema_update(ema, params, 0.9, jnp.int32(0))
+    with pytest.raises(AssertionError, match="rank"):
+        ema_update(ema, ema, 0.9, jnp.zeros(1))
+
+
 # ---------------------------------------------------------------- determinism
 
 
@@ -249,7 +275,7 @@ def test_every_step_turn_and_run_has_its_own_key():
     assert later["a/number"] == first["b/number"]  # the turn's, whoever plays
 
 
-# ---------------------------------------------------------------- scan_steps
+# ---------------------------------------------------------------- multi_step
 
 FEED = {"x": jnp.arange(16.0).reshape(4, 4)}
 STEP = make_train_step(LOSSES, SGD)
@@ -302,6 +328,101 @@ def test_one_step_a_dispatch_is_the_step_itself_without_a_loop():
 
     assert not loops(1)
     assert loops(2)
+
+
+# ---------------------------------------------------------------- frozen arrays
+
+
+@static
+class Distil:
+    """mean (w - 10 u)² over a batch of zeros that u, a frozen array, is added to."""
+
+    def __call__(self, params, state, batch, key):
+        teacher = state["frozen"]["teacher"]
+        target = teacher.params["u"].sum() + teacher.state["bias"]
+        value = jnp.mean((params["a"]["w"] - 10.0 * target + batch["x"]) ** 2)
+        seen = {"target": target, "elements": jnp.float32(teacher.params["u"].size)}
+        return value, (state, seen)
+
+
+DISTIL, DISTIL_SGD = {"a": Distil()}, {"a": optax.sgd(RATE)}
+TEACHER = Variables(
+    {"u": jnp.full((7, 13), 0.25, jnp.float32)}, {"bias": jnp.float32(0.25)}
+)
+FROZEN = {"teacher": TEACHER}
+ZEROS = {"x": jnp.zeros(4)}
+OPTIONS = ({}, {"accumulate": 2}, {"ema_decay": 0.5})
+
+
+def distil_start():
+    key, params = jnp.copy(KEY), {"a": {"w": jnp.float32(1.0)}}
+    return init_train_state(key, params, {}, DISTIL_SGD)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_losses_read_frozen_arrays_whole_and_nothing_changes_them(options):
+    step = make_train_step(DISTIL, DISTIL_SGD, **options)
+    before = distil_start()
+    after, metrics = step(before, ZEROS, FROZEN)
+    target = 7 * 13 * 0.25 + 0.25
+    assert metrics["a/target"] == target and metrics["a/elements"] == 7 * 13
+    assert after.params["a"]["w"] == 1.0 - RATE * 2.0 * (1.0 - 10.0 * target)
+    assert jax.tree.structure(after) == jax.tree.structure(before)
+    shapes = {x.shape for x in jax.tree.leaves(after)}
+    assert (7, 13) not in shapes
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_the_program_neither_selects_nor_returns_frozen_arrays(options, lazy):
+    losses = {"a": every(2, Distil())} if lazy else DISTIL
+    step = make_train_step(losses, DISTIL_SGD, **options)
+    many = jax.jit(multi_step(step, length=3), donate_argnums=0)
+    feed = {"x": jnp.zeros((3, 4))}
+    arguments = distil_start(), None, feed, 2, FROZEN
+    text = str(jax.make_jaxpr(many)(*arguments))
+    assert "f32[7,13]" in text
+    assert "float32[7,13]" not in str(many.lower(*arguments).out_info)
+    outputs = re.findall(r"(?m)^ *(\S.*?) = (\S+)\[", text)
+    made = [(name, what) for name, what in outputs if "f32[7,13]" in name]
+    assert made == []  # no equation has one as its output: no select, no copy
+    many(*arguments)
+    assert not any(x.is_deleted() for x in jax.tree.leaves(FROZEN))
+
+
+def test_every_step_of_a_dispatch_has_the_frozen_arrays():
+    step = make_train_step(DISTIL, DISTIL_SGD)
+    feed = {"x": jnp.arange(3.0)[:, None]}
+    got, _ = multi_step(step, length=3)(distil_start(), None, feed, 3, FROZEN)
+    train_state = distil_start()
+    for x in feed["x"]:
+        train_state, _ = step(train_state, {"x": x}, FROZEN)
+    chex.assert_trees_all_equal(data((got, {})), data((train_state, {})))
+
+
+def test_two_shards_share_the_frozen_arrays():
+    one = make_train_step(DISTIL, DISTIL_SGD, axis_name="data")
+    many = jax.vmap(one, in_axes=(None, 0, None), axis_name="data")
+    after, metrics = many(distil_start(), {"x": jnp.zeros((2, 2))}, FROZEN)
+    whole, _ = make_train_step(DISTIL, DISTIL_SGD)(distil_start(), ZEROS, FROZEN)
+    np.testing.assert_array_equal(metrics["a/elements"], [7 * 13] * 2)
+    for shard in range(2):
+        assert after.params["a"]["w"][shard] == whole.params["a"]["w"]
+
+
+def test_a_loss_that_writes_a_reserved_entry_changes_nothing():
+    def loss(params, state, batch, key):
+        return params["a"]["w"], (state | {"frozen": {}, "step": 9}, {})
+
+    step = make_train_step({"a": loss}, DISTIL_SGD, order=("a", "a"))
+    after, _ = step(distil_start(), ZEROS, FROZEN)
+    assert after.state == {} and after.step == 1
+
+
+def test_frozen_arrays_are_given_as_variables():
+    with pytest.raises(BadInput, match=r"frozen\['teacher'\] is a dict.*Variables"):
+        step = make_train_step(DISTIL, DISTIL_SGD)
+        step(distil_start(), ZEROS, {"teacher": {"u": 1.0}})
 
 
 # ---------------------------------------------------------------- several devices
@@ -395,7 +516,10 @@ def fresh():
 
 
 def counts(train_state):
-    return int(train_state.skipped.turns), int(train_state.skipped.in_a_row)
+    return (
+        int(train_state.nonfinite.total_notfinite),
+        int(train_state.nonfinite.consecutive_notfinite),
+    )
 
 
 @pytest.mark.parametrize("why", BADS)
@@ -446,7 +570,7 @@ def test_without_an_average_a_wholly_skipped_step_only_advances():
     made = make_train_step(FRAGILE, ADAM)
     before = fresh()
     after, _ = made(before, {**GOOD, "x": jnp.array([jnp.nan, 1.0])})
-    same = after.replace(step=before.step, skipped=before.skipped)
+    same = after.replace(step=before.step, nonfinite=before.nonfinite)
     chex.assert_trees_all_equal(data((same, {})), data((before, {})))
 
 
@@ -543,7 +667,12 @@ def test_any_optimiser_is_itself_or_leaves_its_memory_alone(name):
         for one, other in (keys[:2], keys[2:])
     )
     plain, memory = jax.jit(optimizer.update), optimizer.init(params)
-    either = jax.jit(lambda finite, *xs: choosing(optimizer.update, finite)(*xs))
+
+    @jax.jit
+    def either(finite, grads, memory, params):
+        updates, new = optimizer.update(grads, memory, params)
+        return updates, select(finite, new, memory)
+
     for _ in range(3):
         nothing = jax.tree.map(lambda g: g * jnp.nan, grads)
         _, same = either(False, nothing, memory, params)
@@ -558,27 +687,43 @@ def test_any_optimiser_is_itself_or_leaves_its_memory_alone(name):
 def test_memory_of_another_structure_is_refused():
     optimizer = optax.GradientTransformation(
         lambda params: {"m": jnp.float32(0.0)},
-        lambda grads, memory, params: (grads, {"v": jnp.float32(1.0)}),
+        lambda grads, memory, params=None: (grads, {"v": jnp.float32(1.0)}),
     )
-    with pytest.raises(ValueError, match="pytree structure"):
-        choosing(optimizer.update, True)(PARAMS, optimizer.init(PARAMS), PARAMS)
+    optimizers = {"a": optimizer, "b": optimizer}
+    train_state = init_train_state(KEY, PARAMS, STATE, optimizers)
+    with pytest.raises(ValueError, match=r"structure error[^$]*'v'[^$]*'m'"):
+        make_train_step(LOSSES, optimizers)(train_state, BATCH)
 
 
-def test_nothing_that_a_step_of_adam_keeps_is_copied():
-    # What is chosen in place is not copied first: neither parameters, nor their
-    # average, nor the two moments.
+def test_memory_of_another_shape_or_type_is_refused():
+    for old in (jnp.zeros(2), jnp.int32(0)):
+        with pytest.raises(TypeError, match="select"):
+            select(jnp.bool_(True), jnp.float32(1.0), old)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "copied"),
+    [
+        (optax.sgd(1e-3), set()),
+        (optax.sgd(1e-3, momentum=0.9), {"trace"}),
+        (optax.adam(1e-3), {"mu", "nu"}),
+    ],
+)
+def test_the_guard_copies_an_optimisers_memory_once_and_nothing_else(optimizer, copied):
+    """Neither parameters nor their average are copied before they are selected."""
+
     def loss(params, state, batch, key):
         return jnp.sum(jnp.sin(params["a"]["w"] @ batch["x"])), (state, {})
 
-    adam = {"a": optax.adam(1e-3)}
-    step = make_train_step({"a": loss}, adam, ema_decay=0.9)
-    batch = {"x": jnp.ones((19, 4))}
-    train_state = init_train_state(KEY, {"a": {"w": jnp.ones((37, 19))}}, {}, adam)
-    donated = (
-        jax.jit(step, donate_argnums=0).lower(train_state, batch).compile().as_text()
+    step = make_train_step({"a": loss}, {"a": optimizer}, ema_decay=0.9)
+    batch, params = {"x": jnp.ones((19, 4))}, {"a": {"w": jnp.ones((37, 19))}}
+    train_state = init_train_state(KEY, params, {}, {"a": optimizer})
+    donated = jax.jit(step, donate_argnums=0).lower(train_state, batch).compile()
+    assert "f32[37,19]" in donated.as_text()
+    found = re.findall(r"f32\[37,19\]\S* copy\(%(\S+)\)", donated.as_text())
+    assert sorted(f"train_state_opt_state__a___0__{x}__w__.1" for x in copied) == (
+        sorted(found)
     )
-    assert "f32[37,19]" in donated
-    assert not re.search(r"f32\[37,19\]\S* copy\(", donated)
 
 
 def test_metrics_are_means_over_the_turns_that_were_played():

@@ -12,6 +12,7 @@ import train.quality
 from gengen.conditions import Labels, Nothing
 from gengen.diffusion.paths import Linear, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity
+from gengen.errors import BadInput
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
 from gengen.nets.unet import UNet

@@ -9,7 +9,7 @@ from PIL import Image
 from program import EVENTS, TINY, refused
 from scipy import stats
 
-from gengen.types import BadInput
+from gengen.errors import BadInput
 from train.outlier_sets import (
     MADE,
     another,

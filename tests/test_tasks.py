@@ -38,7 +38,7 @@ from gengen.tasks.outliers import (
     ReconstructionError,
     paired_noise,
 )
-from gengen.types import BadInput, static
+from gengen.types import static
 
 KEY = jax.random.key(0)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from program import EVENTS, TEXT, refused
 
+from gengen.errors import BadInput
 from gengen.nets.sequence import _states, states
-from gengen.types import BadInput
 from train import experiment
 from train.data import Feed, Spec, load
 from train.experiments import EXPERIMENTS

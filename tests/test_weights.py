@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 import pytest
 
-from gengen.types import BadInput
+from gengen.errors import BadInput
 from train.weights import read_tensors
 
 # torch 2.15.0, torch.save of the same OrderedDict of tensors twice:

@@ -5,8 +5,8 @@ from typing import NoReturn
 
 import tyro
 
+from gengen.errors import BadInput
 from train.command import did_you_mean, options_class, parse, split_options, told
-from train.experiment import bad_input
 from train.experiments import EXPERIMENTS
 from train.options import check_numbers
 
@@ -24,9 +24,9 @@ def start(arguments: list[str]) -> None:
         overview()
     name, *rest = arguments
     if name.startswith("-"):
-        raise bad_input(f"the experiment comes first: {PROG} EXPERIMENT {name} …")
+        raise BadInput(f"the experiment comes first: {PROG} EXPERIMENT {name} …")
     if name not in EXPERIMENTS:
-        raise bad_input(
+        raise BadInput(
             f"no experiment is called {name!r}{did_you_mean(name, EXPERIMENTS)}: "
             f"choose one of {', '.join(EXPERIMENTS)}"
         )

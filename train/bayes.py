@@ -113,7 +113,7 @@ def bayes(options: Bayes) -> dict[str, Any]:
 
 def opened_classifier(trained, options: Bayes) -> tuple:
     """(extractor, its run): a classifier of the run's classes; else BadInput."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.extractors import default_name, open_extractor
     from train.workdir import open_workdir
 

@@ -234,12 +234,12 @@ def of_multiscale(model, num: int) -> Reference:
 
 def reference(model, num: int, **keywords) -> Reference:
     """The model's bare program, by family."""
+    from gengen.errors import BadInput
     from gengen.models.autoregressive import Autoregressive
     from gengen.models.diffusion import Diffusion
     from gengen.models.gan import GAN
     from gengen.models.multiscale import Multiscale
     from gengen.models.vae import VAE
-    from gengen.types import BadInput
 
     families = {
         VAE: of_vae,
@@ -306,7 +306,7 @@ def benchmark(options: Benchmark) -> None:
 
     import jax
 
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.decoding import beside_naive, beside_sequential
     from train.experiment import write_atomically
     from train.sampling import as_keywords, calls_of, given_keywords

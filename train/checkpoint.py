@@ -16,9 +16,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gengen.types import BadInput
+from gengen.errors import BadInput
 from train import processes
 from train.experiment import write_atomically
+from train.renames import RENAMES, current_names
 
 
 def leaf_names(tree) -> dict[str, object]:
@@ -27,6 +28,12 @@ def leaf_names(tree) -> dict[str, object]:
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in flat
     }
+
+
+def _with_leaves(tree, leaves: dict[str, object]):
+    """The tree with other leaves, given by their paths."""
+    structure = jax.tree.structure(tree)
+    return jax.tree.unflatten(structure, [leaves[name] for name in leaf_names(tree)])
 
 
 SUMS = "SHA256SUMS"
@@ -88,17 +95,17 @@ class Checkpoints:
         """The last step saved, None if there is none."""
         return max(self.steps(), default=None)
 
-    def save(self, init_train_state) -> str | None:
+    def save(self, train_state) -> str | None:
         """Save under the state's own step, unless that step is saved already.
 
         Synchronous, for the train state is donated to the next step. The whole
         checkpoint appears at once; then the oldest go. Where it cannot be written (the
         disk is full, …), what there was stays, and the reason is returned.
         """
-        step = int(init_train_state.step)
+        step = int(train_state.step)
         if processes.everyone(step in self.steps())[0]:
             return None
-        part, tree = self.folder / f"{step}.part", _as_dict(init_train_state)
+        part, tree = self.folder / f"{step}.part", _as_dict(train_state)
         # What fails is orbax's and tensorstore's own, or an OSError.
         reason = (
             processes.attempt(self._first, (part / "default").mkdir, 0o777, True)
@@ -126,24 +133,30 @@ class Checkpoints:
             (self.folder / str(old)).rename(self.folder / f"{old}.part")
         self._clear()
 
-    def restore(self, like) -> tuple[object, list[str]]:
+    def restore(self, like, step: int | None = None) -> tuple[object, list[str]]:
         """The newest readable train state, on the shapes and shardings of `like`.
+
+        step: the only step that will do, if any.
 
         Also a sentence for every newer one that is damaged: to be told, and, unless
         this is to read only, moved to `workdir/damaged`. BadInput if none can be read,
         or the newest belongs to another model.
         """
-        damaged = {}
-        for step in processes.everyone(self.steps())[0]:
-            init_train_state, failure = None, None
+        damaged, steps = {}, self.steps()
+        if step is not None:
+            if step not in steps:
+                raise BadInput(f"{self.folder} has no checkpoint of step {step}")
+            steps = [step]
+        for step in processes.everyone(steps)[0]:
+            train_state, failure = None, None
             try:
-                init_train_state = self._restore(step, like)
+                train_state = self._restore(step, like)
             except Damaged as error:
                 failure = str(error)
             if said := next(filter(None, processes.everyone(failure)), None):
                 damaged[step] = said
                 continue
-            return init_train_state, [self._set_aside(s, e) for s, e in damaged.items()]
+            return train_state, [self._set_aside(s, e) for s, e in damaged.items()]
         if not damaged:
             self.some_step()
         newest = max(damaged)
@@ -167,11 +180,13 @@ class Checkpoints:
 
     def _restore(self, step: int, like):
         self._check(step)
-        template = _as_dict(like)
-        there = self._metadata(step)
-        if not any(name.startswith("skipped/") for name in there):
-            del template["skipped"]  # of a version that did not count them
-        wanted = {name: tuple(x.shape) for name, x in leaf_names(template).items()}
+        template, (saved, shapes) = _as_dict(like), self._metadata(step)
+        names = current_names(shapes, leaf_names(template), RENAMES)
+        if not any(name.startswith("nonfinite/") for name in names.values()):
+            del template["nonfinite"]  # of a version that did not count them
+        there = {names[old]: shape for old, shape in shapes.items()}
+        leaves = leaf_names(template)
+        wanted = {name: tuple(x.shape) for name, x in leaves.items()}
         for name in sorted(there.keys() | wanted.keys()):
             if there.get(name) != wanted.get(name):
                 raise BadInput(
@@ -179,11 +194,14 @@ class Checkpoints:
                     f"{name} {there.get(name, 'nowhere')}, this one "
                     f"{wanted.get(name, 'nowhere')}; take another --workdir"
                 )
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-            template,
-        )
-        return like.replace(**self._read(step, abstract))
+
+        def abstract(x):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+        asked = {old: abstract(leaves[name]) for old, name in names.items()}
+        read = leaf_names(self._read(step, _with_leaves(saved, asked)))
+        values = {names[old]: x for old, x in read.items()}
+        return like.replace(**_with_leaves(template, values))
 
     def some_step(self) -> int:
         """The last step saved; BadInput if there is none."""
@@ -204,12 +222,13 @@ class Checkpoints:
         if changed := first_change(self.folder / str(step)):
             raise self._unreadable(step, f"{changed} is not as it was saved")
 
-    def _metadata(self, step: int) -> dict[str, tuple[int, ...]]:
+    def _metadata(self, step: int) -> tuple[object, dict[str, tuple[int, ...]]]:
+        """(the structure of the saved tree, {path: shape} of its leaves)."""
         try:
             tree = self._handler.metadata(self._path(step)).tree
             shapes = {n: tuple(leaf.shape) for n, leaf in leaf_names(tree).items()}
             # A typed key is saved as its two words.
-            return {n: () if n == "key" else shape for n, shape in shapes.items()}
+            return tree, {n: () if n == "key" else x for n, x in shapes.items()}
         except Exception as error:
             raise self._unreadable(step, processes.first_line(error)) from error
 
@@ -227,9 +246,15 @@ class Checkpoints:
         )
 
 
-def _as_dict(init_train_state) -> dict:
-    fields = ("step", "key", "params", "state", "opt_state", "ema", "skipped")
-    return {name: getattr(init_train_state, name) for name in fields}
+def _as_dict(train_state) -> dict:
+    fields = ("step", "key", "params", "state", "opt_state", "ema", "nonfinite")
+    return {name: getattr(train_state, name) for name in fields}
+
+
+def digest_of(tree) -> str:
+    """Eight hexadecimal digits of all arrays of a tree."""
+    leaves = [f"{n} {digest(x)}" for n, x in sorted(leaf_names(tree).items())]
+    return hashlib.sha256("\n".join(leaves).encode()).hexdigest()[:8]
 
 
 def digest(leaf) -> tuple[tuple[int, ...], str, str]:

@@ -12,7 +12,7 @@ from typing import Annotated, get_type_hints
 import docstring_parser
 import tyro
 
-from train.experiment import bad_input
+from gengen.errors import BadInput
 from train.experiments import OF_TEXT
 from train.options import Run
 
@@ -58,7 +58,7 @@ def parse(options: type, prog: str, arguments: list[str] | None = None):
     if unknown:
         known = [f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(options)]
         hint = did_you_mean(unknown[0].split("=")[0], known)
-        raise bad_input(f"unknown option {unknown[0]}{hint}: {prog} --help lists all")
+        raise BadInput(f"unknown option {unknown[0]}{hint}: {prog} --help lists all")
     return parsed
 
 
@@ -77,11 +77,7 @@ def told(function: Callable, *arguments, **keywords):
     """
     try:
         return function(*arguments, **keywords)
-    except ValueError as error:
-        from gengen.types import BadInput
-
-        if not isinstance(error, BadInput):
-            raise
+    except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:

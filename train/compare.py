@@ -53,7 +53,7 @@ def experiments(options: Compare, spec) -> dict[str, dict]:
     """{family: all its keywords} of what is compared; BadInput for unknown names."""
     import inspect
 
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.experiments import EXPERIMENTS
 
     chosen = {}
@@ -88,7 +88,7 @@ def compare(options: Compare) -> None:
     """Train, evaluate; write comparison.json, comparison.md and comparison.png."""
     import json
 
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.data import load
     from train.evaluate import check
     from train.experiment import file_name, write_atomically
@@ -167,7 +167,7 @@ def evaluation(run, options: Compare):
 
 def check_run(run, name: str, keywords: dict, dataset, options: Compare) -> None:
     """BadInput where the workdir holds another run, or one beyond the budget."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.checkpoint import Checkpoints
     from train.evaluate import training_seconds
     from train.experiment import refuse_other_run

@@ -60,7 +60,7 @@ class Complete:
 
 def seen(keep: Keep, share: float, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """bool [H, W, 1]: which pixels are observed; at least a line is, and one is not."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
 
     height, width = shape[:2]
     if min(height, width) < 2:
@@ -87,9 +87,9 @@ def complete(options: Complete) -> None:
     import jax
     import jax.numpy as jnp
 
+    from gengen.errors import BadInput
     from gengen.images import to_unit
     from gengen.tasks import require
-    from gengen.types import BadInput
     from train.interpolate import check_png
     from train.options import at_least, check_numbers
     from train.outlier_sets import some

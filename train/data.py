@@ -20,11 +20,12 @@ from typing import Literal
 
 import numpy as np
 
+from gengen.errors import BadInput
 from train import sources
 from train.folder import folder
 from train.idx import idx
 from train.prepared import prepared
-from train.sources import Dataset, Spec, bad_input
+from train.sources import Dataset, Spec
 from train.text import text
 
 __all__ = ["Dataset", "Feed", "Spec", "gather", "load", "order"]
@@ -59,7 +60,7 @@ def load(
     Raises BadInput for whatever the user can get wrong, before training.
     """
     if image_size is not None and image_size < 1:
-        raise bad_input(f"image size {image_size} is no size: --image-size takes 1 up")
+        raise BadInput(f"image size {image_size} is no size: --image-size takes 1 up")
     if name.partition(":")[0] == "text":
         _refuse(name, image_size=image_size, levels=levels)
         return text(name, split, length)
@@ -81,7 +82,7 @@ def _refuse(name: str, **options) -> None:
     """BadInput for an option that says nothing about this data set."""
     for option, value in options.items():
         if value is not None:
-            raise bad_input(
+            raise BadInput(
                 f"--{option.replace('_', '-')} {value} says nothing about {name}: "
                 "leave it out"
             )
@@ -90,7 +91,7 @@ def _refuse(name: str, **options) -> None:
 def _requantise(dataset: Dataset, levels: int) -> Dataset:
     natural = dataset.spec.levels
     if not 2 <= levels <= natural:
-        raise bad_input(
+        raise BadInput(
             f"levels {levels} do not fit {dataset.spec.name}, whose pixels have "
             f"{natural} levels: --levels takes 2 to {natural}"
         )
@@ -136,7 +137,7 @@ def without_bad(dataset: Dataset) -> Dataset:
     if not left_out:
         return dataset
     if len(bad) == size:
-        raise bad_input(
+        raise BadInput(
             f"no record of {dataset.spec.name} can be read, the first being "
             f"{left_out[0]}: fetch the data again"
         )
@@ -218,7 +219,7 @@ class Feed:
         rows: np.ndarray | slice = slice(None),
     ):
         if not 1 <= batch_size <= dataset.size:
-            raise bad_input(
+            raise BadInput(
                 f"batch size {batch_size} does not fit the {dataset.size} examples of "
                 f"{dataset.spec.name}: --batch-size takes 1 to {dataset.size}"
             )
@@ -235,7 +236,7 @@ class Feed:
 
     @property
     def fetch(self):
-        from gengen.step import identity
+        from gengen.multi_step import identity
 
         return gather if self.resident else identity
 

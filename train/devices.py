@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gengen.types import BadInput
+from gengen.errors import BadInput
 from train import processes
 
 AXES = ("data", "model")
@@ -124,6 +124,10 @@ class Global:
         """The resident data set, on every device."""
         return self._placed(data, replicated(self.mesh))
 
+    def frozen(self, variables):
+        """Arrays that the losses only read, on every device."""
+        return self._placed(variables, replicated(self.mesh))
+
     def items(self, items):
         """A feed [k, B, ...] of this process's rows, split over the devices."""
         return self._placed(items, batch_split(self.mesh))
@@ -133,14 +137,17 @@ class Global:
         return jax.tree.map(place, arrays)
 
     def mapped(self, many: Callable, train_state) -> Callable:
-        """`many(train_state, data, feed, num)`, compiled; the state is donated."""
+        """`many(train_state, data, feed, num, frozen)`, compiled.
+
+        The train state is donated.
+        """
         placed, same = (
             jax.tree.map(lambda x: x.sharding, train_state),
             replicated(self.mesh),
         )
         return jax.jit(
             many,
-            in_shardings=(placed, same, batch_split(self.mesh), None),
+            in_shardings=(placed, same, batch_split(self.mesh), None, same),
             out_shardings=(placed, same),
             donate_argnums=0,
         )
@@ -176,6 +183,9 @@ class PerDevice(Global):
     def data(self, data):
         return self.place(data)
 
+    def frozen(self, variables):
+        return self.place(variables)
+
     def items(self, items):
         """[k, B, ...] -> [devices, k, B/devices, ...]."""
 
@@ -186,7 +196,7 @@ class PerDevice(Global):
         return jax.device_put(jax.tree.map(split, items), self._one_each)
 
     def mapped(self, many: Callable, train_state) -> Callable:
-        axes = (0, 0, 0, None)
+        axes = (0, 0, 0, None, 0)
         return jax.pmap(many, self.axis_name, in_axes=axes, donate_argnums=0)
 
     def metrics(self, metrics):

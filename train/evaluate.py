@@ -76,7 +76,7 @@ class Evaluate:
 
 def check(options: Evaluate) -> None:
     """BadInput for numbers that no evaluation can have."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.options import check_numbers
     from train.sampling import KEYWORDS
 
@@ -133,7 +133,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
 
 def refuse_sampling(options: Evaluate) -> None:
     """BadInput for an option of the sampler, where there is none."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.sampling import given_keywords
 
     for name, value in given_keywords(options).items():

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from gengen.errors import BadInput
 from train.data import Spec
 from train.lock import LOCK, locked
 
@@ -20,11 +21,23 @@ FILE = "experiment.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
-    """What `train.loop` needs to know. One optimiser (optax) a player of the model.
+class Reference:
+    """Another run, whose arrays (averaged, if it keeps an average) are read."""
 
-    frozen: arrays that join the model's initial state and are not learnt, such as an
-    autoencoder or a teacher read from another run.
+    workdir: str
+    """Its folder; in a record, as seen from the folder of the run that refers to it."""
+    step: int | None = None
+    """The step of its checkpoint; None for the last one."""
+    digest: str | None = None
+    """The digest of its arrays, as of `train.checkpoint.digest_of`; None for any."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What `train.loop` needs to know: a model, and one optimiser (optax) per player.
+
+    frozen: the runs whose arrays the losses and the sampler read as
+    `state["frozen"][name]`, such as an autoencoder or a teacher.
     """
 
     model: Any
@@ -33,7 +46,7 @@ class Experiment:
     steps: int
     ema_decay: float | None = None
     order: tuple[str, ...] | None = None
-    frozen: dict[str, Any] = dataclasses.field(default_factory=dict)
+    frozen: dict[str, Reference] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +57,7 @@ class Record:
     options: dict[str, Any]  # the experiment function's keywords
     run: dict[str, Any]  # dataset, image_size, levels, length, seed, examples, …
     data: Spec
+    frozen: dict[str, Reference] = dataclasses.field(default_factory=dict)
 
     def build(self) -> Experiment:
         """The experiment, from its function and keywords."""
@@ -58,13 +72,6 @@ class Record:
         return json.loads(
             json.dumps({**dataclasses.asdict(self), "data": self.data.as_json()})
         )
-
-
-def bad_input(sentence: str) -> Exception:
-    """A BadInput; jax is imported only when there is something to complain about."""
-    from gengen.types import BadInput
-
-    return BadInput(sentence)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -93,14 +100,14 @@ def load(workdir: Path) -> Record:
     """The workdir's record, or BadInput: no run there, or not one of gengen's."""
     path = Path(workdir) / FILE
     if not path.exists():
-        raise bad_input(
+        raise BadInput(
             f"{workdir} holds no run (there is no {FILE}): train one with "
             f"python -m train EXPERIMENT --workdir {workdir}"
         )
     try:
         return _record(json.loads(path.read_text()))
     except _UNREADABLE as error:
-        raise bad_input(
+        raise BadInput(
             f"{path} is not the record of a run that this version can read "
             f"({str(error)[:200]!r}): restore the file, or take another --workdir"
         ) from error
@@ -138,7 +145,12 @@ def _record(raw: dict) -> Record:
     least = min(*data.shape, data.levels - 1, data.num_classes + 1)
     if len(data.shape) != sides or least < 1:
         raise ValueError(f"data {data}")
-    return Record(raw["experiment"], options, run, data)
+    frozen = {n: Reference(**fields) for n, fields in raw.get("frozen", {}).items()}
+    for reference in frozen.values():
+        types = {"workdir": str, "step": int, "digest": str}
+        if not all(_fits(getattr(reference, name), types[name]) for name in types):
+            raise ValueError(f"frozen is {raw['frozen']!r}")
+    return Record(raw["experiment"], options, run, data, frozen)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -184,6 +196,9 @@ def difference(old: Record, new: Record) -> str | None:
     if a["data"] != b["data"]:
         changed = [k for k in b["data"] if a["data"].get(k) != b["data"][k]]
         return f"a data set with {changed[0]} {a['data'].get(changed[0])}"
+    if old.frozen and new.frozen and old.frozen != new.frozen:
+        name = next(n for n, x in old.frozen.items() if new.frozen.get(n) != x)
+        return f"another {name} (step {old.frozen[name].step})"
     return None
 
 
@@ -196,12 +211,12 @@ def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None
         if fresh:
             return
         if changed := difference(load(workdir), record):
-            raise bad_input(
+            raise BadInput(
                 f"{workdir} holds another run, with {changed}: take another "
                 "--workdir, or the same options to resume"
             )
     elif workdir.exists() and not (workdir.is_dir() and nothing_in(workdir)):
-        raise bad_input(
+        raise BadInput(
             f"{workdir} is no run of gengen's and not an empty folder: "
             "take another --workdir"
         )

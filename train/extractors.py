@@ -7,7 +7,6 @@ down to a digest of its weights.
 """
 
 import dataclasses
-import hashlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.images import to_levels, to_unit
-from gengen.types import BadInput
+from train.checkpoint import digest_of
 from train.data import Spec
 from train.experiment import Record, file_name
 from train.options import IDENTITY, Run
@@ -49,14 +49,6 @@ class Extractor:
             features.append(f[: len(here)])
             probs.append(np.exp(log_p[: len(here)].astype(np.float64)))
         return np.concatenate(features), np.concatenate(probs)
-
-
-def digest_of(tree) -> str:
-    """Eight hexadecimal digits of all arrays of a tree."""
-    from train.checkpoint import digest, leaf_names
-
-    leaves = [f"{n} {digest(x)}" for n, x in sorted(leaf_names(tree).items())]
-    return hashlib.sha256("\n".join(leaves).encode()).hexdigest()[:8]
 
 
 def open_extractor(

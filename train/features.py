@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.images import to_unit
 from gengen.metrics import Moments, merge, moments
-from gengen.types import BadInput
 from train.data import order
 from train.extractors import Extractor
 from train.lock import locked

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gengen.errors import BadInput
 from train.sources import (
     Dataset,
     Spec,
-    bad_input,
     bad_record,
     check_split,
     fit,
@@ -44,25 +44,25 @@ def _images(folder: Path) -> list[Path]:
 def _groups(root: Path) -> dict[str, list[Path]]:
     """Class name -> its images, sorted; one nameless group where there is no class."""
     if not root.is_dir():
-        raise bad_input(f"there is no folder {root}: give folder:PATH an existing one")
+        raise BadInput(f"there is no folder {root}: give folder:PATH an existing one")
     loose = _images(root)
     groups = {path.name: _images(path) for path in _visible(root) if path.is_dir()}
     empty = [name for name, images in groups.items() if not images]
     if len(empty) == len(groups):
         if not loose:
-            raise bad_input(
+            raise BadInput(
                 f"{root} holds no image ({', '.join(_SUFFIXES)}), directly or in its "
                 "subfolders: put images there, one subfolder a class, or name the "
                 "folder just above the classes"
             )
         return {"": loose}
     if loose:
-        raise bad_input(
+        raise BadInput(
             f"{root} holds images both directly ({loose[0].name}) and in subfolders: "
             "move all into subfolders, one a class, or none"
         )
     if empty:
-        raise bad_input(
+        raise BadInput(
             f"the class folder {root / empty[0]} holds no image: fill it or remove it"
         )
     return groups
@@ -142,7 +142,7 @@ def _common_size(headers: dict[Path, _Header]) -> tuple[int, int]:
     where, first = next(iter(headers.items()))
     for path, other in headers.items():
         if other[:2] != first[:2]:
-            raise bad_input(
+            raise BadInput(
                 f"the images have more than one size, {where} is "
                 f"{first.width}x{first.height} and {path} {other.width}x"
                 f"{other.height}: --image-size N scales and crops all of them to N x N"
@@ -181,7 +181,7 @@ def folder(
     check_split(name, split, ("train", "test"))
     path = name.removeprefix("folder:")
     if not path:
-        raise bad_input(f"{name!r} names no folder: write folder:PATH")
+        raise BadInput(f"{name!r} names no folder: write folder:PATH")
     groups = _groups(Path(path).expanduser())
     everything = [file for files in groups.values() for file in files]
     headers = _headers(everything, skip)
@@ -201,7 +201,7 @@ def folder(
     chosen = [(file, label) for file, label in of_split if file in headers]
     left_out = tuple(str(file) for file, _ in of_split if file not in headers)
     if not chosen:
-        raise bad_input(
+        raise BadInput(
             f"the split 'test' of {name} is empty, for it is every tenth image of a "
             f"class and the largest class has {max(map(len, groups.values()))}: "
             "add images or take the split 'train'"

@@ -105,7 +105,7 @@ def changed(trained: Trained, name: str, other: Trained, **values) -> Trained:
 
 def identity(trained: Trained) -> str | None:
     """What tells samples under these guides from others; None without any."""
-    from train.extractors import digest_of
+    from train.checkpoint import digest_of
 
     frozen = trained.state.get("frozen", {})
     names = [name for name in ("classifier", "guide") if name in frozen]

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.images import bits_name, bits_per_dim
-from gengen.types import BadInput
 from train import data as datasets
 from train.options import Run
 

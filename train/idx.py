@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from train.sources import Dataset, Spec, bad_input, check_split, fit_array, rule, take
+from gengen.errors import BadInput
+from train.sources import Dataset, Spec, check_split, fit_array, rule, take
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
@@ -33,10 +34,10 @@ def read_idx(path: Path) -> np.ndarray:
         if raw[:2] == b"\x1f\x8b":
             raw = gzip.decompress(raw)
     except (OSError, EOFError, zlib.error) as error:
-        raise bad_input(f"{path} cannot be read ({error}): {again}") from error
+        raise BadInput(f"{path} cannot be read ({error}): {again}") from error
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _TYPES:
         found = raw[:4].hex(" ")
-        raise bad_input(
+        raise BadInput(
             f"{path} is not an IDX file, for it begins with the bytes '{found}', "
             f"not with '00 00', a type code and a rank: {again}"
         )
@@ -45,7 +46,7 @@ def read_idx(path: Path) -> np.ndarray:
     shape = tuple(int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4))
     length = start + dtype.itemsize * math.prod(shape)
     if len(raw) != length:
-        raise bad_input(
+        raise BadInput(
             f"{path} holds {len(raw)} bytes where its header, sizes {shape}, promises "
             f"{length}: it is truncated or damaged, {again}"
         )
@@ -60,7 +61,7 @@ def _idx_bytes(name: str, split: str, kind: str, rank: int, folder: Path | None)
     path = next((file for file in files if file.is_file()), None)
     if path is None:
         debian = "apt-get install dataset-fashion-mnist, or "
-        raise bad_input(
+        raise BadInput(
             f"{name} needs the file {stems[0]}[.gz], looked for in "
             f"{folder or 'no folder, for none was named'}: "
             f"{debian if name == 'fashion_mnist' else ''}"
@@ -68,7 +69,7 @@ def _idx_bytes(name: str, split: str, kind: str, rank: int, folder: Path | None)
         )
     array = read_idx(path)
     if array.ndim != rank or array.dtype != np.uint8:
-        raise bad_input(
+        raise BadInput(
             f"{path} holds {array.dtype.name} of rank {array.ndim} where {kind} are "
             f"uint8 of rank {rank}: put the right file there (are images and labels "
             "exchanged?)"
@@ -88,14 +89,14 @@ def idx(
     path, image = _idx_bytes(name, split, "images", 3, folder)
     label_path, label = _idx_bytes(name, split, "labels", 1, folder)
     if image.size == 0:
-        raise bad_input(f"{path} holds no pixel: fetch the file again")
+        raise BadInput(f"{path} holds no pixel: fetch the file again")
     if len(image) != len(label):
-        raise bad_input(
+        raise BadInput(
             f"{path} holds {len(image)} images but {label_path} {len(label)} labels: "
             "take both files from one source"
         )
     if label.max() > 9:
-        raise bad_input(
+        raise BadInput(
             f"{label_path} holds the label {label.max()} where {name} has 0 to 9: "
             "fetch the file again, or read the set as a folder:PATH of images"
         )

@@ -86,7 +86,7 @@ def interpolate(options: Interpolate) -> None:
 
 def check_png(out: Path) -> None:
     """BadInput for another kind of file."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
 
     if out.suffix != ".png":
         raise BadInput(f"--out {out}: end it in .png")
@@ -95,7 +95,6 @@ def check_png(out: Path) -> None:
 def image_pairs(trained, given: dict, options) -> np.ndarray:
     """Test images [2, pairs, H, W, C] of the given classes; no pair of one image."""
     from gengen.tasks import require
-    from gengen.types import BadInput
     from train.outlier_sets import some
 
     require(

@@ -39,7 +39,7 @@ def _take(path: Path, doing: str) -> int:
     except BlockingIOError:
         with open(file, errors="replace") as held:
             holder = held.read(200).strip() or "another process"
-        from gengen.types import BadInput
+        from gengen.errors import BadInput
 
         raise BadInput(
             f"{path.parent} is being {doing} by {holder}: wait, stop it or take "

@@ -15,11 +15,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gengen.step import first_nonfinite, init_train_state, make_train_step, multi_step
-from gengen.types import BadInput
+from gengen.errors import BadInput
+from gengen.guard import first_nonfinite
+from gengen.multi_step import multi_step
+from gengen.step import init_train_state, make_train_step
+from gengen.types import Variables
 from train import data as datasets
 from train import experiment as experiments
-from train import processes
+from train import processes, references
 from train.checkpoint import Checkpoints
 from train.devices import (
     Global,
@@ -43,24 +46,22 @@ from train.stop import Stop
 
 
 def initial_state(experiment: Experiment, seed: int, batch, mesh):
-    """The compiled `start(frozen)`: the train state before step 0, on the mesh.
+    """The compiled `start()`: the train state before step 0, on the mesh.
 
-    A function of the seed and the experiment's frozen arrays; `batch` gives shapes.
+    A function of the seed; `batch` gives shapes.
     """
 
-    def start(frozen):
+    def start():
         key_init, key_run = jax.random.split(jax.random.key(seed))
         params, state = experiment.model.init(key_init, batch)
         averaged = experiment.ema_decay is not None
-        return init_train_state(
-            key_run, params, {**state, **frozen}, experiment.optimizers, averaged
-        )
+        return init_train_state(key_run, params, state, experiment.optimizers, averaged)
 
-    shapes = jax.eval_shape(start, experiment.frozen)
+    shapes = jax.eval_shape(start)
     return jax.jit(start, out_shardings=by_rules(mesh, shapes))
 
 
-def compiled_steps(run: Run, step, feed, train_state, data, view):
+def compiled_steps(run: Run, step, feed, train_state, data, view, frozen):
     """(compiled `many`, its length, why): the program that all of the run executes."""
     length = 1 if run.steps_per_call is None else run.steps_per_call
     why = ""
@@ -69,7 +70,7 @@ def compiled_steps(run: Run, step, feed, train_state, data, view):
         many = view.mapped(multi_step(step, feed.fetch, length), train_state)
         # As shapes, so that the loss is not traced again for arrays on a mesh.
         feeds = jax.eval_shape(lambda x: x, (data, view.items(feed.example(length))))
-        return many, (train_state, *feeds, length)
+        return many, (train_state, *feeds, length, frozen)
 
     many, arguments = program(length)
     if run.steps_per_call is None:
@@ -111,6 +112,7 @@ class Job:
     view: Global
     checkpoints: Checkpoints
     report: Report
+    frozen: dict[str, Variables]
 
 
 def train(run: Run, name: str, options: dict) -> Path:
@@ -136,8 +138,10 @@ def _train(run: Run, name: str, options: dict) -> Path:
     record = record_of(run, name, options, dataset)
     if first:
         experiments.refuse_other_run(workdir, record, run.fresh)
-    experiment = record.build()
     keep_compiled(workdir.parent / ".compiled")
+    record = references.asked(record, workdir, run.fresh)
+    record, frozen = references.load(record, workdir)
+    experiment = record.build()
     mesh = make_mesh(run.mesh)
     view = make_view(run.parallel, mesh)
     check_batch(mesh, experiment.batch_size)
@@ -150,7 +154,7 @@ def _train(run: Run, name: str, options: dict) -> Path:
         view.rows(experiment.batch_size),
     )
     batch = dataset.spec.example(experiment.batch_size)
-    start, frozen = initial_state(experiment, run.seed, batch, mesh), experiment.frozen
+    start = initial_state(experiment, run.seed, batch, mesh)
     step = jax.jit(  # traced once, wherever it is called from
         make_train_step(
             over_axis(experiment.model, view.axis_name).losses(),
@@ -163,7 +167,7 @@ def _train(run: Run, name: str, options: dict) -> Path:
     )
     # What cannot work fails here, before anything is written.
     if view.axis_name is None:
-        jax.eval_shape(step, jax.eval_shape(start, frozen), batch)
+        jax.eval_shape(step, jax.eval_shape(start), batch, frozen)
     processes.everyone()
     with contextlib.ExitStack() as held:
         if first:
@@ -176,7 +180,7 @@ def _train(run: Run, name: str, options: dict) -> Path:
         if not first:
             see_same_run(workdir, record)
         checkpoints = Checkpoints(workdir, run.keep)
-        train_state, notes = start(frozen), []
+        train_state, notes = start(), []
         if processes.everyone(checkpoints.latest())[0] is not None:
             train_state, notes = checkpoints.restore(train_state)
         spoken = (
@@ -188,7 +192,7 @@ def _train(run: Run, name: str, options: dict) -> Path:
             for note in notes:
                 report.say(f"note: {note}")
             introduce(report, record, dataset, train_state)
-            job = Job(run, record, experiment, feed, view, checkpoints, report)
+            job = Job(run, record, experiment, feed, view, checkpoints, report, frozen)
             go_on(job, train_state, step)
         if first:
             summarise(report, workdir, checkpoints)
@@ -249,14 +253,14 @@ def run_steps(job: Job, train_state, step, stop: Stop) -> None:
     run, report, steps = job.run, job.report, job.experiment.steps
     batch_size, model = job.experiment.batch_size, job.experiment.model
     view, data = job.view, job.view.data(job.feed.data)
-    done, skipped, train_state = (
-        int(train_state.step),
-        int(train_state.skipped.turns),
-        job.view.place(train_state),
-    )
+    frozen = view.frozen(job.frozen)
+    done, skipped = int(train_state.step), int(train_state.nonfinite.total_notfinite)
+    train_state = job.view.place(train_state)
     began = time.perf_counter()
     with cache_hits() as hits:
-        many, length, why = compiled_steps(run, step, job.feed, train_state, data, view)
+        many, length, why = compiled_steps(
+            run, step, job.feed, train_state, data, view, frozen
+        )
     kept = f" (kept in {jax.config.jax_compilation_cache_dir})" if hits else ""
     report.say(
         f"compiled in {time.perf_counter() - began:.1f} s{kept}; "
@@ -273,7 +277,7 @@ def run_steps(job: Job, train_state, step, stop: Stop) -> None:
         num = min(length, next_event(done, run, steps) - done)
         with waits.until_computed(train_state):
             items = read(job, train_state, done, length, stop)
-        train_state, metrics = many(train_state, data, items, num)
+        train_state, metrics = many(train_state, data, items, num, frozen)
         seen.append((num, view.metrics(metrics)))
         done += num
         if next_event(done - 1, run, steps) == done:
@@ -288,6 +292,9 @@ def run_steps(job: Job, train_state, step, stop: Stop) -> None:
         saves = done % run.checkpoint_every == 0 or done == steps
         if done % run.log_every == 0 or draws:
             shown = view.here(now) if draws else None
+            if draws:  # what the train state does not hold
+                state = {**shown.state, "frozen": job.frozen}
+                shown = shown.replace(state=state)
             values |= held_out(shown) if draws and first else {}
             taken = sum(num for num, _ in seen)
             report.metrics(done, values, taken, seconds, waits.share(taken, seconds))
@@ -357,7 +364,7 @@ def leave(job: Job, train_state, asked: signal.Signals) -> None:
 
 def save(job: Job, train_state, last: bool = False) -> None:
     """Save a good state; a disk that cannot take it ends the run at its end only."""
-    if int(train_state.skipped.in_a_row):
+    if int(train_state.nonfinite.consecutive_notfinite):
         return  # it may be what made the last steps fail
     if reason := job.checkpoints.save(train_state):
         kept = job.checkpoints.latest()
@@ -427,7 +434,10 @@ def check_finite(job: Job, train_state, before: int) -> int:
 
     A skipped turn changed nothing, so what was saved before stays good.
     """
-    turns, in_a_row = int(train_state.skipped.turns), int(train_state.skipped.in_a_row)
+    turns, in_a_row = (
+        int(train_state.nonfinite.total_notfinite),
+        int(train_state.nonfinite.consecutive_notfinite),
+    )
     if turns == before:
         return turns
     name = first_nonfinite(train_state, job.record.data.example(1))

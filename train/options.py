@@ -135,7 +135,7 @@ BELOW_ONE = ("dropout", "ema_decay", "label_dropout", "label_smoothing")
 
 def check_numbers(options: dict) -> None:
     """BadInput for a number that no run can have; None is always allowed."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
 
     def refuse(name, value, rule):
         raise BadInput(f"--{name.replace('_', '-')} {value}: it must be {rule}")
@@ -163,7 +163,7 @@ def check_numbers(options: dict) -> None:
 
 def at_least(options, **least: int) -> None:
     """BadInput for an option below its least value."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
 
     for name, value in least.items():
         if (given := getattr(options, name)) < value:

@@ -48,7 +48,7 @@ def another(name: str, spec, num: int, seed: int, data_dir) -> np.ndarray:
     """Test images of another data set in the size and levels of the run's."""
     import jax
 
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
 
     height, width, channels = spec.shape
     if name == spec.name:

@@ -80,8 +80,8 @@ def image_scores(model, density, regret: bool) -> tuple[dict, dict]:
 
     density: the model as p(x), which `model` is if it is unconditional.
     """
+    from gengen.errors import BadInput
     from gengen.tasks import outliers as tasks
-    from gengen.types import BadInput
 
     makers = {
         LIKELIHOOD: (tasks.NegativeLogLikelihood, density),

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from gengen.errors import BadInput
 from train.sources import (
     Dataset,
     Spec,
-    bad_input,
     bad_record,
     check_split,
     fit,
@@ -39,7 +39,7 @@ def _open(name: str, data_dir: str | Path | None):
         base = name.replace(":", "/").partition("/")[0]
         if not base or not (base in known or (where / base).is_dir()):
             raise unknown(name, known) from error
-        raise bad_input(
+        raise BadInput(
             f"{name!r} is not prepared in {where}, and nothing is downloaded here: "
             "pip install '.[tfds]', run `tfds build "
             f"{name} --file_format=array_record --data_dir DIR`, "
@@ -148,7 +148,7 @@ def prepared(
     image = features.get("image")
     shape = getattr(image, "shape", None) or ()
     if len(shape) != 3 or shape[2] not in (1, 3) or image.np_dtype != np.uint8:
-        raise bad_input(
+        raise BadInput(
             f"{name} has no feature 'image' of uint8 [H, W, 1 or 3] but "
             f"{image or ', '.join(sorted(features))}: take a set of images, "
             "or export this one and read it as folder:PATH"
@@ -156,7 +156,7 @@ def prepared(
     if image_size is not None:
         shape = (image_size, image_size, shape[2])
     if None in shape:
-        raise bad_input(
+        raise BadInput(
             f"the images of {name} have no one size, their shape is {shape}: "
             "--image-size N scales and crops all of them to N x N"
         )
@@ -164,7 +164,7 @@ def prepared(
     try:
         source = builder.as_data_source(split=split).data_source
     except NotImplementedError as error:
-        raise bad_input(
+        raise BadInput(
             f"{name} in {builder.data_path} is prepared as "
             f"{builder.info.file_format.value}, which cannot be read by index: run "
             f"`tfds build {name} --file_format=array_record --data_dir DIR` with "

@@ -44,8 +44,8 @@ def probe(options: Probe) -> dict[str, Any]:
     """Measure, print, and write `probe.json`, which is returned."""
     import json
 
+    from gengen.errors import BadInput
     from gengen.tasks import require
-    from gengen.types import BadInput
     from train.evaluate import about
     from train.experiment import write_atomically
     from train.options import at_least, check_numbers
@@ -106,7 +106,7 @@ def few(labels: np.ndarray, per_class: int, repeats: int, seed: int) -> list:
 
     Raises BadInput for a class with fewer images.
     """
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
 
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < per_class:
@@ -129,7 +129,7 @@ def representations(trained, options) -> dict[str, Any]:
     """
     import jax
 
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.outliers import measured
 
     model, key = trained.model, jax.random.key(options.seed)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 import jax
 
-from gengen.types import BadInput
+from gengen.errors import BadInput
 from train.options import Run
 
 

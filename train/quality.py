@@ -12,8 +12,9 @@ import numpy as np
 
 from gengen.conditions import labels_of
 from gengen.metrics import moments, sample_quality
+from train.checkpoint import digest_of
 from train.data import Dataset, order
-from train.extractors import Extractor, digest_of, open_extractor
+from train.extractors import Extractor, open_extractor
 from train.features import Features, Parts, check_finite, of_dataset
 from train.guides import guided
 from train.guides import identity as guides_identity

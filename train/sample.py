@@ -67,7 +67,7 @@ def sample(options: Sample) -> None:
     """Draw, write, say where."""
     import jax
 
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.guides import guided
     from train.options import at_least, check_numbers
     from train.sampling import Sampler, given_classes, given_keywords

@@ -13,7 +13,6 @@ import numpy as np
 
 from gengen.conditions import labels_of
 from gengen.images import to_unit
-from gengen.types import BadInput
 from train.experiment import write_atomically
 from train.experiments.denoising import grids, solvers
 from train.pictures import save_grid, to_uint8

@@ -18,6 +18,8 @@ from typing import Literal
 
 import numpy as np
 
+from gengen.errors import BadInput
+
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH")
 
 
@@ -44,7 +46,7 @@ class Spec:
     def images_only(self, who: str) -> None:
         """Refuse text where only images make sense."""
         if self.kind == "text":
-            raise bad_input(
+            raise BadInput(
                 f"{who} works on images, and {self.name} is text: take a run or a data "
                 "set of images"
             )
@@ -115,16 +117,9 @@ class Dataset:
         return self.size * math.prod(self.spec.shape)
 
 
-def bad_input(sentence: str) -> Exception:
-    """A BadInput to raise; its module imports JAX, so it is imported this late."""
-    from gengen.types import BadInput
-
-    return BadInput(sentence)
-
-
 def bad_record(name: str, error: Exception) -> Exception:
     """A BadInput whose `record` is `name`: one file or record that cannot be read."""
-    problem = bad_input(
+    problem = BadInput(
         f"{name} cannot be read as an image ({error}): repair, convert or remove it, "
         "or train with --on-bad-record skip"
     )
@@ -136,7 +131,7 @@ def check_split(name: str, split: str, splits: Iterable[str]) -> None:
     """Refuse a split that is not one of `splits`."""
     if split not in splits:
         there_are = ", ".join(splits)
-        error = bad_input(f"{name} has no split {split!r}: choose one of {there_are}")
+        error = BadInput(f"{name} has no split {split!r}: choose one of {there_are}")
         error.no_such_split = True
         raise error
 
@@ -183,7 +178,7 @@ def digits(name: str, split: str, image_size: int | None) -> Dataset:
     bounds["all"] = (0, 1797)
     check_split(name, split, bounds)
     if image_size not in (None, 8):
-        raise bad_input(
+        raise BadInput(
             f"image size {image_size} does not fit digits: they exist as 8x8 only, "
             "so leave --image-size out or take another data set"
         )
@@ -209,7 +204,7 @@ def unknown(name: str, others: Iterable[str]) -> Exception:
     if name and Path(name).is_dir():
         near = [f"folder:{name}"]
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return bad_input(
+    return BadInput(
         f"no data set is called {name!r}{hint}: take one of "
         f"{', '.join(BUILT_IN)}, or any prepared TFDS name"
     )

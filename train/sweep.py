@@ -148,7 +148,7 @@ def lists(options: Sweep) -> dict[str, tuple]:
 
 def identity(trained, extractor, options: Sweep) -> dict[str, Any]:
     """What all points of a file have in common."""
-    from train.extractors import digest_of
+    from train.checkpoint import digest_of
     from train.guides import identity as guides_identity
 
     return {
@@ -168,7 +168,7 @@ def identity(trained, extractor, options: Sweep) -> dict[str, Any]:
 
 def check(options: Sweep, base, out: Path) -> None:
     """BadInput for what no sweep can have."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train import evaluate
     from train.options import check_numbers
 
@@ -184,7 +184,7 @@ def check(options: Sweep, base, out: Path) -> None:
 
 def refuse_unmeasurable(trained, options: Sweep) -> None:
     """BadInput for a run without samples to measure, or without steps to sweep."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.quality import NO_LABELS
     from train.sampling import keywords_of
 
@@ -254,7 +254,7 @@ def there(out: Path, identity: dict) -> dict[str, Any]:
     """The sweep that the file holds, or an empty one; BadInput if it is another."""
     import json
 
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
 
     if not out.exists():
         return {**identity, "points": []}

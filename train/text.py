@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from train.sources import Dataset, Spec, bad_input, check_split
+from gengen.errors import BadInput
+from train.sources import Dataset, Spec, check_split
 
 LENGTH = 256
 OVERLAP = 8  # training windows over each byte
@@ -28,7 +29,7 @@ def pydoc() -> bytes:
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
-        raise bad_input(
+        raise BadInput(
             "this Python comes without pydoc_data, the text of its own reference: give "
             "--dataset text:PATH a file"
         ) from error
@@ -39,9 +40,9 @@ def pydoc() -> bytes:
 def read(path: Path) -> bytes:
     """The bytes of a file; BadInput if there is none, or nothing in it."""
     if not path.is_file():
-        raise bad_input(f"there is no file {path}: give text:PATH an existing one")
+        raise BadInput(f"there is no file {path}: give text:PATH an existing one")
     if not (data := path.read_bytes()):
-        raise bad_input(f"{path} is empty: give text:PATH a file with text in it")
+        raise BadInput(f"{path} is empty: give text:PATH a file with text in it")
     return data
 
 
@@ -59,7 +60,7 @@ def text(name: str, split: str, length: int | None) -> Dataset:
     check_split(name, split, PARTS)
     length = LENGTH if length is None else length
     if length < 2:
-        raise bad_input(f"windows of {length} bytes are no text: --length takes 2 up")
+        raise BadInput(f"windows of {length} bytes are no text: --length takes 2 up")
     path = name.partition(":")[2]
     built_in = path in ("", "pydoc")
     data = pydoc() if built_in else read(Path(path).expanduser())
@@ -67,7 +68,7 @@ def text(name: str, split: str, length: int | None) -> Dataset:
     least = min(end - first for first, end in cuts.values())
     if least < length:
         remedy = f"--length {least} or less, or more text" if least > 1 else "more text"
-        raise bad_input(
+        raise BadInput(
             f"{name} has {len(data):,} bytes, of which a twentieth is for testing, too "
             f"few for one window of {length}: give {remedy}"
         )

@@ -90,8 +90,8 @@ def code(trained, options: Traverse) -> tuple:
     """
     import jax
 
+    from gengen.errors import BadInput
     from gengen.losses.divergence import gaussian_kl
-    from gengen.types import BadInput
 
     dataset = trained.dataset("test", options.data_dir)
     if options.image >= dataset.size:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.sources import bad_input
+from gengen.errors import BadInput
 
 # safetensors' name of a type -> the numbers as stored, little-endian.
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "|u1"}
@@ -85,7 +85,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     path = Path(path).expanduser()
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise bad_input(
+        raise BadInput(
             f"{path} is no file of weights by its name: name one that ends in "
             f"{', '.join(_READERS)}"
         )
@@ -94,12 +94,12 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
             raise _Unreadable("is not a file: name the file of weights")
         return reader(path.read_bytes())
     except _Unreadable as error:
-        raise bad_input(f"{path} {error}") from None
+        raise BadInput(f"{path} {error}") from None
     except OSError as error:
-        raise bad_input(f"{path} cannot be read ({error}): fetch it again") from error
+        raise BadInput(f"{path} cannot be read ({error}): fetch it again") from error
     except _MALFORMED as error:
         what = _damaged(f"is malformed ({type(error).__name__})")
-        raise bad_input(f"{path} {what}") from error
+        raise BadInput(f"{path} {what}") from error
 
 
 # ---------------------------------------------------------------- safetensors

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gengen.types import BadInput
+from gengen.errors import BadInput
 from train import experiment as experiments
+from train import references
 from train.checkpoint import Checkpoints
 from train.data import Dataset, load
 from train.devices import make_mesh
@@ -16,9 +17,10 @@ from train.loop import initial_state
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A run's record, its model and the last checkpoint's arrays.
+    """A run's record, its model and a checkpoint's arrays.
 
-    params are the averaged ones (EMA) where the run keeps an average.
+    params are the averaged ones (EMA) if the run keeps an average; state holds, as
+    "frozen", the arrays of the runs that it refers to.
     """
 
     record: Record
@@ -54,15 +56,22 @@ class Trained:
         return self.train_state.ema is not None
 
 
-def open_workdir(workdir: Path) -> Trained:
-    """The run in a workdir; BadInput if there is none or it cannot be read."""
+def open_workdir(workdir: Path, step: int | None = None, inside=()) -> Trained:
+    """The run in a workdir; BadInput if there is none or it cannot be read.
+
+    Args:
+        workdir: the run's folder.
+        step: the step of the checkpoint; None for the last one that can be read.
+        inside: the folders of the runs that refer to this one.
+    """
     record = experiments.load(workdir)
+    record, frozen = references.load(record, Path(workdir), inside)
     experiment = record.build()
     checkpoints = Checkpoints(workdir)
     checkpoints.some_step()
     seed, batch = record.run["seed"], record.data.example(experiment.batch_size)
-    like = initial_state(experiment, seed, batch, make_mesh())(experiment.frozen)
-    train_state, notes = checkpoints.restore(like)
+    like = initial_state(experiment, seed, batch, make_mesh())()
+    train_state, notes = checkpoints.restore(like, step)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     params = train_state.params if train_state.ema is None else train_state.ema
@@ -71,6 +80,6 @@ def open_workdir(workdir: Path) -> Trained:
         experiment,
         int(train_state.step),
         params,
-        train_state.state,
+        {**train_state.state, "frozen": frozen},
         train_state,
     )

@@ -18,10 +18,11 @@ from gengen.diffusion.ode import RK4, Adaptive, Integrator, integrate
 from gengen.diffusion.process import Process, ode_velocity, usable_times
 from gengen.diffusion.solve import apply, by_row
 from gengen.diffusion.times import LogSNR, check_grid, times_of
+from gengen.errors import BadInput
 from gengen.images import dequantize, log_bin_volume
 from gengen.losses.likelihood import normal_log_prob, per_example
 from gengen.scan import fold_in
-from gengen.types import Array, BadInput, static
+from gengen.types import Array, static
 
 
 class Divergence(Protocol):

@@ -24,7 +24,8 @@ import jax.numpy as jnp
 
 from gengen.conditions import Condition
 from gengen.diffusion.process import Process, expand, from_data, recover
-from gengen.types import Array, BadInput, State, static
+from gengen.errors import BadInput
+from gengen.types import Array, State, static
 
 
 class Guide(Protocol):

@@ -33,8 +33,9 @@ from gengen.conditions import Maps, Nothing
 from gengen.diffusion.guidance import classifier_guided, map_denoised
 from gengen.diffusion.posterior import transition
 from gengen.diffusion.process import Process, expand, recover
+from gengen.errors import BadInput
 from gengen.scan import fold_in, normal
-from gengen.types import Array, BadInput, static
+from gengen.types import Array, static
 
 
 class Inpainting(NamedTuple):

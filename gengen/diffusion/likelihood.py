@@ -38,6 +38,7 @@ from gengen.diffusion.times import (
     histogram_quantile,
     times_of,
 )
+from gengen.errors import BadInput
 from gengen.images import bin_width, to_unit
 from gengen.losses.likelihood import per_example
 from gengen.scan import fold_in, normal

@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 
 from gengen.diffusion.process import Process, expand, ode_velocity
-from gengen.types import Array, BadInput, Tree, static
+from gengen.errors import BadInput
+from gengen.types import Array, Tree, static
 
 
 class Integrator(Protocol):

@@ -15,7 +15,8 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from gengen.types import Array, BadInput, static
+from gengen.errors import BadInput
+from gengen.types import Array, static
 
 
 class Path(Protocol):

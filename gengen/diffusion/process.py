@@ -42,7 +42,8 @@ import jax
 import jax.numpy as jnp
 
 from gengen.diffusion.paths import Path, derivatives, is_discrete
-from gengen.types import Array, BadInput, static
+from gengen.errors import BadInput
+from gengen.types import Array, static
 
 
 class Coefficients(NamedTuple):

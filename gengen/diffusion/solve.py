@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from gengen.diffusion.process import Process
 from gengen.diffusion.solvers import Solver
 from gengen.diffusion.times import check_grid
+from gengen.errors import BadInput
 from gengen.scan import fold_in, sample_scan
 from gengen.types import Array, BadInput, Tree
 

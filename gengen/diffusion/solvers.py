@@ -26,8 +26,9 @@ import jax.numpy as jnp
 from gengen.diffusion.paths import Path, derivatives
 from gengen.diffusion.posterior import ddim_mean, step_logvar, transition
 from gengen.diffusion.process import Process, ode_velocity, recover
+from gengen.errors import BadInput
 from gengen.scan import fold_in, normal
-from gengen.types import Array, BadInput, Tree, static
+from gengen.types import Array, Tree, static
 
 
 class Solver(Protocol):

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from gengen.diffusion.paths import DDPMSchedule, Path
-from gengen.types import Array, BadInput, Key, static
+from gengen.errors import BadInput
+from gengen.types import Array, Key, static
 
 # ---------------------------------------------------------------- training
 

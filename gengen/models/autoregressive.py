@@ -44,14 +44,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.heads import PLAIN, Head, Tempering, check_symbols, symbols_of
 from gengen.images import bits_name, to_unit
 from gengen.labels import given_labels, sample_labels
 from gengen.losses.likelihood import per_example
-from gengen.objective import Bind
+from gengen.objective import loss
 from gengen.particles import check_particles, observed_mask, resampled
 from gengen.scan import fold_in, sample_keys, sample_scan
-from gengen.types import Array, BadInput, Completion, static
+from gengen.types import Array, Completion, static
 
 
 class View(NamedTuple):
@@ -149,7 +150,7 @@ class Autoregressive:
         return {"autoregressive": params}, {}
 
     def losses(self):
-        return {"autoregressive": Bind(Autoregressive.loss, self)}
+        return {"autoregressive": self.loss}
 
     def features_of(self, params, x, context=None, **kwargs) -> Array:
         """The parallel view: symbols [B, T, *symbol] -> [B, T, F]."""
@@ -164,6 +165,7 @@ class Autoregressive:
             )
         return features
 
+    @loss
     def loss(self, params, state, batch, key):
         """-log p(x) in nats a dimension, mean over the batch; dropout from the key."""
         x, rngs = self.to_symbols(_data(batch)), {"dropout": key}

@@ -61,8 +61,8 @@ class Classifier:
         return {"classifier": variables["params"]}, {}
 
     def losses(self):
-        loss = Bind(Classifier.loss, self)
-        return {"classifier": map_batch(self.augment, loss) if self.augment else loss}
+        own = self.loss
+        return {"classifier": map_batch(self.augment, own) if self.augment else own}
 
     def _apply(self, params, z, t, **kwargs):
         """Of z at times t [B], which the network sees with variance one, or of x."""

@@ -104,7 +104,7 @@ class Diffusion:
         return {"denoiser": params}, self.training.init()
 
     def losses(self):
-        return {"denoiser": Bind(Diffusion.loss, self)}
+        return {"denoiser": self.loss}
 
     def predictor(self, params, **kwargs) -> Callable:
         """`predict(z, t, c) -> r̂` with the parameters bound; t [] or [B].

@@ -73,12 +73,12 @@ class GAN:
         return params, {"discriminator": d, "generator": g}
 
     def losses(self):
-        game = Bind(GAN.play_discriminator, self)
+        game = self.play_discriminator
         if self.r1_weight > 0:
             weight = self.r1_weight / 2 * self.r1_interval
-            penalty = every(self.r1_interval, Bind(GAN.penalty, self))
+            penalty = every(self.r1_interval, self.penalty)
             game = add(game, scale(penalty, weight))
-        return {"discriminator": game, "generator": Bind(GAN.play_generator, self)}
+        return {"discriminator": game, "generator": self.play_generator}
 
     def generate(self, params, state, z: Array, c: Given):
         """(images, new state) with batch statistics: the generator in training."""
@@ -97,6 +97,7 @@ class GAN:
         z = jax.random.normal(key, (len(self.space.data(batch)), self.latent))
         return z, self.generate(params["generator"], state["generator"], z, c)[0]
 
+    @loss
     def play_discriminator(self, params, state, batch, key):
         """E[-log D(x) - log(1 - D(G(z)))]; real and fake in separate passes."""
         own, c = params["discriminator"], self.condition.read(batch)
@@ -111,6 +112,7 @@ class GAN:
         }
         return loss, ({**state, "discriminator": new}, metrics)
 
+    @loss
     def penalty(self, params, state, batch, key):
         """E|∇ₓ D(x)|² of the critic as it is evaluated, with running statistics if any.
 
@@ -124,6 +126,7 @@ class GAN:
         )
         return jnp.mean(value), (state, {"r1": jnp.mean(value)})
 
+    @loss
     def play_generator(self, params, state, batch, key):
         """The generator's loss, and the averaged generator's batch statistics."""
         c = self.condition.read(batch)

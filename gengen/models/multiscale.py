@@ -22,14 +22,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.heads import PLAIN, Tempering, check_symbols
 from gengen.images import to_unit
 from gengen.labels import given_labels, sample_labels
 from gengen.losses.likelihood import per_example
-from gengen.objective import Bind
+from gengen.objective import loss
 from gengen.particles import check_particles, observed_mask, resampled
 from gengen.scan import fold_in, sample_keys
-from gengen.types import Array, BadInput, Completion, Model, static
+from gengen.types import Array, Completion, Model, static
 
 
 @static
@@ -132,15 +133,17 @@ class Multiscale:
 
     def losses(self):
         return {
-            "coarse": Bind(Multiscale.coarse_loss, self),
-            "fine": Bind(Multiscale.fine_loss, self),
+            "coarse": self.coarse_loss,
+            "fine": self.fine_loss,
         }
 
+    @loss
     def coarse_loss(self, params, state, batch, key):
         """-log p(xˢ) in nats a dimension of xˢ."""
         batch = self._coarse_batch(batch)
         return self.coarse.loss(self._coarse(params), state, batch, key)
 
+    @loss
     def fine_loss(self, params, state, batch, key):
         """-log p(x | xˢ) in nats a dimension of x that xˢ does not have."""
         log_p = self._log_rest(params, batch, train=True, rngs={"dropout": key})

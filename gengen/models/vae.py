@@ -259,7 +259,7 @@ class VAE:
         return {"vae": own}, {}
 
     def losses(self):
-        return {"vae": Bind(VAE.loss, self)}
+        return {"vae": self.loss}
 
     def encode(
         self, params, x: Array, c: Given, train: bool = False
@@ -278,6 +278,7 @@ class VAE:
         x, c = self.space.read(batch), self.condition.read(batch)
         return self.encode(params, x, c, train)
 
+    @loss
     def loss(self, params, state, batch, key):
         """-ELBO, mean over the batch, in nats of the discrete data."""
         key_noise, key_observe = jax.random.split(key)

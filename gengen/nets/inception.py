@@ -20,7 +20,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gengen.types import Array, BadInput, Tree, static
+from gengen.errors import BadInput
+from gengen.types import Array, Tree, static
 
 SIDE = 299
 CLASSES = 1008

@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gengen.types import Array, BadInput
+from gengen.errors import BadInput
+from gengen.types import Array
 
 # Initialisers live at module scope: a fresh closure would make equal modules unequal.
 zeros = nn.initializers.zeros

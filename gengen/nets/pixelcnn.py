@@ -27,10 +27,11 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from gengen.errors import BadInput
 from gengen.images import to_unit
 from gengen.nets.layers import context_vector
 from gengen.nets.raster import RasterConv
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
 after_block = partial(checkpoint_name, name="block")  # h, as a block leaves it
 

@@ -30,10 +30,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.errors import BadInput
 from gengen.images import to_unit
 from gengen.nets.layers import context_vector, layers_of_dtype
 from gengen.nets.raster import RasterConv
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
 states = nn.initializers.variance_scaling(
     1.0, "fan_in", "truncated_normal", in_axis=-2, out_axis=-1, batch_axis=(0, 1)

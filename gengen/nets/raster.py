@@ -15,8 +15,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.errors import BadInput
 from gengen.nets.layers import zeros
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
 lecun = nn.initializers.variance_scaling(
     1.0, "fan_in", "truncated_normal", in_axis=-2, out_axis=-1, batch_axis=0

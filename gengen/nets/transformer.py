@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.errors import BadInput
 from gengen.nets.attention import attend, head_width
 from gengen.nets.layers import Before, sinusoidal_embedding
 from gengen.types import Array, BadInput

@@ -1,6 +1,6 @@
 """What a trained model is good for: pure functions of any Model that has the parts."""
 
-from gengen.types import BadInput
+from gengen.errors import BadInput
 
 
 def require(model, part: str, remedy: str):

@@ -49,7 +49,7 @@ from gengen.conditions import Condition, Labels, Nothing, labels_of
 from gengen.scan import sample_keys
 from gengen.spaces import Space
 from gengen.tasks import require, require_density
-from gengen.types import Array, BadInput, static
+from gengen.types import Array, static
 
 
 @static

@@ -22,8 +22,9 @@ from collections.abc import Callable, Sequence
 import chex
 import jax.numpy as jnp
 
+from gengen.errors import BadInput
 from gengen.tasks import require
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
 
 def _times(num: int) -> Array:

@@ -43,7 +43,7 @@ import optax
 from gengen.models.vae import elbo
 from gengen.tasks import require, require_density
 from gengen.tasks.code import code_length
-from gengen.types import Array, BadInput, Key, static
+from gengen.types import Array, Key, static
 
 
 @static

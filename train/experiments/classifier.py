@@ -1,7 +1,8 @@
 """Classifier: the discriminative model, and the offline extractor of features."""
 
+from gengen.errors import BadInput
 from train.data import Spec
-from train.experiment import Experiment, bad_input
+from train.experiment import Experiment
 from train.experiments.denoising import PathName
 from train.experiments.shared import Precision
 
@@ -60,7 +61,7 @@ def classifier(
     from train.experiments.shared import adam, dtype
 
     if not data.num_classes:
-        raise bad_input(
+        raise BadInput(
             f"{data.name} has no labels, which a classifier needs: take a labelled "
             "data set (a folder: one subfolder a class)"
         )

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
+from gengen.errors import BadInput
 from train.data import Spec
-from train.experiment import Experiment, bad_input
+from train.experiment import Experiment
 from train.experiments.shared import Precision
 
 # Architecture -> (width, layers) of about 860,000 parameters each.
@@ -54,7 +55,7 @@ def text(
     from train.experiments.shared import adam, dtype
 
     if data.kind != "text":
-        raise bad_input(
+        raise BadInput(
             f"the experiment text works on text, and {data.name} is images: take "
             "--dataset text, or text:PATH"
         )
