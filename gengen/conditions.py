@@ -28,8 +28,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.scan import fold_in, randint
-from gengen.types import Array, BadInput, Batch, Key, static
+from gengen.types import Array, Batch, Key, static
 
 Given = Mapping[str, Array]
 

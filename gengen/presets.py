@@ -25,9 +25,9 @@ from gengen.diffusion.solvers import (
 from gengen.diffusion.times import LogitNormal, LogNormal, Steps
 from gengen.diffusion.training import Training
 from gengen.diffusion.weights import ErrorIn
+from gengen.errors import BadInput
 from gengen.models.diffusion import Diffusion
 from gengen.spaces import Space
-from gengen.types import BadInput
 
 
 def changed(model: Diffusion, **changes) -> Diffusion:

@@ -26,8 +26,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.errors import BadInput
 from gengen.images import dequantize, log_bin_volume, to_levels, to_unit
-from gengen.types import Array, BadInput, Batch, Key, static
+from gengen.types import Array, Batch, Key, static
 
 
 class Space(Protocol):

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
+from gengen.errors import BadInput
+
 Array = jax.Array
 Key = jax.Array  # a typed key, `jax.random.key(seed)`
 Tree = Any
@@ -34,13 +36,9 @@ static = dataclasses.dataclass(frozen=True)
 
 
 class Variables(NamedTuple):
-    """All arrays of a trained model, as its methods take them: `f(*variables, …)`."""
+    """All arrays of a trained model, as its methods take them: `f(*variables, …)`.
 
-
-class Variables(NamedTuple):
-    """Another model's arrays, state["frozen"][name]: read by losses and samplers.
-
-    They are never differentiated, averaged or saved with the run that reads them.
+    As state["frozen"][name] they are another model's, which losses and samplers read.
     """
 
     params: Params
@@ -48,22 +46,14 @@ class Variables(NamedTuple):
 
 
 def frozen(state: State, name: str) -> Variables:
-    """state["frozen"][name], or a BadInput that says what is missing."""
-    held = state.get("frozen", {})
+    """state["frozen"][name]; a BadInput says what is missing."""
+    held = state.get("frozen") or {}
     if name not in held:
         raise BadInput(
             f'state["frozen"] holds {", ".join(held) or "nothing"} and no {name}: give '
             f'{{**state, "frozen": {{"{name}": Variables(params, state)}}}}'
         )
     return held[name]
-
-
-def no_density(what: str) -> NoReturn:
-    """Refuse a likelihood of a model that has none."""
-    raise BadInput(
-        f"{what} has no density, so no likelihood: compare its samples with data "
-        '(gengen.metrics), or take a model whose `density` is not "none"'
-    )
 
 
 class Completion(NamedTuple):

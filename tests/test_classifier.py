@@ -14,6 +14,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from gengen.conditions import Labels
+from gengen.errors import BadInput
 from gengen.models.classifier import Classifier
 from gengen.nets.resnet import ResNet
 from gengen.objective import add, scale

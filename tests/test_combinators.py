@@ -23,6 +23,7 @@ from gengen.diffusion.paths import Linear
 from gengen.diffusion.process import Noise, Process, Velocity, corrupt
 from gengen.diffusion.sampler import Sampler
 from gengen.diffusion.solvers import Heun
+from gengen.errors import BadInput
 from gengen.models.closed_form import gaussian, gaussian_flow
 from gengen.models.combinators.distilled import DistilledGuidance
 from gengen.models.combinators.latent import Latent
@@ -32,7 +33,7 @@ from gengen.nets.dit import DiT
 from gengen.nets.unet import UNet
 from gengen.spaces import Images, Reals, Symbols, standardised
 from gengen.step import init_train_state, make_train_step
-from gengen.types import BadInput, Variables, static
+from gengen.types import Variables, static
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)

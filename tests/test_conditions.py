@@ -18,8 +18,8 @@ from gengen.conditions import (
     only,
     parts_of,
 )
+from gengen.errors import BadInput
 from gengen.scan import sample_keys
-from gengen.types import BadInput
 
 RNG = np.random.default_rng(0)
 NUM = 4

@@ -12,6 +12,7 @@ from test_nets import KEY, images, output_shape, randomised
 
 from gengen.conditions import Labels, Maps, Sequence, Text
 from gengen.conditions import both as product
+from gengen.errors import BadInput
 from gengen.nets.attention import Attention, attend
 from gengen.nets.conditioning import Context
 from gengen.nets.dit import Block, DiT, patchify, positions, unpatchify

@@ -33,7 +33,7 @@ from gengen.presets import changed
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.spaces import Images
 from gengen.tasks.inverse import edit
-from gengen.types import BadInput, Variables, static
+from gengen.types import Variables, static
 
 KEY = jax.random.key(0)
 T = np.linspace(0.02, 0.98, 7)

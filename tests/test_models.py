@@ -39,6 +39,7 @@ from gengen.diffusion.solvers import (
     learned_range,
 )
 from gengen.diffusion.training import Training
+from gengen.errors import BadInput
 from gengen.images import bin_width, log_bin_volume, to_levels, to_unit
 from gengen.losses.adversarial import (
     minimax_generator_loss,

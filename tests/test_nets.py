@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gengen.conditions import Labels, Nothing, Scalar, both
+from gengen.errors import BadInput
 from gengen.nets.attention import Attention
 from gengen.nets.conditioning import Conditioning
 from gengen.nets.conv import ConvDecoder, ConvEncoder

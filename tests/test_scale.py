@@ -17,6 +17,7 @@ from program import EVENTS, TINY, refused, with_devices
 from test_nets import randomised
 
 from gengen.conditions import Labels
+from gengen.errors import BadInput
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.mlp import MLPDecoder, MLPEncoder

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gengen.errors import BadInput
 from gengen.spaces import Images, Reals, Symbols, standardised, tokens
-from gengen.types import BadInput
 
 RNG = np.random.default_rng(0)
 SPACES = {

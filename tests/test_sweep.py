@@ -17,7 +17,6 @@ from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
 from gengen.nets.unet import UNet
 from gengen.spaces import Images
-from gengen.types import BadInput
 from train.sampling import as_keywords, calls_of
 from train.sweep import points, save, steps_within, there
 from train.sweep_table import abscissa, lines_of

@@ -17,6 +17,7 @@ from sklearn.datasets import load_sample_images
 from sklearn.neighbors import NearestNeighbors
 
 from gengen.conditions import Labels, Nothing
+from gengen.errors import BadInput
 from gengen.images import to_levels, to_unit
 from gengen.models.vae import VAE, Gaussian
 from gengen.nets.mlp import MLPDecoder, MLPEncoder

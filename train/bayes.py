@@ -65,7 +65,7 @@ def bayes(options: Bayes) -> dict[str, Any]:
     import json
 
     from gengen.conditions import labels_of
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.evaluate import about
     from train.experiment import write_atomically
     from train.heldout import tightened

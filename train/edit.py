@@ -43,9 +43,9 @@ def edit(options: Edit) -> None:
     """Draw, write, say where."""
     import jax
 
+    from gengen.errors import BadInput
     from gengen.models.diffusion import Diffusion
     from gengen.tasks.inverse import edit as edited
-    from gengen.types import BadInput
     from train.interpolate import check_png
     from train.options import at_least, check_numbers
     from train.outlier_sets import some

@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 
 from gengen.conditions import labels_of
+from gengen.errors import BadInput
 from gengen.models.diffusion import Diffusion
-from gengen.types import BadInput, Variables
+from gengen.types import Variables
 from train.workdir import Trained, open_workdir
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from gengen.errors import BadInput
 from train.command import parse, told
 
 

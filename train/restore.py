@@ -49,8 +49,8 @@ def restore(options: Restore) -> None:
     import jax.numpy as jnp
 
     from gengen.diffusion.inverse import METHODS, Average
+    from gengen.errors import BadInput
     from gengen.models.diffusion import Diffusion
-    from gengen.types import BadInput
     from train.interpolate import check_png
     from train.options import at_least, check_numbers
     from train.outlier_sets import some

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from gengen.conditions import labels_of
+from gengen.errors import BadInput
 from gengen.images import to_unit
 from train.experiment import write_atomically
 from train.experiments.denoising import grids, solvers

@@ -64,7 +64,7 @@ class Spec:
         from gengen.conditions import Labels
 
         if not self.num_classes:
-            raise bad_input(
+            raise BadInput(
                 f"{self.name} has no labels, which this needs: take a labelled data set"
             )
         return Labels(self.num_classes)

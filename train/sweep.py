@@ -227,7 +227,7 @@ def points(model, values: dict[str, tuple]) -> list[dict]:
 
 def steps_within(model, evaluations: int, point: dict) -> int:
     """How many steps these network evaluations are, a last jump to data aside."""
-    from gengen.types import BadInput
+    from gengen.errors import BadInput
     from train.sampling import as_keywords, calls_of
 
     one, two = (

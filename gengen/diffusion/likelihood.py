@@ -43,7 +43,7 @@ from gengen.images import bin_width, to_unit
 from gengen.losses.likelihood import per_example
 from gengen.scan import fold_in, normal
 from gengen.spaces import Images, Space
-from gengen.types import Array, BadInput, static
+from gengen.types import Array, static
 
 # ---------------------------------------------------------------- the bound
 

@@ -10,7 +10,8 @@ from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.process import Process, usable_times
 from gengen.diffusion.solvers import Euler, Solver
 from gengen.diffusion.times import Even, Grid, starting_at, times_of
-from gengen.types import Array, BadInput, static
+from gengen.errors import BadInput
+from gengen.types import Array, static
 
 # Guides that divide by a begin at this b/a: before, the error of a network's gradient
 # grows with it. RMS error of the unseen half of digits when starting at b/a = 1000:

@@ -11,7 +11,7 @@ from gengen.diffusion.solvers import Solver
 from gengen.diffusion.times import check_grid
 from gengen.errors import BadInput
 from gengen.scan import fold_in, sample_scan
-from gengen.types import Array, BadInput, Tree
+from gengen.types import Array, Tree
 
 
 def solve(

@@ -17,7 +17,8 @@ from gengen.diffusion.times import (
     sample_times,
 )
 from gengen.diffusion.weights import Unweighted, Weight
-from gengen.types import Array, BadInput, Key, State, static
+from gengen.errors import BadInput
+from gengen.types import Array, Key, State, static
 
 
 @static

@@ -23,9 +23,10 @@ from gengen.conditions import Labels, check_batch
 from gengen.diffusion.guidance import classifier_guided
 from gengen.diffusion.paths import Path
 from gengen.diffusion.process import expand
-from gengen.objective import Bind, map_batch
+from gengen.errors import BadInput, no_density
+from gengen.objective import map_batch
 from gengen.spaces import Space
-from gengen.types import Array, BadInput, frozen, no_density, static
+from gengen.types import Array, frozen, static
 
 
 @static

@@ -47,11 +47,11 @@ from gengen.diffusion.process import Process, corrupt, recover
 from gengen.diffusion.sampler import Sampler
 from gengen.diffusion.solve import invert, solve, solve_parallel
 from gengen.diffusion.training import Training
+from gengen.errors import BadInput
 from gengen.nets.conditioning import agree
-from gengen.objective import Bind
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.spaces import Space, Symbols
-from gengen.types import Array, BadInput, Completion, frozen, static
+from gengen.types import Array, Completion, frozen, static
 
 
 def _means(predict: Callable) -> Callable:

@@ -26,13 +26,14 @@ import jax
 import jax.numpy as jnp
 
 from gengen.conditions import Condition, Given, Nothing, check_batch
+from gengen.errors import no_density
 from gengen.losses.adversarial import discriminator_loss, nonsaturating_generator_loss
 from gengen.losses.penalty import r1
 from gengen.nets.conditioning import agree
-from gengen.objective import Bind, add, every, scale
+from gengen.objective import add, every, loss, scale
 from gengen.scan import normal, sample_keys
 from gengen.spaces import Space
-from gengen.types import Array, no_density, static
+from gengen.types import Array, static
 
 
 @static

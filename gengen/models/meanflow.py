@@ -36,11 +36,12 @@ from gengen.conditions import (
 )
 from gengen.diffusion.process import Process, Velocity, corrupt, expand
 from gengen.diffusion.times import LogitNormal, Times
+from gengen.errors import BadInput, no_density
 from gengen.nets.conditioning import agree
-from gengen.objective import Bind
+from gengen.objective import loss
 from gengen.scan import normal, sample_keys
 from gengen.spaces import Space
-from gengen.types import Array, BadInput, no_density, static
+from gengen.types import Array, static
 
 SECOND_TIME = Scalar("r")
 
@@ -131,7 +132,7 @@ class MeanFlow:
         return {"denoiser": params}, {}
 
     def losses(self):
-        return {"denoiser": Bind(MeanFlow.loss, self)}
+        return {"denoiser": self.loss}
 
     def predictor(self, params, **kwargs) -> Callable:
         """`predict(z, t, c) -> u` with the parameters bound; c holds r, too."""
@@ -143,6 +144,7 @@ class MeanFlow:
 
         return predict
 
+    @loss
     def loss(self, params, state, batch, key):
         """The adaptively weighed mean of `meanflow_loss`; metric "error": unweighed."""
         key_noise, key_t, key_r, key_equal, key_c, key_dropout = jax.random.split(

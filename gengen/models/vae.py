@@ -40,7 +40,7 @@ from gengen.losses.likelihood import (
     per_example,
 )
 from gengen.nets.conditioning import agree
-from gengen.objective import Bind, Weight, weight_at
+from gengen.objective import Weight, loss, weight_at
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.spaces import Space
 from gengen.types import Array, Key, Tree, static

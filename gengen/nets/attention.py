@@ -12,7 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gengen.types import Array, BadInput
+from gengen.errors import BadInput
+from gengen.types import Array
 
 lecun_normal = nn.initializers.lecun_normal()
 

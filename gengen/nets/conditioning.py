@@ -28,9 +28,10 @@ from gengen.conditions import (
     both,
     parts_of,
 )
+from gengen.errors import BadInput
 from gengen.nets.attention import Attention
 from gengen.nets.layers import normal, sinusoidal_embedding, time_embedding
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
 
 def known(condition: Condition, c: Given | None, num: int) -> Given:

@@ -19,10 +19,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gengen.conditions import Given, Labels, Nothing, Scalar, Sequence, Text
+from gengen.errors import BadInput
 from gengen.nets.attention import Attention
 from gengen.nets.conditioning import Conditioning, Context, refuse_parts
 from gengen.nets.layers import layers_of_dtype, sinusoidal_embedding, zeros
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
 
 def patchify(x: Array, p: int) -> Array:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from gengen.errors import BadInput
 from gengen.nets.attention import attend, head_width
 from gengen.nets.layers import Before, sinusoidal_embedding
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
 
 def attend_cached(q: Array, k: Array, v: Array, t: Array, segment: int) -> Array:

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from gengen.conditions import Given, Labels, Nothing, Scalar, Sequence, Text
+from gengen.errors import BadInput
 from gengen.nets.attention import Attention
 from gengen.nets.conditioning import Conditioning, Context, refuse_parts
 from gengen.nets.layers import check_divisible, layers_of_dtype, zeros
-from gengen.types import Array, BadInput
+from gengen.types import Array
 
 
 class ResidualBlock(nn.Module):

@@ -46,6 +46,7 @@ import jax
 import jax.numpy as jnp
 
 from gengen.conditions import Condition, Labels, Nothing, labels_of
+from gengen.errors import BadInput
 from gengen.scan import sample_keys
 from gengen.spaces import Space
 from gengen.tasks import require, require_density

@@ -40,6 +40,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gengen.errors import BadInput
 from gengen.models.vae import elbo
 from gengen.tasks import require, require_density
 from gengen.tasks.code import code_length

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from gengen.diffusion.process import corrupt
 from gengen.diffusion.times import sample_times
-from gengen.types import BadInput, Model, frozen, static
+from gengen.errors import BadInput
+from gengen.types import Model, frozen, static
 
 
 @static

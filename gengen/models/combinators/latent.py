@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import jax
 
 from gengen.conditions import Condition, check_batch
+from gengen.errors import BadInput, no_density
 from gengen.spaces import Space
-from gengen.types import Array, BadInput, LossFn, Model, frozen, no_density, static
+from gengen.types import Array, LossFn, Model, frozen, static
 
 
 @static
