@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from gengen.images import to_unit
-from gengen.metrics import Moments, merge, moments
+from gengen.metrics.frechet import Moments, merge, moments
 from gengen.types import BadInput
 from train.data import order
 from train.extractors import Extractor

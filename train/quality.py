@@ -1,6 +1,5 @@
 """The samples of a run against its training images, in an extractor's features."""
 
-import dataclasses
 import inspect
 import statistics
 import time
@@ -11,7 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from gengen.metrics import moments, sample_quality
+from gengen.metrics.frechet import moments
+from gengen.metrics.quality import sample_quality
 from train.data import Dataset, order
 from train.extractors import Extractor, digest_of, open_extractor
 from train.features import Features, Parts, check_finite, of_dataset
@@ -65,14 +65,14 @@ class Reference:
     def compared(
         self, fake: Features, real: Features | None = None, tell: bool = False
     ) -> dict[str, Any]:
-        """`metrics.sample_quality` as dictionaries; `tell` prints what it warns of.
+        """`sample_quality` as dictionaries; `tell` prints what it warns of.
 
         real: others in the place of the training images.
         """
         real = self.features if real is None else real
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            figures = sample_quality(
+            results = sample_quality(
                 real.kept,
                 fake.kept,
                 self.extractor.name,
@@ -83,7 +83,7 @@ class Reference:
             )
         for note in {str(warning.message) for warning in said} if tell else ():
             print(f"note: {note}")
-        return {name: dataclasses.asdict(figure) for name, figure in figures.items()}
+        return {name: result.as_dict() for name, result in results.items()}
 
     def noise_floor(self) -> dict[str, Any]:
         """One half of the images against the other.
