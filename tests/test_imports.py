@@ -39,6 +39,7 @@ ROOMS = {
 PACKAGES = {"jax", "flax", "optax", "chex"}
 MORE_PACKAGES = {
     "gengen/heads.py": {"numpy"},
+    "gengen/images.py": {"numpy"},
     "gengen/labels.py": {"numpy"},
     "gengen/spaces.py": {"numpy"},
     "gengen/conditions.py": {"numpy"},
