@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gengen.images import require_finite
 from gengen.metrics.frechet import moments
 from gengen.metrics.quality import sample_quality
 from train.data import Dataset, order
@@ -190,7 +191,9 @@ class Quality:
                     _, seconds = self.timed(first, labels)
                     left = seconds * size * len(missing)
                     print(f"about {left:,.0f} s for the samples")
-                features, probs = extractor(x[: options.num - first])
+                x = x[: options.num - first]
+                require_finite(x, start=first)
+                features, probs = extractor(x)
                 check_finite(features, first)
                 parts.save(first, features, probs, seconds)
                 advance(min(first + size, options.num))

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gengen.images import to_unit
+from gengen.images import require_finite, to_unit
 from gengen.types import BadInput
 from train.experiment import write_atomically
 from train.experiments.denoising import grids, solvers
@@ -95,7 +95,8 @@ class Sampler:
 
     Call it with (params, state, key, num, labels): [num, ...] in data space, labels
     int32 [num] or None. Sample i is number i of the key whatever the batch size; the
-    last batch is padded. prompt: the bytes with which every sample begins, if any.
+    last batch is padded. BadInput names the first sample that is not finite.
+    prompt: the bytes with which every sample begins, if any.
     """
 
     def __init__(self, model, batch_size: int, prompt: bytes = b"", **options):
@@ -124,11 +125,12 @@ class Sampler:
         self._draw = jax.jit(draw)
 
     def __call__(self, params, state, key, num: int, labels=None) -> np.ndarray:
-        batches = [
-            self.batch(params, state, key, first, labels)
-            for first in range(0, num, self.batch_size)
-        ]
-        return np.concatenate(batches)[:num]
+        batches = []
+        for first in range(0, num, self.batch_size):
+            x = self.batch(params, state, key, first, labels)[: num - first]
+            require_finite(x, start=first)
+            batches.append(x)
+        return np.concatenate(batches)
 
     def batch(self, params, state, key, first: int, labels=None) -> np.ndarray:
         """Samples first … first + batch_size - 1; labels are those of all samples."""
