@@ -95,6 +95,14 @@ def test_test_images_and_halves_of_training_images_are_measured_too(cli, copy):
     assert result["against_test"]["precision"]["n_real"] == 447
 
 
+def test_samples_that_are_not_finite_are_no_black_images_to_measure(cli, copy):
+    workdir = copy("flow")
+    line = f"train.evaluate --workdir {workdir} --num 10 --likelihood-num 10"
+    result = cli(f"{line} --guidance-scale 1e38")
+    refused(result, "sample 0 is not finite", "guidance scale")
+    assert not (workdir / "evaluation.json").exists()
+
+
 def test_the_bound_tightens_with_importance_samples(cli, runs, copy):
     workdir = copy("vae")
     elbo, _ = evaluated(cli, workdir)
