@@ -176,22 +176,25 @@ class LogisticMixture:
             mean = mean + coefficient[..., first + before, :] * x
         return mean, log_scale[..., c, :]
 
+    def _log_mass(self, level, logistic):
+        """log P_i(level), [..., K], of level [...] and each logistic (mean, log s)."""
+        every = jnp.broadcast_arrays(level[..., None], *logistic)
+        return discretized_logistic_log_prob(*every, self.levels)
+
     def log_prob(self, features, symbol):
         parts = self._parts(features)
         joint, log_probs = parts[0], []
         for c in range(self.channels):
             before = jax.nn.logsumexp(joint, axis=-1)
             logistic = self._logistics(parts, symbol, c)
-            level = symbol[..., c, None]
-            joint += discretized_logistic_log_prob(level, *logistic, self.levels)
+            joint += self._log_mass(symbol[..., c], logistic)
             log_probs.append(jax.nn.logsumexp(joint, axis=-1) - before)
         return jnp.stack(log_probs, axis=-1)
 
     def logits(self, log_weight, mean, log_scale):
         """log Σ_i w_i P_i of every level: [..., K] three times -> [..., levels]."""
-        level = jnp.arange(self.levels)[:, None]
         parts = (x[..., None, :] for x in (mean, log_scale))
-        log_p = discretized_logistic_log_prob(level, *parts, self.levels)
+        log_p = self._log_mass(jnp.arange(self.levels), parts)
         log_p = jax.nn.logsumexp(log_weight[..., None, :] + log_p, axis=-1)
         return log_p - jax.nn.logsumexp(log_weight, axis=-1, keepdims=True)
 
@@ -219,8 +222,7 @@ class LogisticMixture:
             logits = tempering(every_level(joint, *logistic))
             channel = choose(fold_in(keys, c), logits, given[..., c], observed[..., c])
             symbol = symbol.at[..., c].set(channel)
-            level = channel[..., None]
-            joint += discretized_logistic_log_prob(level, *logistic, self.levels)
+            joint += self._log_mass(channel, logistic)
             log_probs.append(log_mass(logits, channel))
         if tempering == PLAIN:  # without the table's rounding
             return symbol, self.log_prob(features, symbol)

@@ -11,7 +11,8 @@ from PIL import Image
 from program import EVENTS, GENERATIVE, TINY, refused
 
 import train.quality
-from gengen import metrics
+from gengen.metrics.frechet import frechet_distance
+from gengen.metrics.neighbours import precision_recall
 from train.compare import cells, place, row_of
 from train.extractors import open_extractor
 from train.features import alone, of_dataset
@@ -83,16 +84,23 @@ def test_test_images_and_halves_of_training_images_are_measured_too(cli, copy):
     trained = open_workdir(workdir)
     extractor = open_extractor(None, workdir, trained.record)
     sets = [of_dataset(extractor, trained.dataset(s), 9999) for s in ("train", "test")]
-    moments = [x for s in sets for x in (s.moments.mean, s.moments.cov)]
     test = result["test_images"]
     got = test["frechet_distance"]["value"]
-    assert got == pytest.approx(metrics.frechet_distance(*moments), rel=1e-6)
-    precision, _ = metrics.precision_recall(sets[0].kept, sets[1].kept)
+    assert got == pytest.approx(frechet_distance(*(s.moments for s in sets)), rel=1e-6)
+    precision, _ = precision_recall(sets[0].kept, sets[1].kept)
     assert test["precision"]["value"] == precision
     floor, halves = result["noise_floor"], (sets[0].kept[0::2], sets[0].kept[1::2])
-    assert floor["precision"]["value"] == metrics.precision_recall(*halves)[0]
+    assert floor["precision"]["value"] == precision_recall(*halves)[0]
     assert {floor[name]["n_fake"] for name in ("precision", "recall")} == {500}
     assert result["against_test"]["precision"]["n_real"] == 447
+
+
+def test_samples_that_are_not_finite_are_no_black_images_to_measure(cli, copy):
+    workdir = copy("flow")
+    line = f"train.evaluate --workdir {workdir} --num 10 --likelihood-num 10"
+    result = cli(f"{line} --guidance-scale 1e38")
+    refused(result, "sample 0 is not finite", "guidance scale")
+    assert not (workdir / "evaluation.json").exists()
 
 
 def test_the_bound_tightens_with_importance_samples(cli, runs, copy):

@@ -308,6 +308,19 @@ def test_pictures_metrics_and_curves_that_cannot_be_written_are_notes(
     assert listing(cli, tmp_path / "w") == listing(cli, straight)
 
 
+def test_a_picture_of_samples_that_are_not_finite_is_a_note(
+    cli, straight, tmp_path, monkeypatch
+):
+    from train.sampling import Sampler
+
+    batch = Sampler.batch
+    monkeypatch.setattr(Sampler, "batch", lambda *args: np.nan * batch(*args))
+    status, out, err = cli(line(tmp_path / "w"))
+    assert (status, err) == (0, "")
+    assert "samples.png is not written: sample 0 is not finite" in out.replace("\n", "")
+    assert listing(cli, tmp_path / "w") == listing(cli, straight)
+
+
 def test_a_disk_full_at_the_start_is_one_sentence(cli, workdir, monkeypatch):
     fail(monkeypatch, (Path, "write_text"), 1)
     refused(cli(line(workdir, steps=8)), "No space left", "free space")

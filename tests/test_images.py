@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from gengen.errors import BadInput
 from gengen.images import (
     bin_width,
     bits_per_dim,
     dequantize,
     log_bin_volume,
+    require_finite,
     to_levels,
     to_unit,
 )
@@ -105,3 +107,66 @@ def test_bin_volume_of_uniform_density_on_the_dequantised_cube_is_the_uniform_gu
     log_density = -9 * np.log(levels * bin_width(levels))
     nats = log_density + log_bin_volume(shape, levels)
     np.testing.assert_allclose(bits_per_dim(nats, shape), np.log2(levels), rtol=1e-12)
+
+
+# ---------------------------------------------------------------- borders
+
+
+def test_what_is_not_finite_has_no_level_and_is_named():
+    x = np.zeros((5, 2, 2, 1), np.float32)
+    x[3, 1] = np.nan
+    with pytest.raises(BadInput, match="row 3 is not finite") as caught:
+        to_levels(jnp.asarray(x))
+    assert "\n" not in str(caught.value)
+    x[1, 0, 0] = -np.inf
+    with pytest.raises(BadInput, match="sample 101 is not finite.*guidance scale"):
+        require_finite(x, start=100)
+    require_finite(np.nan_to_num(x))
+    require_finite(np.arange(3))  # tokens
+
+
+def test_under_a_trace_nan_is_level_0_as_documented():
+    x = jnp.array([jnp.nan, -jnp.inf, jnp.inf, 0.0])
+    levels = jax.jit(to_levels, static_argnums=1)(x, 17)
+    np.testing.assert_array_equal(levels, [0, 0, 16, 8])
+
+
+@pytest.mark.parametrize("levels", [1, 0, -3])
+def test_fewer_than_two_levels_are_refused(levels):
+    with pytest.raises(BadInput, match=f"levels={levels}: "):
+        to_unit(np.zeros(3, np.uint8), levels)
+
+
+def test_more_levels_than_uint8_holds_are_refused():
+    with pytest.raises(BadInput, match="levels=512: uint8"):
+        to_levels(jnp.zeros(3), 512)
+
+
+def test_levels_are_integers_and_images_are_floats():
+    for call in (
+        lambda: to_unit(jnp.zeros(3)),
+        lambda: dequantize(jax.random.key(0), jnp.zeros(3)),
+        lambda: to_levels(jnp.zeros(3, jnp.uint8)),
+        lambda: bits_per_dim(jnp.zeros(3, jnp.int32), (2,)),
+    ):
+        with pytest.raises(AssertionError):
+            call()
+
+
+def test_nothing_is_rounded_to_float32_under_x64():
+    exact = np.linspace(-1, 1, 256)
+    image = np.arange(256, dtype=np.uint8)
+    with jax.enable_x64(True):
+        for k in (image, jnp.asarray(image)):
+            x = to_unit(k)
+            assert x.dtype == np.float64
+            np.testing.assert_allclose(x, exact, rtol=0, atol=1e-15)
+        y = dequantize(jax.random.key(0), jnp.asarray(image))
+        assert y.dtype == np.float64
+        np.testing.assert_array_equal(to_levels(y), image)
+        single = to_unit(image, dtype=jnp.float32)
+        assert single.dtype == np.float32
+        assert (
+            dequantize(jax.random.key(0), image, 256, jnp.float32).dtype == np.float32
+        )
+    assert to_unit(image).dtype == np.float32  # without x64

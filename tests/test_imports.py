@@ -40,10 +40,17 @@ ROOMS = {
 PACKAGES = {"jax", "flax", "optax", "chex"}
 MORE_PACKAGES = {
     "gengen/heads.py": {"numpy"},
+    "gengen/images.py": {"numpy"},
     "gengen/labels.py": {"numpy"},
     "gengen/spaces.py": {"numpy"},
     "gengen/conditions.py": {"numpy"},
-    "gengen/metrics.py": {"numpy", "scipy"},
+    "gengen/metrics/frechet.py": {"numpy"},
+    "gengen/metrics/inception.py": {"numpy", "scipy"},
+    "gengen/metrics/kernel.py": {"numpy"},
+    "gengen/metrics/modes.py": {"numpy", "scipy"},
+    "gengen/metrics/neighbours.py": {"numpy"},
+    "gengen/metrics/ranking.py": {"numpy", "scipy"},
+    "gengen/metrics/result.py": {"numpy"},
     "gengen/models/autoregressive.py": {"numpy"},
     "gengen/models/multiscale.py": {"numpy"},
     "gengen/particles.py": {"numpy"},

@@ -43,15 +43,22 @@ def test_normal_log_prob_is_scipys():
     logvar = np.array([-6.0, -1.0, 0.0, 3.0], np.float32)
     scale = np.exp(logvar.astype(float) / 2)
     expected = scipy.stats.norm.logpdf(x.astype(float), float(mean), scale)
-    got = normal_log_prob(jnp.asarray(x), mean, jnp.asarray(logvar))
+    every_x, every_logvar = map(jnp.asarray, np.broadcast_arrays(x, logvar))
+    got = normal_log_prob(every_x, mean, every_logvar)
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def pairs(level, *parameters):
+    """Each level with all parameters: uint8 and floats of one shape."""
+    level, *parameters = np.broadcast_arrays(level, *parameters)
+    return jnp.asarray(level, jnp.uint8), *map(jnp.asarray, parameters)
 
 
 @LEVELS
 def test_binomial_log_prob_is_scipys(levels):
     n, k, logits = levels - 1, np.arange(levels), np.linspace(-8, 8, 9)[:, None]
     expected = scipy.stats.binom.logpmf(k, n, scipy.special.expit(logits))
-    got = binomial_log_prob(jnp.asarray(k, jnp.uint8), jnp.asarray(logits), levels)
+    got = binomial_log_prob(*pairs(k, logits), levels)
     # No more error than the float32 rounding of the three terms of the sum.
     log_p, log_q = scipy.special.log_expit(logits), scipy.special.log_expit(-logits)
     arrangements = np.log(scipy.special.comb(n, k))
@@ -69,8 +76,8 @@ def test_binomial_of_two_levels_is_bernoulli():
 
 @LEVELS
 def test_binomial_sums_to_one_over_the_levels(levels):
-    k, logits = jnp.arange(levels, dtype=jnp.uint8), jnp.linspace(-30, 30, 7)[:, None]
-    got = np.asarray(binomial_log_prob(k, logits, levels), float)
+    k, logits = np.arange(levels), np.linspace(-30, 30, 7, dtype=np.float32)[:, None]
+    got = np.asarray(binomial_log_prob(*pairs(k, logits), levels), float)
     total = scipy.special.logsumexp(got, axis=1)
     np.testing.assert_allclose(total, 0, atol=3e-7 * levels)
 
@@ -82,6 +89,7 @@ LOG_SCALES = np.array([-7, -5, -2, 0, 3, 12], np.float32)[:, None]
 def logistic_levels(mean, log_scale, levels):
     """log P of all levels, on the last axis."""
     k = jnp.arange(levels, dtype=jnp.uint8)
+    k, mean, log_scale = jnp.broadcast_arrays(k, mean, log_scale)
     return discretized_logistic_log_prob(k, mean, log_scale, levels)
 
 
@@ -216,8 +224,8 @@ Q = np.array([0.4, 0.1, 0.1, 0.35, 0.05])
 
 def expected_discriminator_loss(logits):
     """E_x~P, z~Q of the loss of a critic that is a table of five logits."""
-    pairs = discriminator_loss(logits[:, None], logits[None, :])
-    return jnp.sum(P[:, None] * Q[None, :] * pairs)
+    real, fake = jnp.repeat(logits, len(Q)), jnp.tile(logits, len(P))
+    return jnp.sum(np.outer(P, Q).ravel() * discriminator_loss(real, fake))
 
 
 def test_the_best_discriminator_is_p_over_p_plus_q_at_2_log_2_minus_2_js():
@@ -253,19 +261,19 @@ GENERATOR = pytest.mark.parametrize(
 def test_generator_losses_and_their_slopes(loss, value, slope):
     exact = np.asarray(LOGITS, float)
     np.testing.assert_allclose(loss(LOGITS), value(exact), rtol=1e-6)
-    slopes = jax.vmap(jax.grad(loss))(LOGITS)
+    slopes = jax.grad(lambda logits: jnp.sum(loss(logits)))(LOGITS)
     np.testing.assert_allclose(slopes, slope(exact), rtol=1e-5)
 
 
 def test_where_the_discriminator_wins_only_the_nonsaturating_generator_learns():
-    lost = -20.0  # D(G(z)) = 2e-9
-    assert -1e-8 < jax.grad(minimax_generator_loss)(lost) < 0
-    slope = jax.grad(nonsaturating_generator_loss)(lost)
+    lost = jnp.array([-20.0])  # D(G(z)) = 2e-9
+    assert -1e-8 < jax.jacobian(minimax_generator_loss)(lost)[0, 0] < 0
+    slope = jax.jacobian(nonsaturating_generator_loss)(lost)[0, 0]
     np.testing.assert_allclose(slope, -1, rtol=1e-6)
 
 
 def test_the_minimax_generator_is_the_discriminators_fake_term():
-    real = jnp.float32(0.3)
+    real = jnp.full_like(LOGITS, 0.3)
     total = discriminator_loss(real, LOGITS) + minimax_generator_loss(LOGITS)
     np.testing.assert_allclose(total, jax.nn.softplus(-real), rtol=1e-5)
 
@@ -273,13 +281,14 @@ def test_the_minimax_generator_is_the_discriminators_fake_term():
 @pytest.mark.parametrize("logit", [-1e30, -1e4, 1e4, 1e30])
 def test_extreme_logits_have_finite_losses_and_gradients(logit):
     def total(logit):
+        logit = logit[None]
         return (
             discriminator_loss(logit, -logit)
             + minimax_generator_loss(logit)
             + nonsaturating_generator_loss(logit)
-        )
+        )[0]
 
-    value, slope = jax.value_and_grad(total)(logit)
+    value, slope = jax.value_and_grad(total)(jnp.float32(logit))
     assert jnp.isfinite(value)
     assert jnp.isfinite(slope)
 
@@ -309,3 +318,72 @@ def test_r1_of_a_quadratic_critic_is_the_gradient_of_each_example():
     flat = np.asarray(IMAGES, float).reshape(3, -1)
     expected = np.sum((flat @ (MATRIX + MATRIX.T).astype(float)) ** 2, axis=1)
     np.testing.assert_allclose(r1(critic, IMAGES), expected, rtol=1e-5)
+
+
+# ---------------------------------------------------------------- borders
+
+# Arguments that are right, and for each one what would broadcast without a border.
+X, K, ROW = jnp.zeros((4, 3)), jnp.zeros((4, 3), jnp.uint8), jnp.zeros(4)
+WRONG = [(3,), (4, 1), (1, 3), (2, 4, 3)]  # [4, 3] meets each of them
+BORDERS = {
+    "normal_log_prob": (normal_log_prob, (X, X, X), WRONG),
+    "binomial_log_prob": (binomial_log_prob, (K, X), WRONG),
+    "discretized_logistic_log_prob": (discretized_logistic_log_prob, (K, X, X), WRONG),
+    "gaussian_kl": (gaussian_kl, (X, X, X, X), WRONG),
+    "discriminator_loss": (discriminator_loss, (ROW, ROW), [(), (1,), (4, 1), (3, 4)]),
+    "minimax_generator_loss": (minimax_generator_loss, (ROW,), [(), (4, 1)]),
+    "nonsaturating_generator_loss": (
+        nonsaturating_generator_loss,
+        (ROW,),
+        [(), (4, 1)],
+    ),
+    "per_example": (per_example, (X,), [()]),
+}
+
+
+def rejected(function, arguments):
+    with pytest.raises(AssertionError):
+        jax.eval_shape(function, *arguments)
+
+
+@pytest.mark.parametrize("name", BORDERS)
+def test_a_wrong_shape_is_an_error_and_never_a_broadcast(name):
+    function, right, shapes = BORDERS[name]
+    jax.eval_shape(function, *right)
+    for i, argument in enumerate(right):
+        for shape in shapes:
+            wrong = jnp.zeros(shape, argument.dtype)
+            rejected(function, (*right[:i], wrong, *right[i + 1 :]))
+
+
+@pytest.mark.parametrize("name", BORDERS)
+def test_a_wrong_type_is_an_error(name):
+    function, right, _ = BORDERS[name]
+    for i, argument in enumerate(right):
+        other = jnp.int32 if argument.dtype == jnp.float32 else jnp.float32
+        rejected(function, (*right[:i], argument.astype(other), *right[i + 1 :]))
+
+
+def test_the_critic_of_a_penalty_scores_each_example_with_one_number():
+    for critic in (lambda x: x, lambda x: x[:, :1], jnp.sum):
+        rejected(lambda x, critic=critic: r1(critic, x), (X,))
+    rejected(lambda x: r1(lambda x: x[:, 0], x), (K,))
+
+
+def test_one_number_stands_for_all_of_a_parameter():
+    normal = normal_log_prob(X, X + 0.5, X - 1.0)
+    np.testing.assert_array_equal(normal_log_prob(X, 0.5, -1.0), normal)
+    kl = gaussian_kl(X, X, X + 0.5, X - 1.0)
+    np.testing.assert_array_equal(gaussian_kl(X, X, 0.5, jnp.float32(-1.0)), kl)
+
+
+def test_log_probabilities_of_float64_parameters_are_float64():
+    """C17's kind: nothing is rounded to float32 on the way."""
+    with jax.enable_x64(True):
+        k, mean = jnp.arange(256, dtype=jnp.uint8), np.full(256, 0.3)
+        got = discretized_logistic_log_prob(k, jnp.asarray(mean), -2.0)
+        assert got.dtype == jnp.float64
+        expected = logistic_reference(np.array([0.3]), np.array([-2.0]), 256)
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+        total = scipy.special.logsumexp(binomial_log_prob(k, jnp.asarray(mean), 256))
+        np.testing.assert_allclose(total, 0, atol=1e-13)

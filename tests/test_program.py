@@ -11,6 +11,11 @@ import pytest
 from PIL import Image
 from program import EVENTS, GENERATIVE, TINY, refused, with_devices
 
+from gengen.errors import BadInput
+from train.pictures import to_uint8
+from train.sampling import Sampler
+from train.workdir import open_workdir
+
 
 @pytest.mark.parametrize("family", TINY)
 def test_a_run_leaves_pictures_metrics_and_a_checkpoint(runs, family):
@@ -98,6 +103,31 @@ def test_sample_takes_label_guidance_steps_and_solver(cli, runs, tmp_path):
     )
     assert status == 0, err
     assert Image.open(tmp_path / "g.png").size[0] > 100
+
+
+def test_samples_that_are_not_finite_are_named_and_never_black_images(
+    cli, runs, tmp_path
+):
+    scale = "--num 4 --batch-size 2 --guidance-scale 1e38"
+    for name in ("x.png", "x.npz"):
+        line = f"train.sample --workdir {runs / 'flow'} {scale} --out {tmp_path}/{name}"
+        refused(cli(line), "sample 0 is not finite", "guidance scale")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_first_sample_that_is_not_finite_is_named_by_its_number(runs, monkeypatch):
+    trained = open_workdir(runs / "vae")
+    sampler = Sampler(trained.model, 4)
+    x = np.zeros((4, 8, 8, 1), np.float32)
+    x[3, 0, 0] = np.nan
+    monkeypatch.setattr(Sampler, "batch", lambda *_: x)
+    with pytest.raises(BadInput, match="sample 3 is not finite"):
+        sampler({}, {}, None, 8)
+    assert sampler({}, {}, None, 3).shape == (3, 8, 8, 1)  # the padding does not count
+    with pytest.raises(BadInput, match="image 3 is not finite"):
+        to_uint8(x)
+    with pytest.raises(BadInput, match="row of images 0 is not finite"):
+        to_uint8(x[None])
 
 
 def test_sample_refuses_what_it_cannot_draw(cli, runs, tmp_path):

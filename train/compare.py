@@ -145,8 +145,8 @@ def compare(options: Compare) -> None:
     write_atomically(path.with_suffix(".json"), json.dumps(result, indent=2) + "\n")
     write_atomically(path.with_suffix(".md"), text)
     trained = [folder / row["family"] for row in rows]
-    picture(trained, dataset, path.with_suffix(".png"))
     print(f"\n{text}")
+    picture(trained, dataset, path.with_suffix(".png"))
     for suffix in (".md", ".json", ".png"):
         print(path.with_suffix(suffix))
 

@@ -230,6 +230,7 @@ def over_splits(trained, splits, figures, options: Evaluate) -> dict[str, Any]:
     import jax
     import numpy as np
 
+    from gengen.metrics.result import standard_error
     from train.heldout import batches, measure, some
 
     result, key = {}, jax.random.key(options.seed)
@@ -241,7 +242,7 @@ def over_splits(trained, splits, figures, options: Evaluate) -> dict[str, Any]:
             values = measure(function, trained.params, trained.state, here, num, key)
             result[name][split] = {
                 "value": float(np.mean(values)),
-                "standard_error": float(np.std(values, ddof=1) / np.sqrt(num)),
+                "standard_error": standard_error(values),  # None of one example
                 "kind": kind,
                 "num": num,
             }
@@ -264,7 +265,8 @@ def show(result: dict[str, Any], path: Path) -> None:
     for name in ("bits_per_dim", "bits_per_byte", "accuracy", "cross_entropy"):
         for split, figure in result.get(name, {}).items():
             what = f"{name.replace('_', ' ')} ({figure['kind']})"
-            value = f"{figure['value']:.4f} ± {figure['standard_error']:.4f}"
+            value, error = f"{figure['value']:.4f}", figure["standard_error"]
+            value += "" if error is None else f" ± {error:.4f}"
             table.add_row(
                 f"{what}, {figure['num']:,} {split} {result['examples']}", value
             )
@@ -302,6 +304,8 @@ def quality_table(columns: dict[str, dict], extractor: str):
         return f"{figure['n_fake']:,} : {figure['n_real']:,}"
 
     def words(figure, usual):
+        if figure["value"] is None:
+            return "not finite"
         error = figure["standard_error"]
         value = f"{figure['value']:.4g}" + ("" if error is None else f" ± {error:.2g}")
         other = figure["n_real"] and heading(figure) != usual

@@ -261,7 +261,7 @@ def features_of(extractor, image: np.ndarray, spec) -> np.ndarray:
 
 def judged(values: dict[str, np.ndarray]) -> dict[str, dict]:
     """{outlier set: AUROC and average precision against "test", and the numbers}."""
-    from gengen.metrics import auroc, auroc_standard_error, average_precision
+    from gengen.metrics.ranking import auroc, auroc_standard_error, average_precision
 
     judgement, inside = {}, values["test"]
     for name, outside in values.items():

@@ -44,8 +44,15 @@ def save_grid(path: Path, images: np.ndarray, columns: int, row_names=()) -> Pat
 
 
 def to_uint8(x: np.ndarray) -> np.ndarray:
-    """Images in [-1, 1] -> uint8 0 … 255, whatever the data set's levels."""
-    return np.clip(np.round((np.asarray(x) + 1.0) * 127.5), 0, 255).astype(np.uint8)
+    """Images in [-1, 1] -> uint8 0 … 255, whatever the data set's levels.
+
+    BadInput that names the first image (or row of images) that is not finite.
+    """
+    from gengen.images import require_finite
+
+    x = np.asarray(x)
+    require_finite(x, "image" if x.ndim == 4 else "row of images")
+    return np.clip(np.round((x + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
 def curves(rows: list[dict], path: Path) -> Path:

@@ -1,6 +1,5 @@
 """The samples of a run against its training images, in an extractor's features."""
 
-import dataclasses
 import statistics
 import time
 import warnings
@@ -11,7 +10,10 @@ import jax
 import numpy as np
 
 from gengen.conditions import labels_of
+from gengen.images import require_finite
 from gengen.metrics import moments, sample_quality
+from gengen.metrics.frechet import moments
+from gengen.metrics.quality import sample_quality
 from train.checkpoint import digest_of
 from train.data import Dataset, order
 from train.extractors import Extractor, open_extractor
@@ -68,14 +70,14 @@ class Reference:
     def compared(
         self, fake: Features, real: Features | None = None, tell: bool = False
     ) -> dict[str, Any]:
-        """`metrics.sample_quality` as dictionaries; `tell` prints what it warns of.
+        """`sample_quality` as dictionaries; `tell` prints what it warns of.
 
         real: others in the place of the training images.
         """
         real = self.features if real is None else real
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            figures = sample_quality(
+            results = sample_quality(
                 real.kept,
                 fake.kept,
                 self.extractor.name,
@@ -86,7 +88,7 @@ class Reference:
             )
         for note in {str(warning.message) for warning in said} if tell else ():
             print(f"note: {note}")
-        return {name: dataclasses.asdict(figure) for name, figure in figures.items()}
+        return {name: result.as_dict() for name, result in results.items()}
 
     def noise_floor(self) -> dict[str, Any]:
         """One half of the images against the other.
@@ -194,7 +196,9 @@ class Quality:
                     _, seconds = self.timed(first, given)
                     left = seconds * size * len(missing)
                     print(f"about {left:,.0f} s for the samples")
-                features, probs = extractor(x[: options.num - first])
+                x = x[: options.num - first]
+                require_finite(x, start=first)
+                features, probs = extractor(x)
                 check_finite(features, first)
                 parts.save(first, features, probs, seconds)
                 advance(min(first + size, options.num))

@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from gengen.errors import BadInput
 from train.experiment import write_atomically
 
 
@@ -139,11 +140,16 @@ class Report:
 
     @contextlib.contextmanager
     def surviving(self, path: Path):
-        """What is only told or drawn must not end a run: a full disk is a note."""
+        """What is only told or drawn must not end a run.
+
+        A full disk, or samples that are not finite, are a note.
+        """
         try:
             yield
         except OSError as error:
             self.say(f"note: {path} could not be written ({error.strerror or error})")
+        except BadInput as error:
+            self.say(f"note: {path} is not written: {error}")
 
     def say(self, text: str) -> None:
         """A line for the reader, above the bar."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from gengen.conditions import labels_of
 from gengen.errors import BadInput
-from gengen.images import to_unit
+from gengen.images import require_finite, to_unit
 from train.experiment import write_atomically
 from train.experiments.denoising import grids, solvers
 from train.pictures import save_grid, to_uint8
@@ -151,7 +151,8 @@ class Sampler:
 
     Call it with (params, state, key, num, labels): [num, ...] in data space, labels
     int32 [num] or None. Sample i is number i of the key whatever the batch size; the
-    last batch is padded. prompt: the bytes with which every sample begins, if any.
+    last batch is padded. BadInput names the first sample that is not finite.
+    prompt: the bytes with which every sample begins, if any.
     """
 
     def __init__(self, model, batch_size: int, prompt: bytes = b"", **options):
@@ -180,11 +181,12 @@ class Sampler:
         self._draw = jax.jit(draw)
 
     def __call__(self, params, state, key, num: int, given=None) -> np.ndarray:
-        batches = [
-            self.batch(params, state, key, first, given)
-            for first in range(0, num, self.batch_size)
-        ]
-        return np.concatenate(batches)[:num]
+        batches = []
+        for first in range(0, num, self.batch_size):
+            x = self.batch(params, state, key, first, given)[: num - first]
+            require_finite(x, start=first)
+            batches.append(x)
+        return np.concatenate(batches)
 
     def batch(self, params, state, key, first: int, given=None) -> np.ndarray:
         """Samples first … first + batch_size - 1; given is that of all samples."""

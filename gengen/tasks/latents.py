@@ -5,7 +5,7 @@ z_0 and z_1, the straight line cuts through the empty inside of the shell,
 
     linear:     z_t = (1-t) z_0 + t z_1,          Var z_t = (1-t)² + t²   (½ midway)
 
-and shows images of latents that are never drawn. The great circle stays on the shell
+and shows samples of latents that are never drawn. The great circle stays on the shell
 at constant speed, with θ the angle between the ends:
 
     spherical:  z_t = [sin((1-t)θ) z_0 + sin(tθ) z_1] / sin θ
@@ -40,19 +40,41 @@ def _mix(first: Array, last: Array, start: Array, end: Array) -> Array:
 
 
 def linear(start: Array, end: Array, num: int) -> Array:
-    """(1-t) start + t end at num even times, ends [B, ...] -> [B, num, ...]."""
+    """(1-t) start + t end at even times: [B, num, ...].
+
+    Args:
+        start: latents at t = 0, floats [B, ...].
+        end: latents at t = 1, floats [B, ...].
+        num: the number of times, at least 2 (else BadInput).
+
+    >>> linear(jnp.zeros((1, 1)), jnp.ones((1, 1)), 3)[0, :, 0]
+    Array([0. , 0.5, 1. ], dtype=float32)
+    """
+    chex.assert_type((start, end), float)
     chex.assert_equal_shape((start, end))
     t = _times(num)
     return _mix(1.0 - t, t, start, end)
 
 
 def spherical(start: Array, end: Array, num: int) -> Array:
-    """The great circle at num even times, ends [B, ...] -> [B, num, ...].
+    """The great circle at even times: [B, num, ...].
 
     The angle is that of the whole latents; lengths are blended by the same weights.
     Parallel ends are joined by the line, which is the limit; so are opposite ends,
-    which no great circle is singled out to join, and an end at the origin.
+    which no single great circle joins, and an end at the origin.
+
+    Args:
+        start: latents at t = 0, floats [B, ...].
+        end: latents at t = 1, floats [B, ...].
+        num: the number of times, at least 2 (else BadInput).
+
+    >>> east, north = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]])
+    >>> spherical(east, north, 3)[0]
+    Array([[1.    , 0.    ],
+           [0.7071, 0.7071],
+           [0.    , 1.    ]], dtype=float32)
     """
+    chex.assert_type((start, end), float)
     chex.assert_equal_shape((start, end))
     t, rest = _times(num), tuple(range(1, start.ndim))
     dot, sizes = jnp.sum(start * end, rest), jnp.sum(start**2, rest)
@@ -87,10 +109,25 @@ def interpolate(
     path: Callable[[Array, Array, int], Array] = spherical,
     **condition,
 ) -> Array:
-    """Images along a path between latents [B, *latent_shape]: [B, num, H, W, C].
+    """Samples along a path between latents: [B, num, ...].
 
-    condition: keywords of `from_latent`; an array has one entry a pair. Raises BadInput
-    for a model without latents, another latent shape or num < 2.
+    Args:
+        model: a model with latents, such as a VAE.
+        params: its parameters.
+        state: its state.
+        start: latents at t = 0, floats [B, *latent_shape].
+        end: latents at t = 1, floats [B, *latent_shape].
+        num: the number of times, at least 2.
+        path: (start, end, num) -> latents [B, num, *latent_shape].
+        **condition: keywords of `from_latent`; an array has one entry per pair.
+
+    Raises BadInput for a model without latents, another latent shape or num < 2.
+
+    >>> from types import SimpleNamespace
+    >>> model = SimpleNamespace(latent_shape=(1,), from_latent=lambda p, s, z: 10 * z)
+    >>> ends = jnp.zeros((1, 1)), jnp.ones((1, 1))
+    >>> interpolate(model, {}, {}, *ends, num=3, path=linear)[0, :, 0]
+    Array([ 0.,  5., 10.], dtype=float32)
     """
     _require_latents(model, start.shape[1:])
     z = path(start, end, num)  # [B, num, *latent_shape]
@@ -107,19 +144,33 @@ def interpolate(
 def traverse(
     model, params, state, z: Array, dims: Sequence[int], values: Array, **condition
 ) -> Array:
-    """Images of z with one coordinate set to each value: [len(dims), len(values), …].
+    """Samples of z with one coordinate set to each value: [len(dims), len(values), …].
 
-    z: one latent, [*latent_shape]. dims: coordinates, counted in the flattened latent.
-    condition: keywords of `from_latent`, the same for all. Raises BadInput for a model
-    without latents, another latent shape or a coordinate that it does not have.
+    Args:
+        model: a model with latents, such as a VAE.
+        params: its parameters.
+        state: its state.
+        z: one latent, floats [*latent_shape].
+        dims: coordinates, counted in the flattened latent.
+        values: numbers [V].
+        **condition: keywords of `from_latent`, the same for all.
+
+    Raises BadInput for a model without latents, another latent shape or a coordinate
+    that it does not have.
+
+    >>> from types import SimpleNamespace
+    >>> model = SimpleNamespace(latent_shape=(2,), from_latent=lambda p, s, z: z)
+    >>> traverse(model, {}, {}, jnp.zeros(2), [1], jnp.array([-3.0, 3.0]))
+    Array([[[ 0., -3.],
+            [ 0.,  3.]]], dtype=float32)
     """
     _require_latents(model, z.shape)
     dims, values, size = tuple(dims), jnp.asarray(values), math.prod(z.shape)
     chex.assert_rank(values, 1)
     if bad := [dim for dim in dims if not 0 <= dim < size]:
         raise BadInput(f"dims {bad}: the latent's coordinates are 0 to {size - 1}")
-    chosen = jnp.arange(size) == jnp.array(dims)[:, None]  # [dims, Z]
-    codes = jnp.where(chosen[:, None], values[:, None], z.reshape(-1))
+    selected = jnp.arange(size) == jnp.array(dims)[:, None]  # [dims, Z]
+    codes = jnp.where(selected[:, None], values[:, None], z.reshape(-1))
     flat = codes.reshape(-1, *z.shape)
     x = model.from_latent(params, state, flat, **condition)
     return x.reshape(len(dims), values.size, *x.shape[1:])
