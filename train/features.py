@@ -14,7 +14,6 @@ import numpy as np
 
 from gengen.errors import BadInput
 from gengen.images import to_unit
-from gengen.metrics import Moments, merge, moments
 from gengen.metrics.frechet import Moments, merge, moments
 from train.data import order
 from train.extractors import Extractor

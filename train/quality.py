@@ -11,7 +11,6 @@ import numpy as np
 
 from gengen.conditions import labels_of
 from gengen.images import require_finite
-from gengen.metrics import moments, sample_quality
 from gengen.metrics.frechet import moments
 from gengen.metrics.quality import sample_quality
 from train.checkpoint import digest_of
