@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from program import EVENTS, TEXT, refused
 
-from gengen.nets.sequence import _states, states
+from gengen.nets.lstm import _states, states
 from gengen.types import BadInput
 from train import experiment
 from train.data import Feed, Spec, load

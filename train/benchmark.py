@@ -185,34 +185,32 @@ def of_autoregressive(model, num: int) -> Reference:
     import jax
     import jax.numpy as jnp
 
-    from gengen.heads import Categorical
-    from gengen.images import to_unit
+    from gengen.observations.categorical import Categorical
 
     x = jnp.zeros((num, model.length, *model.head.symbol), jnp.int32)
 
     def bare(params, state, key):
         key, key_label = jax.random.split(key)
         label = uniform_labels(key_label, num, model.num_classes)
+        c = {} if label is None else {"label": label}
         net, weights = model.net, {"params": params["autoregressive"]}
 
         def step(carry, t):
             symbol, cache = carry
-            decoded = net.apply(weights, symbol, t, cache, label, method="decode")
+            decoded = net.apply(weights, symbol, t, cache, c, method="decode")
             symbol = jax.random.categorical(jax.random.fold_in(key, t), decoded[0])
             return (symbol, decoded[1]), symbol
 
-        cache = net.apply(weights, num, label, method="start")
+        cache = net.apply(weights, num, c, method="start")
         start = jnp.zeros(num, jnp.int32), cache
         _, x = jax.lax.scan(step, start, jnp.arange(model.length))
-        x = x.T.reshape(num, *model.shape)
-        return to_unit(x, model.levels) if len(model.shape) == 3 else x
+        return model.space.to_model(x.T.reshape(num, *model.space.shape))
 
     def call(params, state):
-        label = jnp.zeros(num, jnp.int32) if model.num_classes else None
-        return model.features_of(params, x, label)
+        return model.features_of(params, x, model.condition.zeros(num))
 
     plain = isinstance(model.head, Categorical) and model.order is None
-    if plain and model.net.line is None:
+    if plain and model.net.row_length is None:
         return Reference(call, bare)
     return Reference(call, None, "no bare program is written for this network and head")
 

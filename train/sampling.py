@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from gengen.autoregressive.tempering import PLAIN, Tempering
 from gengen.images import to_unit
 from gengen.types import BadInput
 from train.experiment import write_atomically
@@ -20,7 +21,8 @@ COLUMNS = 10
 # The sampler's keywords that a program may have as options.
 KEYWORDS = ("guidance_scale", "steps", "solver", "grid", "draw")
 KEYWORDS += ("interval", "rescale", "threshold")  # of guidance
-KEYWORDS += ("temperature", "top_k", "top_p")  # of autoregressive models
+TEMPERING = ("temperature", "top_k", "top_p")  # of autoregressive models
+KEYWORDS += TEMPERING
 COMPLETION = ("particles", "method", "repeats")  # of `complete`
 
 
@@ -53,13 +55,16 @@ def given_keywords(options, names: tuple[str, ...] = KEYWORDS) -> dict:
 
 
 def as_keywords(given: dict) -> dict:
-    """Solvers and grids by their names become solvers and grids.
+    """Solvers and grids by their names become solvers and grids, tempering a value.
 
     A classifier's scale is its guide's, not a keyword.
     """
     named = {"solver": solvers, "grid": grids}
-    given = {k: v for k, v in given.items() if k != "classifier_scale"}
-    return {k: named[k]()[v] if k in named else v for k, v in given.items()}
+    tempering = {k: v for k, v in given.items() if k in TEMPERING}
+    left_out = ("classifier_scale", *tempering)
+    given = {k: v for k, v in given.items() if k not in left_out}
+    given = {k: named[k]()[v] if k in named else v for k, v in given.items()}
+    return given | ({"sampler": Tempering(**tempering)} if tempering else {})
 
 
 def calls_in_words(calls: int | None, samples: int = 1) -> str:
@@ -70,10 +75,11 @@ def calls_in_words(calls: int | None, samples: int = 1) -> str:
 
 
 def keywords_of(model) -> set[str]:
-    """The keywords of this model's sampler."""
+    """The keywords of this model's sampler, and the fields of its `sampler`."""
     names = "sample", "from_latent", "plan", "complete"
     methods = (getattr(model, name, None) for name in names)
     takes = [inspect.signature(f).parameters for f in methods if f is not None]
+    takes += [vars(p["sampler"].default) for p in takes if "sampler" in p]
     if hasattr(model, "guidance"):
         takes.append(vars(model.guidance))
     return {name for parameters in takes for name in parameters}
@@ -81,6 +87,11 @@ def keywords_of(model) -> set[str]:
 
 def check_options(model, options: dict) -> None:
     """BadInput for an option that this model's sampler does not have."""
+    tempering = options.get("sampler")
+    if isinstance(tempering, Tempering):
+        fields = {k: v for k, v in vars(tempering).items() if v != getattr(PLAIN, k)}
+        others = {k: v for k, v in options.items() if k != "sampler"}
+        options = others | (fields or {"temperature": tempering.temperature})
     for name, value in options.items():
         if name not in keywords_of(model):
             option = name.replace("_", "-")

@@ -62,6 +62,19 @@ def refuse_parts(condition: Condition, kinds: tuple[type, ...], network: str) ->
             raise BadInput(f"{network} does not read {part}: it takes {takes}")
 
 
+def check_condition(net: nn.Module, condition: Condition) -> None:
+    """BadInput if the network's field `condition` has other parts than the model's.
+
+    A network without the field is accepted: it may read what it likes of c.
+    """
+    own = getattr(net, "condition", condition)
+    if set(parts_of(own)) != set(parts_of(condition)):
+        raise BadInput(
+            f"a network of condition={own} in a model of condition={condition}: make "
+            "both for the same data"
+        )
+
+
 def sequence_of(condition: Condition) -> Sequence | Text | None:
     """The one part that a network attends to, if there is one; BadInput for two."""
     parts = [p for p in parts_of(condition) if isinstance(p, Sequence | Text)]

@@ -26,6 +26,11 @@ def group_norm(channels: int, groups: int, dtype: Any = None) -> nn.GroupNorm:
     return nn.GroupNorm(num_groups=groups, dtype=dtype)
 
 
+def at_least_float32(x: Array) -> Array:
+    """x in float32, or in its own type if that is wider."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 class Layers(NamedTuple):
     """The layers of a network that computes in one dtype; parameters are float32.
 
