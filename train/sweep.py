@@ -215,7 +215,8 @@ def points(model, values: dict[str, tuple]) -> list[dict]:
     for combination in itertools.product(*reversed(values.values())):
         point = dict(zip(reversed(values), combination, strict=True))
         evaluations = point.pop("evaluations", None)
-        check_options(model, {k: point[k] for k in as_keywords(point)})
+        own = {k: v for k, v in point.items() if k != "classifier_scale"}
+        check_options(model, own)  # a classifier's scale is its guide's
         if evaluations is not None:
             point["steps"] = steps_within(model, evaluations, point)
         if point not in result:

@@ -111,8 +111,9 @@ def log_mass(logits: Array, symbol: Array) -> Array:
         logits: float [..., V].
         symbol: integers [...], 0 to V - 1.
 
-    >>> log_mass(jnp.log(jnp.array([[0.25, 0.75]])), jnp.array([1])).round(4).tolist()
-    [-0.2877]
+    >>> nats = log_mass(jnp.log(jnp.array([0.25, 0.75])), jnp.array(1))
+    >>> round(nats.item(), 4)
+    -0.2877
     """
     chex.assert_type([logits, symbol], [float, int])
     chex.assert_shape(symbol, logits.shape[:-1])

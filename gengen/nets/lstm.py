@@ -38,8 +38,8 @@ def gates(z: Array, c: Array) -> tuple[Array, Array]:
     Returns:
         h and the new cell, [B, D] each.
 
-    >>> gates(jnp.zeros((1, 4)), jnp.ones((1, 1)))[1].round(3).tolist()
-    [[0.731]]
+    >>> round(gates(jnp.zeros((1, 4)), jnp.ones((1, 1)))[1].item(), 3)
+    0.731
     """
     chex.assert_rank([z, c], 2)
     chex.assert_shape(z, (len(c), 4 * c.shape[1]))

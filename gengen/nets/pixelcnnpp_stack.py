@@ -32,7 +32,7 @@ unfolding = nn.initializers.variance_scaling(
 def concat_elu(h: Array) -> Array:
     """(elu(h), elu(-h)), [..., F] -> [..., 2 F].
 
-    >>> concat_elu(jnp.array([1.0])).round(3).tolist()
+    >>> [round(h, 3) for h in concat_elu(jnp.array([1.0])).tolist()]
     [1.0, -0.632]
     """
     return nn.elu(jnp.concatenate([h, -h], axis=-1))

@@ -20,7 +20,7 @@ class Categorical:
     van den Oord, Kalchbrenner and Kavukcuoglu 2016, arXiv:1601.06759, section 2.3.
 
     >>> coin = Categorical(levels=2)
-    >>> coin.log_prob({}, jnp.zeros(2), jnp.array(1)).round(4).item()
+    >>> round(coin.log_prob({}, jnp.zeros(2), jnp.array(1)).item(), 4)
     -0.6931
     """
 
