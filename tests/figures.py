@@ -103,12 +103,16 @@ def sigma():
 
 def networks():
     """Name -> model of 28×28 images, as large as the figures say."""
-    from gengen.heads import Categorical, LogisticMixture
     from gengen.models.autoregressive import Autoregressive
-    from gengen.nets.pixelcnn import GatedPixelCNN, PixelCNN
+    from gengen.nets.gated_pixelcnn import GatedPixelCNN
+    from gengen.nets.pixelcnn import PixelCNN
     from gengen.nets.pixelcnnpp import PixelCNNPP
-    from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM
+    from gengen.nets.pixelrnn import PixelRNN
+    from gengen.nets.recurrence import DiagonalBiLSTM, RowLSTM
     from gengen.nets.transformer import Transformer
+    from gengen.observations.categorical import Categorical
+    from gengen.observations.logistic_mixture import LogisticMixture
+    from gengen.spaces import Images
 
     shape, some, two = (28, 28, 1), Categorical(256), Categorical(2)
     mixture = LogisticMixture(256, 1, 5)
@@ -120,7 +124,10 @@ def networks():
         "diagonal": (PixelRNN(2, shape, 2, 16, 7, DiagonalBiLSTM), two),
         "transformer": (Transformer(256, 784, 256, 96, 3, 4), some),
     }
-    return {name: Autoregressive(*net, shape) for name, net in nets.items()}
+    return {
+        name: Autoregressive(net, head, Images(shape, head.levels))
+        for name, (net, head) in nets.items()
+    }
 
 
 def seconds(function, *arguments, rounds=3):
@@ -145,7 +152,7 @@ def decoding(names, num):
         params = jax.tree.map(
             lambda p: p + 0.02 * jax.random.normal(KEY, p.shape), params
         )
-        x = model.to_symbols(batch["image"])
+        x = model.read(batch)
         whole = seconds(jax.jit(model.features_of), params, x)
         cached = seconds(jax.jit(partial(sampled, model, num)), params)
         yield {
@@ -166,12 +173,13 @@ def sampled(model, num, params):
 
 def decoder(num):
     """784 tokens of a vocabulary of 257, 8 heads."""
-    from gengen.heads import Categorical
     from gengen.models.autoregressive import Autoregressive
     from gengen.nets.transformer import Transformer
+    from gengen.observations.categorical import Categorical
+    from gengen.spaces import tokens
 
     net = Transformer(257, 784, 257, 256, 6, 8, segment=98)
-    model = Autoregressive(net, Categorical(257), (784,))
+    model = Autoregressive(net, Categorical(257), tokens(784, 257))
     batch = {"tokens": jnp.zeros((1, 784), jnp.int32)}
     params, _ = jax.jit(model.init)(KEY, batch)
     taken = seconds(jax.jit(partial(sampled, model, num)), params)

@@ -8,27 +8,37 @@ import itertools
 from functools import cache, partial
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
+from gengen.autoregressive.tempering import Tempering
+from gengen.conditions import Labels, Nothing, Scalar, Sequence, Text, both
 from gengen.errors import BadInput
-from gengen.heads import Categorical, LogisticMixture, Tempering
 from gengen.models.autoregressive import Autoregressive
-from gengen.nets.pixelcnn import GatedPixelCNN, PixelCNN
+from gengen.nets.gated_pixelcnn import GatedPixelCNN
+from gengen.nets.lstm import LSTM
+from gengen.nets.pixelcnn import PixelCNN
 from gengen.nets.pixelcnnpp import PixelCNNPP
-from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM
-from gengen.nets.sequence import LSTM, WaveNet
+from gengen.nets.pixelrnn import PixelRNN
+from gengen.nets.recurrence import DiagonalBiLSTM, RowLSTM
 from gengen.nets.transformer import Transformer
+from gengen.nets.wavenet import WaveNet
+from gengen.observations.categorical import Categorical
+from gengen.observations.gaussian import Gaussian
+from gengen.observations.logistic_mixture import LogisticMixture
+from gengen.spaces import Images, Reals, Symbols, tokens
 
 KEY = jax.random.key(3)
 CLASSES = 3
+LABELS = Labels(CLASSES)
 
 
 class Row(NamedTuple):
-    """A network: (shape, levels, num_classes) -> model.
+    """A network: (shape, levels, condition) -> model.
 
     dense: it promises that every symbol sees all before it. colours: it is one of
     images, whose channels are its business.
@@ -39,41 +49,50 @@ class Row(NamedTuple):
     colours: bool = True
 
 
-def transformer(shape, levels, num_classes=0, cross=False, **kwargs):
-    length, of_net = int(np.prod(shape)), {"num_classes": num_classes, "cross": cross}
-    net = Transformer(levels, length, levels, 8, 2, 2, **of_net, segment=4)
-    return Autoregressive(net, Categorical(levels), shape, num_classes, **kwargs)
+def model_of(net, head, shape, condition=Nothing(), **kwargs):
+    """Of images, or of tokens or codes."""
+    levels = head.levels
+    space = Images(shape, levels) if len(shape) == 3 else Symbols(shape, levels)
+    space = tokens(shape[0], levels) if len(shape) == 1 else space
+    return Autoregressive(net, head, space, condition, **kwargs)
 
 
-def pixelcnn(shape, levels, num_classes=0):
-    net = PixelCNN(levels, shape, levels, 12, 1, num_classes)
-    return Autoregressive(net, Categorical(levels), shape, num_classes)
+def transformer(shape, levels, condition=Nothing(), **kwargs):
+    length, sizes = int(np.prod(shape)), (8, 2, 2)
+    how = {"condition": condition, "segment": 4}
+    net = Transformer(levels, length, levels, *sizes, **how)
+    return model_of(net, Categorical(levels), shape, condition, **kwargs)
 
 
-def gated(shape, levels, num_classes=0):
-    net = GatedPixelCNN(levels, shape, levels, 48, 2, num_classes)
-    return Autoregressive(net, Categorical(levels), shape, num_classes)
+def pixelcnn(shape, levels, condition=Nothing()):
+    net = PixelCNN(levels, shape, levels, 12, 1, condition)
+    return model_of(net, Categorical(levels), shape, condition)
 
 
-def pixelcnnpp(shape, levels, num_classes=0, resolutions=1):
+def gated(shape, levels, condition=Nothing()):
+    net = GatedPixelCNN(levels, shape, levels, 48, 2, condition)
+    return model_of(net, Categorical(levels), shape, condition)
+
+
+def pixelcnnpp(shape, levels, condition=Nothing(), resolutions=1):
     head = LogisticMixture(levels, shape[2], 2)
-    net = PixelCNNPP(head.features, shape, levels, 6, 1, resolutions, num_classes)
-    return Autoregressive(net, head, shape, num_classes)
+    net = PixelCNNPP(head.features, shape, levels, 6, 1, resolutions, condition)
+    return model_of(net, head, shape, condition)
 
 
-def pixelrnn(kind, shape, levels, num_classes=0):
-    net = PixelRNN(levels, shape, levels, 12, 1, kind, num_classes)
-    return Autoregressive(net, Categorical(levels), shape, num_classes)
+def pixelrnn(kind, shape, levels, condition=Nothing()):
+    net = PixelRNN(levels, shape, levels, 12, 1, kind, condition)
+    return model_of(net, Categorical(levels), shape, condition)
 
 
-def lstm(shape, levels, num_classes=0):
-    net = LSTM(levels, levels, 8, 2, num_classes=num_classes)
-    return Autoregressive(net, Categorical(levels), shape, num_classes)
+def lstm(shape, levels, condition=Nothing()):
+    net = LSTM(levels, levels, 8, 2, condition=condition)
+    return model_of(net, Categorical(levels), shape, condition)
 
 
-def wavenet(shape, levels, num_classes=0):
-    net = WaveNet(levels, levels, 8, 6, 4, num_classes=num_classes)
-    return Autoregressive(net, Categorical(levels), shape, num_classes)
+def wavenet(shape, levels, condition=Nothing()):
+    net = WaveNet(levels, levels, 8, 6, 4, condition=condition)
+    return model_of(net, Categorical(levels), shape, condition)
 
 
 ROWS = {
@@ -121,27 +140,27 @@ def random_params(model, batch):
 
 
 @cache
-def binary(name, num_classes=0):
+def binary(name, condition=Nothing()):
     """(model, parameters) of a 3×3 image with two levels."""
-    model = ROWS[name].model((3, 3, 1), 2, num_classes)
+    model = ROWS[name].model((3, 3, 1), 2, condition)
     return model, random_params(model, random_batch((3, 3, 1), 2))
 
 
 @cache
 def coloured(name):
     """(model, parameters) of a 2×3 image with three channels of five levels."""
-    model = ROWS[name].model((2, 3, 3), 5, CLASSES)
+    model = ROWS[name].model((2, 3, 3), 5, LABELS)
     return model, random_params(model, random_batch((2, 3, 3), 5))
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
-def generate(model, params, keys, cached=True, tempering=Tempering(), context=None):
-    return model.generate(params, keys, context, tempering=tempering, cached=cached)
+def generate(model, params, keys, cached=True, sampler=Tempering(), c=None):
+    return model.generate(params, keys, c, sampler=sampler, cached=cached)
 
 
 @partial(jax.jit, static_argnums=0)
-def features_of(model, params, x, context=None):
-    return model.features_of(params, x, context)
+def features_of(model, params, x, c=None):
+    return model.features_of(params, x, c)
 
 
 def assert_drawn_from(probs, images, x):
@@ -164,14 +183,14 @@ def assert_drawn_from(probs, images, x):
     assert chi2 < stats.chi2.ppf(1 - 1e-5, max(len(found) - 1, 1))
 
 
-def check_views(model, params, context=None):
+def check_views(model, params, c=None, atol=2e-5):
     keys = jax.random.split(KEY, 3)
-    x, log_p = generate(model, params, keys, True, Tempering(), context)
-    naive, naive_log_p = generate(model, params, keys, False, Tempering(), context)
+    x, log_p = generate(model, params, keys, True, Tempering(), c)
+    naive, naive_log_p = generate(model, params, keys, False, Tempering(), c)
     np.testing.assert_array_equal(x, naive)
-    np.testing.assert_allclose(log_p, naive_log_p, atol=2e-5)
-    forced = model.head.log_prob(features_of(model, params, x, context), x)
-    np.testing.assert_allclose(log_p, forced, atol=2e-5)
+    np.testing.assert_allclose(log_p, naive_log_p, atol=atol)
+    forced = model.log_prob(features_of(model, params, x, c), x)
+    np.testing.assert_allclose(log_p, forced, atol=atol)
 
 
 @EVERY
@@ -179,36 +198,87 @@ def test_step_by_step_is_the_parallel_pass(name):
     check_views(*binary(name))
 
 
-@pytest.mark.parametrize("name", [*ROWS, "cross-attention"])
+VECTORS = both(LABELS, Scalar("r"))
+SEQUENCE = both(LABELS, Sequence(5))
+TEXT = both(Scalar("r"), Text(vocabulary=7, length=4, width=4))
+CONDITION = {
+    "label": jnp.arange(3),
+    "r": jnp.array([0.5, -1.0, 2.0]),
+    "context": jnp.asarray(np.random.default_rng(3).normal(size=(3, 4, 5)), "f4"),
+    "text": jnp.array([[1, 2, 3, 0], [4, 0, 0, 0], [5, 6, 1, 2]]),
+}
+
+
+def conditional(make, condition, shape=(3, 3, 1), levels=2):
+    """(model, parameters, c) of three rows."""
+    model = make(shape, levels, condition)
+    params = random_params(model, {**random_batch(shape, levels), **CONDITION})
+    return model, params, {name: CONDITION[name] for name in condition.names}
+
+
+def assert_heard_everywhere(model, params, c):
+    """Another row's condition moves the features at every position."""
+    x = jnp.asarray(model.read(random_batch(model.space.shape, model.space.size)))
+    other = jax.tree.map(lambda a: a[::-1], c)
+    one, other = (features_of(model, params, x, each) for each in (c, other))
+    assert np.all(np.any(one[0] != other[0], axis=-1))
+
+
+@pytest.mark.parametrize("name", ROWS)
 def test_step_by_step_is_the_parallel_pass_given_any_vector(name):
-    """And a sequence of vectors, attended to."""
-    cross = name == "cross-attention"
-    make = partial(transformer, cross=True) if cross else ROWS[name].model
-    model = make((3, 3, 1), 2)
-    context = jax.random.normal(KEY, (3, 4, 5) if cross else (3, 5))
-    batch = {**random_batch((3, 3, 1), 2), "context": context}
-    params = random_params(model, batch)
-    check_views(model, params, context)
-    x = model.to_symbols(batch["image"])
-    one, other = (features_of(model, params, x, c) for c in (context, context[::-1]))
-    assert np.all(np.any(one[0] != other[0], axis=-1))  # it is heard everywhere
+    model, params, c = conditional(ROWS[name].model, VECTORS)
+    check_views(model, params, c)
+    assert_heard_everywhere(model, params, c)
+
+
+@pytest.mark.parametrize("condition", [SEQUENCE, TEXT], ids=["sequence", "text"])
+def test_step_by_step_is_the_parallel_pass_given_tokens(condition):
+    """A sequence beside a label, or a text beside a number, attended to."""
+    model, params, c = conditional(transformer, condition)
+    check_views(model, params, c)
+    assert_heard_everywhere(model, params, c)
+    for name in c:  # each part alone
+        assert_heard_everywhere(model, params, {**c, name: c[name][::-1]})
+
+
+@pytest.mark.parametrize("condition", [SEQUENCE, TEXT], ids=["sequence", "text"])
+@pytest.mark.parametrize("cached", [True, False])
+def test_padding_changes_nothing(condition, cached):
+    """Neither tokens of zeros after a sequence, nor the rows beside it."""
+    model, params, c = conditional(transformer, condition)
+    key = "context" if "context" in c else "text"
+    c = {**c, key: c[key].at[:, 2:].set(0)}
+    short = {**c, key: c[key][:, :2]}
+    keys, x = jax.random.split(KEY, 3), random_batch((3, 3, 1), 2)
+    x = model.read(x)
+    for other in (short, jax.tree.map(lambda a: a[:1], short)):
+        num = len(other[key])
+        if cached:
+            seen = jnp.ones(x[:num].shape, bool)
+            given = partial(jax.jit(model.generate), params)
+            _, one = given(keys[:num], other, x[:num], seen)
+            _, all_ = given(keys, c, x, jnp.ones(x.shape, bool))
+        else:
+            one = features_of(model, params, x[:num], other)
+            all_ = features_of(model, params, x, c)
+        np.testing.assert_allclose(one, all_[:num], atol=2e-6)
 
 
 @GREY
 def test_step_by_step_is_the_parallel_pass_given_a_class(name):
-    check_views(*binary(name, CLASSES), jnp.arange(3))
+    check_views(*binary(name, LABELS), {"label": jnp.arange(3)})
 
 
 @COLOURED
 def test_step_by_step_is_the_parallel_pass_in_colour_and_given_a_class(name):
-    check_views(*coloured(name), jnp.arange(3))
+    check_views(*coloured(name), {"label": jnp.arange(3)})
 
 
 def test_resolutions_step_by_step_are_the_parallel_pass():
     """Three of them, each remembered until its next pixel."""
-    model = pixelcnnpp((8, 8, 1), 3, CLASSES, resolutions=3)
+    model = pixelcnnpp((8, 8, 1), 3, LABELS, resolutions=3)
     params = random_params(model, random_batch((8, 8, 1), 3))
-    check_views(model, params, jnp.arange(3))
+    check_views(model, params, {"label": jnp.arange(3)})
 
 
 @EVERY
@@ -226,8 +296,8 @@ def sees(model, params, levels):
 
     The discrete Jacobian: every subpixel in turn goes to every other level.
     """
-    shape = (1, *model.shape)
-    x = np.array(random_batch(model.shape, levels, 1)["image"], np.int32)
+    shape = (1, *model.space.shape)
+    x = np.array(random_batch(model.space.shape, levels, 1)["image"], np.int32)
     size = x.size
     moved = np.repeat(x.reshape(1, size), size * (levels - 1), axis=0)
     for s, step in itertools.product(range(size), range(1, levels)):
@@ -239,10 +309,9 @@ def sees(model, params, levels):
         def at(level):
             def one(t):
                 y = x.reshape(len(x), -1).at[:, t].set(level)
-                z = model.to_symbols(y.reshape(len(x), *model.shape))
-                label = jnp.zeros(len(z), jnp.int32) if model.num_classes else None
-                features = model.features_of(params, z, label)
-                log_p = model.head.log_prob(features, z)
+                z = model.in_order(y.reshape(len(x), *model.space.shape))
+                c = model.condition.zeros(len(z))
+                log_p = model.log_prob(model.features_of(params, z, c), z)
                 return log_p.reshape(len(x), -1)[:, t]
 
             return jax.vmap(one)(jnp.arange(size))
@@ -324,9 +393,10 @@ def test_what_tempering_makes_impossible_has_no_particles():
     model, params = binary("transformer")
     batch = {"image": np.zeros((1, 3, 3, 1), np.uint8)}
     observed = np.arange(9).reshape(3, 3, 1) == 8
-    sample = jax.jit(partial(model.sample, num=1, top_k=1))
+    greedy = Tempering(top_k=1)
+    sample = jax.jit(partial(model.sample, num=1, sampler=greedy))
     last = int(sample(params, {}, KEY)[0, 2, 2, 0] > 0)
-    options = {"observed": observed, "particles": 4, "top_k": 1}
+    options = {"observed": observed, "particles": 4, "sampler": greedy}
     complete = jax.jit(partial(model.complete, **options))
     batch["image"][0, 2, 2] = 1 - last
     none = complete(params, {}, KEY, batch)
@@ -359,7 +429,7 @@ def test_any_order_is_the_chain_rule():
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_samples_are_numbered(cached):
-    model, params = binary("transformer", CLASSES)
+    model, params = binary("transformer", LABELS)
     x = model.sample(params, {}, KEY, 6, cached=cached)
     more = model.sample(params, {}, KEY, 2, start_index=4, cached=cached)
     np.testing.assert_array_equal(x[4:], more)
@@ -379,10 +449,18 @@ def test_tempering_makes_another_model():
     np.testing.assert_allclose(log_p, 0.0)
 
 
+class Plain(nn.Module):
+    """A network of one's own that says nothing of itself."""
+
+    @nn.compact
+    def __call__(self, x, c=None, train=False):
+        return nn.Dense(3)(x[..., None].astype(jnp.float32))
+
+
 def test_mistakes_are_sentences():
     model, params = binary("transformer")
     batch = random_batch((3, 3, 1), 4)
-    with pytest.raises(BadInput, match="symbol 3 is out of range: the model knows 0"):
+    with pytest.raises(BadInput, match="image 3 is out of range: the model knows 0"):
         model.log_likelihood(params, {}, batch, KEY)
     with pytest.raises(BadInput, match="give a permutation of 0 … 8"):
         transformer((3, 3, 1), 2, order=(0, 1, 2, 3, 4, 5, 6, 7, 7))
@@ -391,28 +469,92 @@ def test_mistakes_are_sentences():
     with pytest.raises(BadInput, match="16 symbols is longer than the 9 positions"):
         net = {"params": params["autoregressive"]}
         model.net.apply(net, jnp.zeros((1, 16), jnp.int32))
-    for other in (longer, pixelcnn((3, 3, 1), 3), pixelcnn((3, 3, 1), 2, CLASSES)):
+    for other in (longer, pixelcnn((3, 3, 1), 3), pixelcnn((3, 3, 1), 2, LABELS)):
         with pytest.raises(BadInput, match="a network of .* in a model of"):
-            Autoregressive(model.net, other.head, other.shape, other.num_classes)
-    with pytest.raises(BadInput, match=r"data of shape \(3, 1\) for a model of"):
+            Autoregressive(model.net, other.head, other.space, other.condition)
+    with pytest.raises(BadInput, match=r"image has shape \[3, 3, 1\] and"):
         model.log_likelihood(params, {}, {"image": batch["image"][0]}, KEY)
-    with pytest.raises(BadInput, match="data of type float"):
+    with pytest.raises(BadInput, match="image is of type float"):
         model.log_likelihood(params, {}, {"image": np.zeros((1, 3, 3, 1))}, KEY)
-    labelled, of_labels = binary("gated", CLASSES)
-    with pytest.raises(BadInput, match="give a label, 0 to"):
-        labelled.log_likelihood(of_labels, {}, {"image": batch["image"] % 2}, KEY)
-    with pytest.raises(BadInput, match="leave context out"):
+    with pytest.raises(BadInput, match="image is of type float"):
+        model.init(KEY, {"image": np.zeros((1, 3, 3, 1))})
+    labelled, of_labels = binary("gated", LABELS)
+    unlabelled = {"image": batch["image"] % 2}
+    for asked in (labelled.init, partial(labelled.log_likelihood, of_labels, {})):
+        with pytest.raises(BadInput, match="conditioned on label and the batch has"):
+            asked(*(KEY, unlabelled) if asked == labelled.init else (unlabelled, KEY))
+    with pytest.raises(BadInput, match="context: the model is conditioned on label"):
         labelled.sample(of_labels, {}, KEY, 1, context=jnp.ones((1, 2)))
+    with pytest.raises(BadInput, match="guidence: the model is unconditional"):
+        model.sample(params, {}, KEY, 1, guidence=2.0)
+    of_tokens, weights, c = conditional(transformer, SEQUENCE)
+    with pytest.raises(BadInput, match="the model is conditional: give context"):
+        of_tokens.sample(weights, {}, KEY, 3, label=c["label"])
+    with pytest.raises(BadInput, match="the model is conditional: give context"):
+        of_tokens.sample_jacobi(weights, {}, KEY, 3)
+    with pytest.raises(BadInput, match="an LSTM does not read Sequence"):
+        lstm((3, 3, 1), 2, Sequence(3)).init(KEY)
     two = random_batch((3, 3, 1), 2)
-    with pytest.raises(BadInput, match="a sequence of vectors"):
-        transformer((3, 3, 1), 2, cross=True).init(KEY, two)
-    with pytest.raises(BadInput, match="give vectors"):
-        lstm((3, 3, 1), 2).init(KEY, {**two, "context": jnp.ones(3)})
     small, tiny = pixelrnn(RowLSTM, (2, 2, 1), 5), random_batch((2, 2, 1), 5)
-    mixture = Autoregressive(small.net, LogisticMixture(5, 1), (2, 2, 1))
+    with pytest.raises(BadInput, match="of features=5 in a model of features=30"):
+        Autoregressive(small.net, LogisticMixture(5, 1), small.space)
+    plain = Autoregressive(Plain(), Categorical(5), small.space)
     with pytest.raises(BadInput, match="a head of its own symbols"):
-        mixture.loss(random_params(small, tiny), {}, tiny, KEY)
+        plain.loss(*plain.init(KEY), tiny, KEY)
+    with pytest.raises(BadInput, match="a head of 4 levels in a space of 5"):
+        Autoregressive(small.net, Categorical(4), small.space)
+    for head, space in ((Gaussian(), small.space), (Categorical(5), Reals((2, 2, 1)))):
+        with pytest.raises(BadInput, match="an autoregressive model draws symbols"):
+            Autoregressive(small.net, head, space)
     with pytest.raises(BadInput, match=r"observed has shape \(2, 2, 1\)"):
         model.complete(params, {}, KEY, two, np.ones((2, 2, 1), bool))
     with pytest.raises(BadInput, match="which one particle cannot know of"):
-        model.complete(params, {}, KEY, batch, np.arange(9).reshape(3, 3, 1) == 8)
+        model.complete(params, {}, KEY, two, np.arange(9).reshape(3, 3, 1) == 8)
+
+
+def test_codes_above_255_survive_everything():
+    """A prior of 512 codes given a label: loss, likelihood, samples, completion."""
+    model = transformer((2, 2), 512, LABELS)
+    batch = {"codes": np.full((3, 2, 2), 300, np.int32), "label": np.arange(3)}
+    params = random_params(model, batch)
+    likely = jax.tree.map(lambda leaf: leaf, params)
+    bias = likely["autoregressive"]["out"]["bias"]
+    likely["autoregressive"]["out"]["bias"] = bias.at[300].set(60.0)
+    loss = jax.jit(model.loss)(likely, {}, batch, KEY)[0]
+    assert 0 <= loss < 1e-3  # 300 is 300; as 255 or 44 it had cost 60 nats
+    log_p = jax.jit(model.log_likelihood)(likely, {}, batch, KEY)
+    np.testing.assert_allclose(-log_p.mean() / 4, loss, rtol=1e-5)
+    x = jax.jit(model.sample, static_argnums=3)(likely, {}, KEY, 4)
+    assert x.dtype == jnp.int32 and np.all(x == 300)
+    x = jax.jit(model.sample, static_argnums=3)(params, {}, KEY, 64)
+    assert 256 < x.max() < 512 and x.min() >= 0
+    observed = np.array([[True, False], [False, False]])
+    complete = jax.jit(partial(model.complete, observed=observed))
+    x = complete(params, {}, KEY, batch).x
+    assert x.dtype == jnp.int32 and np.all(x[:, 0, 0] == 300)
+
+
+def test_known_values_are_checked_under_a_trace():
+    """Batches of NumPy and of JAX arrays that are closed over."""
+    model, params = binary("transformer")
+    good, bad = random_batch((3, 3, 1), 2), random_batch((3, 3, 1), 4)
+    for kind in (np.asarray, jnp.asarray):
+        batch, other = (jax.tree.map(kind, b) for b in (good, bad))
+        run = jax.jit(lambda p, b=batch: model.log_likelihood(p, {}, b, KEY))
+        assert np.all(np.isfinite(run(params)))
+        with pytest.raises(BadInput, match="image 3 is out of range"):
+            jax.jit(lambda p, b=other: model.log_likelihood(p, {}, b, KEY))(params)
+
+
+@EVERY
+def test_decoding_keeps_the_precision_of_the_parameters(name):
+    """In float64 both views agree to 1e-12: no cache is of another type."""
+    with jax.enable_x64():
+        model, params, c = conditional(ROWS[name].model, VECTORS)
+        params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), params)
+        c = jax.tree.map(
+            lambda a: a.astype(np.float64) if a.ndim and a.dtype == np.float32 else a, c
+        )
+        features = features_of(model, params, model.read(random_batch((3, 3, 1), 2)), c)
+        assert features.dtype == jnp.float64
+        check_views(model, params, c, atol=1e-12)

@@ -24,6 +24,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSha
 from program import with_devices
 from sklearn.datasets import load_digits
 
+from gengen.conditions import Labels, Maps, Nothing
 from gengen.diffusion.couplings import OptimalTransport
 from gengen.diffusion.density import FlowDensity
 from gengen.diffusion.likelihood import VariationalBound
@@ -40,7 +41,6 @@ from gengen.diffusion.solvers import (
 from gengen.diffusion.times import LogNormal, Steps, stratified
 from gengen.diffusion.weights import ELBOWeight
 from gengen.errors import BadInput
-from gengen.heads import Categorical
 from gengen.images import bits_per_dim
 from gengen.labels import sample_labels
 from gengen.models.autoregressive import Autoregressive
@@ -54,11 +54,15 @@ from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.dit import DiT
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
-from gengen.nets.pixelrnn import PixelRNN, RowLSTM, Upsample
+from gengen.nets.pixelrnn import PixelRNN
+from gengen.nets.recurrence import RowLSTM
 from gengen.nets.resnet import ResNet
 from gengen.nets.transformer import Transformer
 from gengen.nets.unet import UNet
+from gengen.nets.upsample import Upsample
+from gengen.observations.categorical import Categorical
 from gengen.scan import fold_in, normal, sample_keys
+from gengen.spaces import Images, Symbols
 from gengen.step import init_train_state, make_train_step
 
 SHAPE, LEVELS = (8, 8, 1), 17
@@ -120,22 +124,32 @@ def score_sde():
 
 
 def transformer():
-    net = Transformer(LEVELS, 64, LEVELS, 16, 1, 2, dropout=0.1, num_classes=10)
-    return Autoregressive(net, Categorical(LEVELS), SHAPE, num_classes=10)
+    sizes = LEVELS, 64, LEVELS, 16, 1, 2
+    net = Transformer(*sizes, dropout=0.1, condition=Labels(10))
+    space = Images(SHAPE, LEVELS)
+    return Autoregressive(net, Categorical(LEVELS), space, Labels(10))
 
 
 def classifier():
     return Classifier(ResNet(10, 16, (1, 2), dropout=0.1, groups=4), LEVELS)
 
 
-def pixelrnn(kind, shape=SHAPE, num_classes=0, width=4):
-    net = PixelRNN(LEVELS, shape, LEVELS, width, 1, kind, num_classes)
-    return Autoregressive(net, Categorical(LEVELS), shape, num_classes)
+def codes_prior():
+    """A prior of 4×4 of 512 codes, without order, given a class."""
+    net = Transformer(512, 16, 512, 8, 1, 2, condition=Labels(10))
+    space = Symbols((4, 4), 512)
+    return Autoregressive(net, Categorical(512), space, Labels(10))
+
+
+def pixelrnn(kind, shape=SHAPE, condition=Nothing(), width=4):
+    net = PixelRNN(LEVELS, shape, LEVELS, width, 1, kind, condition)
+    return Autoregressive(net, Categorical(LEVELS), Images(shape, LEVELS), condition)
 
 
 def multiscale():
-    fine, coarse = pixelrnn(RowLSTM), pixelrnn(RowLSTM, (4, 4, 1), 10, 16)
-    return Multiscale(coarse, fine, Upsample(4, (8, 8), num_classes=10))
+    fine = pixelrnn(RowLSTM, condition=Maps((8, 8, 4)))
+    coarse = pixelrnn(RowLSTM, (4, 4, 1), Labels(10), 16)
+    return Multiscale(coarse, fine, Upsample(4, (8, 8), condition=Labels(10)))
 
 
 ROWS = {
@@ -152,6 +166,7 @@ ROWS = {
     "score SDE": score_sde,
     "transformer, conditional": transformer,
     "multi-scale PixelRNN": multiscale,
+    "codes prior": codes_prior,
     "classifier": classifier,
 }
 
@@ -160,7 +175,14 @@ ROWS = {
 def examples():
     digits = load_digits()
     image = digits.images[:8, :, :, None].astype(np.uint8)
-    return {"image": image, "label": digits.target[:8].astype(np.int32)}
+    codes = 30 * digits.images[:8, ::2, ::2].astype(np.int32)  # up to 480
+    label = digits.target[:8].astype(np.int32)
+    return {"image": image, "codes": codes, "label": label}
+
+
+def space_of(name):
+    """What a row is about; images, until every model has a space."""
+    return getattr(ROWS[name](), "space", Images(SHAPE, LEVELS))
 
 
 def clipped_sgd(learning_rate):
@@ -355,9 +377,9 @@ def test_a_saved_run_goes_on_bit_for_bit(name, tmp_path):
 
 
 @generative_rows
-def test_samples_are_finite_images(name):
-    x = sampler(name, 8)(jax.random.key(3), 0)
-    assert x.shape == (8, *SHAPE) and x.dtype == jnp.float32
+def test_samples_are_finite_and_of_the_space(name):
+    x, space = sampler(name, 8)(jax.random.key(3), 0), space_of(name)
+    assert x.shape == (8, *space.shape) and x.dtype == space.zeros(1).dtype
     assert np.all(np.isfinite(x))
     assert len(np.unique(np.reshape(x, (8, -1)), axis=0)) == 8
 
@@ -367,7 +389,8 @@ def test_the_key_decides_the_samples(name):
     draw = sampler(name, 8)
     one, same, other = (draw(jax.random.key(k), 0) for k in (3, 3, 4))
     np.testing.assert_array_equal(one, same)
-    assert not np.any(np.all(np.isclose(one, other), axis=(1, 2, 3)))
+    same = np.isclose(one, other).reshape(len(one), -1)
+    assert not np.any(np.all(same, axis=1))
 
 
 @generative_rows
@@ -425,7 +448,7 @@ def test_log_likelihood_exists_exactly_where_there_is_a_density(name):
             train_state.params, train_state.state, examples(), KEY
         )
         assert log_p.shape == (8,) and log_p.dtype == jnp.float32
-        bits = bits_per_dim(log_p, SHAPE)
+        bits = bits_per_dim(log_p, space_of(name).shape)
         # Of discrete data, so positive; other units would be 64 times off.
         assert np.all(bits > 0) and np.mean(bits) < 5 * math.log2(LEVELS)
 

@@ -15,28 +15,34 @@ from test_autoregressive import (
     random_params,
 )
 
+from gengen.conditions import Labels, Maps, Nothing, Scalar
 from gengen.errors import BadInput
-from gengen.heads import Categorical
 from gengen.models.autoregressive import Autoregressive
 from gengen.models.multiscale import Multiscale
-from gengen.nets.pixelrnn import PixelRNN, RowLSTM, Upsample
+from gengen.nets.pixelrnn import PixelRNN
+from gengen.nets.recurrence import RowLSTM
+from gengen.nets.upsample import Upsample
+from gengen.observations.categorical import Categorical
+from gengen.spaces import Images
 
 SHAPE = (3, 4, 1)
+LABELS = Labels(CLASSES)
 
 
-def multiscale(num_classes=0, small=(2, 2, 1), shape=SHAPE):
-    def model(shape, classes):
-        net = PixelRNN(2, shape, 2, 6, 1, RowLSTM, classes)
-        return Autoregressive(net, Categorical(2), shape, classes)
+def multiscale(condition=Nothing(), small=(2, 2, 1), shape=SHAPE, **changes):
+    def model(shape, condition):
+        net = PixelRNN(2, shape, 2, 6, 1, RowLSTM, condition)
+        return Autoregressive(net, Categorical(2), Images(shape, 2), condition)
 
-    upsample = Upsample(4, shape[:2], num_classes=num_classes)
-    return Multiscale(model(small, num_classes), model(shape, 0), upsample)
+    fine = changes.get("maps", Maps((*shape[:2], 4)))
+    upsample = Upsample(4, shape[:2], condition=changes.get("heard", condition))
+    return Multiscale(model(small, condition), model(shape, fine), upsample)
 
 
 @cache
-def drawn(num_classes=0):
+def drawn(condition=Nothing()):
     """(model, parameters drawn at random)."""
-    model = multiscale(num_classes)
+    model = multiscale(condition)
     return model, random_params(model, random_batch(SHAPE, 2))
 
 
@@ -47,7 +53,7 @@ def every_image():
 
 
 def test_all_images_together_have_probability_one_in_each_class():
-    model, params = drawn(CLASSES)
+    model, params = drawn(LABELS)
     images, log_likelihood = every_image(), jax.jit(model.log_likelihood)
     one, other = (
         log_likelihood(params, {}, {"image": images, "label": label}, KEY)
@@ -61,12 +67,12 @@ def test_all_images_together_have_probability_one_in_each_class():
 
 def test_samples_have_the_probability_of_teacher_forcing():
     """Cached or not: the same images."""
-    model, params = drawn(CLASSES)
+    model, params = drawn(LABELS)
     keys = jax.random.split(KEY, 6)
     label = jnp.arange(6) % CLASSES
     generate = jax.jit(partial(model.generate, params), static_argnames="cached")
-    x, log_p = generate(keys, label)
-    naive, naive_log_p = generate(keys, label, cached=False)
+    x, log_p = generate(keys, {"label": label})
+    naive, naive_log_p = generate(keys, {"label": label}, cached=False)
     np.testing.assert_array_equal(x, naive)
     np.testing.assert_allclose(log_p, naive_log_p, atol=2e-5)
     batch = {"image": x, "label": label}
@@ -141,3 +147,15 @@ def test_a_pixel_knows_the_small_image_below_it():
 def test_mistakes_are_sentences():
     with pytest.raises(BadInput, match="one pixel in 2 each way makes"):
         multiscale(small=(3, 4, 1))
+    for maps in (LABELS, Nothing(), Scalar("r")):
+        with pytest.raises(BadInput, match="the fine model's condition is one Maps"):
+            multiscale(maps=maps)
+    with pytest.raises(BadInput, match="upsampling to 4 features for a map of 3"):
+        multiscale(maps=Maps((3, 4, 3)))
+    with pytest.raises(BadInput, match="a network of condition=Nothing"):
+        multiscale(LABELS, heard=Nothing())
+    model, params = drawn(LABELS)
+    with pytest.raises(BadInput, match="image 2 is out of range"):
+        model.init(KEY, random_batch(SHAPE, 3))
+    with pytest.raises(BadInput, match="map: the model is conditioned on label"):
+        model.sample(params, {}, KEY, 1, map=jnp.zeros((3, 4, 4)))

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from gengen.errors import BadInput
-from gengen.heads import Categorical, LogisticMixture
 from gengen.models.autoregressive import Autoregressive
-from gengen.nets.pixelcnn import GatedPixelCNN, PixelCNN
+from gengen.nets.gated_pixelcnn import GatedPixelCNN
+from gengen.nets.pixelcnn import PixelCNN
 from gengen.nets.pixelcnnpp import PixelCNNPP
 from gengen.nets.raster import RasterConv
+from gengen.observations.categorical import Categorical
+from gengen.observations.logistic_mixture import LogisticMixture
+from gengen.spaces import Images
 
 KEY = jax.random.key(0)
 HEAD = LogisticMixture(5, 3, 2)
@@ -84,7 +87,7 @@ def test_the_gated_network_has_no_blind_spot():
     ids=["pixelcnn", "gated", "pixelcnnpp"],
 )
 def test_in_half_precision_parameters_and_output_are_float32(net, head):
-    model = Autoregressive(net, head, (4, 4, 3))
+    model = Autoregressive(net, head, Images((4, 4, 3), 5))
     batch = {"image": jnp.zeros((2, 4, 4, 3), jnp.uint8)}
     params, _ = jax.eval_shape(model.init, KEY, batch)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from test_autoregressive import KEY, check_views, random_batch, random_params
 
+from gengen.conditions import Labels, Maps, both
 from gengen.errors import BadInput
-from gengen.heads import Categorical
 from gengen.models.autoregressive import Autoregressive
-from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM, skew, unskew
+from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN
+from gengen.nets.recurrence import DiagonalBiLSTM, RowLSTM, skew, unskew
+from gengen.observations.categorical import Categorical
+from gengen.spaces import Images
 
 KINDS = pytest.mark.parametrize("kind", [RowLSTM, DiagonalBiLSTM])
 
@@ -130,10 +133,10 @@ def reference(net, params, image, context=None):
 def test_the_network_is_the_equations_pixel_by_pixel(kind):
     shape, levels = (4, 5, 3), 3
     net = PixelRNN(levels, shape, levels, 3, 2, kind)
-    model = Autoregressive(net, Categorical(levels), shape)
+    model = Autoregressive(net, Categorical(levels), Images(shape, levels))
     batch = random_batch(shape, levels, 1)
     params = random_params(model, batch)
-    features = jax.jit(model.features_of)(params, model.to_symbols(batch["image"]))
+    features = jax.jit(model.features_of)(params, model.read(batch))
     weights = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
     expected = reference(net, weights["autoregressive"], batch["image"][0])
     np.testing.assert_allclose(
@@ -175,7 +178,7 @@ def dependence(net, params, x):
 
 def seen_by(kind, shape):
     net = PixelRNN(2, (*shape, 1), 2, 12, 1, kind)
-    model = Autoregressive(net, Categorical(2), (*shape, 1))
+    model = Autoregressive(net, Categorical(2), Images((*shape, 1), 2))
     params = random_params(model, random_batch(model.shape, 2, 1))["autoregressive"]
     return dependence(net, params, jnp.zeros((1, model.length), jnp.int32))
 
@@ -200,16 +203,17 @@ def test_a_diagonal_bilstm_sees_all_but_the_end_of_the_row_above():
 @KINDS
 def test_a_map_as_context_reaches_its_own_place_in_both_views(kind):
     shape = (3, 4, 1)
-    net = PixelRNN(2, shape, 2, 3, 2, kind)
-    model = Autoregressive(net, Categorical(2), shape)
-    context = jax.random.normal(KEY, (3, 3, 4, 2))
-    batch = {**random_batch(shape, 2), "context": context}
+    maps = Maps((3, 4, 2))
+    net = PixelRNN(2, shape, 2, 3, 2, kind, maps)
+    model = Autoregressive(net, Categorical(2), Images(shape, 2), maps)
+    c = {"map": jax.random.normal(KEY, (3, 3, 4, 2))}
+    batch = {**random_batch(shape, 2), **c}
     params = random_params(model, batch)
-    check_views(model, params, context)
-    x = model.to_symbols(batch["image"])
+    check_views(model, params, c)
+    x = model.read(batch)
     features_of = jax.jit(model.features_of)
-    features = features_of(params, x, context)
-    moved = features_of(params, x, context.at[:, 1, 2].add(1.0))
+    features = features_of(params, x, c)
+    moved = features_of(params, x, {"map": c["map"].at[:, 1, 2].add(1.0)})
     changed = np.any(features != moved, axis=-1)
     assert np.all(changed[:, 6]) and not np.any(changed[:, :6])
 
@@ -219,6 +223,7 @@ def test_mistakes_are_sentences():
     x = jnp.zeros((1, 48), jnp.int32)
     with pytest.raises(BadInput, match="take a multiple of 3"):
         net.init(KEY, x)
-    net = PixelRNN(2, (4, 4, 3), 2, 3, 1)
-    with pytest.raises(BadInput, match="give a map of the image's size"):
-        net.init(KEY, x, jnp.zeros((1, 2, 2, 1)))
+    for condition in (Maps((2, 2, 1)), both(Maps((4, 4, 1)), Labels(3))):
+        net = PixelRNN(2, (4, 4, 3), 2, 3, 1, condition=condition)
+        with pytest.raises(BadInput, match="one map of the image's size, or vectors"):
+            net.init(KEY, x, condition.zeros(1))

@@ -20,14 +20,17 @@ from gengen.conditions import Labels
 from gengen.errors import BadInput
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from gengen.nets.gated_pixelcnn import GatedPixelCNN
+from gengen.nets.lstm import LSTM
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
-from gengen.nets.pixelcnn import GatedPixelCNN, PixelCNN
+from gengen.nets.pixelcnn import PixelCNN
 from gengen.nets.pixelcnnpp import PixelCNNPP
-from gengen.nets.pixelrnn import PixelRNN, RowLSTM
+from gengen.nets.pixelrnn import PixelRNN
+from gengen.nets.recurrence import RowLSTM
 from gengen.nets.resnet import ResNet
-from gengen.nets.sequence import LSTM, WaveNet
 from gengen.nets.transformer import Transformer
 from gengen.nets.unet import RematBlock, ResidualBlock, UNet
+from gengen.nets.wavenet import WaveNet
 from gengen.step import init_train_state, make_train_step
 from gengen.types import static
 from train.devices import by_rules, make_mesh, over_axis

@@ -10,7 +10,7 @@ import pytest
 from program import EVENTS, TEXT, refused
 
 from gengen.errors import BadInput
-from gengen.nets.sequence import _states, states
+from gengen.nets.lstm import _states, states
 from train import experiment
 from train.data import Feed, Spec, load
 from train.experiments import EXPERIMENTS

@@ -188,7 +188,7 @@ def of_autoregressive(model, num: int) -> Reference:
     import jax
     import jax.numpy as jnp
 
-    from gengen.heads import Categorical
+    from gengen.observations.categorical import Categorical
 
     x = jnp.zeros((num, model.length, *model.head.symbol), jnp.int32)
 
@@ -213,7 +213,7 @@ def of_autoregressive(model, num: int) -> Reference:
         return model.features_of(params, x, c)
 
     plain = isinstance(model.head, Categorical) and model.order is None
-    if plain and model.net.line is None:
+    if plain and model.net.row_length is None:
         return Reference(call, bare)
     return Reference(call, None, "no bare program is written for this network and head")
 

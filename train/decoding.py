@@ -26,34 +26,34 @@ def flops(function, *arguments) -> float | None:
     return cost.get("flops")
 
 
-def flops_over_one_pass(model, params, num: int, context=None) -> float | None:
-    """(T decodes + the turns) / one pass over all symbols."""
+def flops_over_one_pass(model, params, num: int) -> float | None:
+    """(T decodes + the beginnings of rows) / one pass over all symbols."""
     import jax
     import jax.numpy as jnp
 
+    c = model.condition.zeros(num)
     symbol = jnp.zeros((num, *model.head.symbol), jnp.int32)
     x = jnp.zeros((num, model.length, *model.head.symbol), jnp.int32)
-    cache = jax.jit(lambda params: model.cached_view(params, num, context).start())(
-        params
-    )
 
     def view(params):
-        return model.cached_view(params, num, context)
+        return model.cached_view(params, num, c)
 
-    def turn(params, symbol, i, cache):
-        return view(params).turn(symbol, i, cache)
+    cache = jax.jit(lambda params: view(params).start())(params)
+
+    def start_row(params, symbol, i, cache):
+        return view(params).start_row(symbol, i, cache)
 
     def decode(params, symbol, t, cache):
         return view(params).decode(symbol, t, cache)
 
-    lines = model.length // view(params).line
+    rows = model.length // view(params).row_length
     place = jnp.int32(model.length // 2)
-    turns = flops(turn, params, symbol, jnp.int32(lines // 2), cache) or 0.0
+    starts = flops(start_row, params, symbol, jnp.int32(rows // 2), cache) or 0.0
     decodes = flops(decode, params, symbol, place, cache)
-    whole = flops(lambda params, x: model.features_of(params, x, context), params, x)
+    whole = flops(lambda params, x: model.features_of(params, x, c), params, x)
     if decodes is None or not whole:
         return None
-    return (model.length * decodes + lines * turns) / whole
+    return (model.length * decodes + rows * starts) / whole
 
 
 def beside_naive(model, params, state, num: int, seconds: float) -> dict:
@@ -80,7 +80,6 @@ def beside_naive(model, params, state, num: int, seconds: float) -> dict:
     x, _ = timed(lambda *arguments: sample(*arguments, cached=True))
     naive, naive_seconds = timed(lambda *arguments: sample(*arguments, cached=False))
     (swept, sweeps), jacobi_seconds = timed(jacobi)
-    context = model.condition.zeros(num)
     return {
         "symbols": model.length,
         "symbols_per_second": num * model.length / seconds,
@@ -90,7 +89,7 @@ def beside_naive(model, params, state, num: int, seconds: float) -> dict:
         "jacobi_seconds": jacobi_seconds,
         "jacobi_sweeps": int(sweeps),
         "jacobi_identical": float(np.mean(np.equal(x, swept))),
-        "flops_over_one_pass": flops_over_one_pass(model, params, num, context),
+        "flops_over_one_pass": flops_over_one_pass(model, params, num),
     }
 
 

@@ -2,98 +2,96 @@
 
 Any distribution is a product of conditionals, in any order. One network predicts them
 all: its features at position t are a function of x_<t alone, because its masks, shifts
-or recurrences let nothing else through, and a head (`gengen.heads`) reads them as the
-distribution of x_t. In training all x_t are known, so one pass scores a whole
-sequence (teacher forcing):
+or recurrences let nothing else through. A head, which is a discrete observation
+(`gengen.observations`), reads them as the distribution of x_t. In training all x_t are
+known, so one pass scores a whole sequence (teacher forcing):
 
     log p(x) = Σ_t log p(x_t | features_t(x_<t)).
 
 Sampling must go one symbol after the other, but need not start again at every symbol.
 A network therefore has two views of one set of weights:
 
-    net(x, context) -> features                     all positions, x [B, T, …] known
-    net.start(num, context) -> cache
-    net.turn(line, cache, context) -> cache         before each line of symbols
-    net.decode(symbol, t, cache, context) -> (features_t, cache)   after symbol x_{t-1}
+    net(x, c) -> features                           all positions, x [B, T, …] known
+    net.start(num, c) -> cache
+    net.start_row(symbol, i, cache, c) -> cache     before row i of symbols
+    net.decode(symbol, t, cache, c) -> (features_t, cache)         after symbol x_{t-1}
 
-The law: the views agree. The cache is what it takes to extend by one symbol (keys and
-values, the rows that a kernel looks back on, a recurrent state), so that all T steps
-together cost about one pass. `line` is how many symbols a network calls a line (a
-row of an image), None if it has none; what can be computed for a whole line at
-once, it computes in `turn`.
+The law is that both views agree. `row_length` is the number of symbols in a row of the
+network (of an image), and None without rows; what can be computed for a whole row at
+once is computed in `start_row`. `gengen.autoregressive.decoding` samples by either
+view, or by Jacobi's sweeps.
 
-Two more ways to the same sample: by passing over everything at every symbol (`cached=
-False`: T passes, the oldest complaint of this field), or as the fixed point of
-
-    x ← draw(features(x), noise),   the noise of every position fixed,        (Jacobi)
-
-in which after k sweeps at least the first k symbols are those of the sequential
-sample; where little depends on little, many more. Song, Meng, Liao and Ermon 2021,
-arXiv:2002.03629, section 4.
-
-Larochelle and Murray 2011 (NADE); van den Oord et al. 2016, arXiv:1601.06759; caches:
-Ramachandran et al. 2017, arXiv:1704.06001.
+Larochelle and Murray 2011 (NADE); van den Oord et al. 2016, arXiv:1601.06759.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.autoregressive import decoding
+from gengen.autoregressive.clamping import check_particles, observed_mask, resampled
+from gengen.autoregressive.decoding import View
+from gengen.autoregressive.tempering import PLAIN, Tempering
+from gengen.conditions import Condition, Given, Nothing, labels_of
 from gengen.errors import BadInput
-from gengen.heads import PLAIN, Head, Tempering, check_symbols, symbols_of
-from gengen.images import bits_name, to_unit
-from gengen.labels import given_labels, sample_labels
 from gengen.losses.likelihood import per_example
+from gengen.nets.conditioning import agree
 from gengen.objective import loss
-from gengen.particles import check_particles, observed_mask, resampled
-from gengen.scan import fold_in, sample_keys, sample_scan
+from gengen.observations.observation import Observation, symbols_of
+from gengen.scan import sample_keys
+from gengen.spaces import Space
 from gengen.types import Array, Completion, static
-
-
-class View(NamedTuple):
-    """How to go on by one symbol; `line` symbols from one `turn` to the next."""
-
-    start: Callable  # () -> cache
-    turn: Callable  # (symbol, line number, cache) -> cache
-    decode: Callable  # (symbol, t, cache) -> (features, cache)
-    line: int
 
 
 @static
 class Autoregressive:
-    """net (x, context) -> features of every position, and how to read them.
+    """A network x, c -> features of every position, and how they are read.
 
-    shape: of an example, (H, W, C) levels or (L,) tokens, cut into T symbols of the
-    head's shape, in raster order (row, column, channel). order: a permutation of
-    0 … T-1, the position of the symbol that comes t-th; None for raster. num_classes:
-    0 for unconditional, else the context is the label; without classes it is
-    `batch["context"]`, if there is one.
+    An example is cut into T symbols of the head's shape, in raster order (row, column,
+    channel), or in the given order.
 
-    Raises BadInput for an order that is no permutation, a head that does not fit.
+    Raises:
+        BadInput: for an order that is no permutation, and for a network or a head that
+            is made for other data.
     """
 
     net: nn.Module
-    head: Head
-    shape: tuple[int, ...]
-    num_classes: int = 0
+    """The network, with both views."""
+    head: Observation
+    """What the features of a position are read as; discrete."""
+    space: Space
+    """What is generated: `Images`, or `Symbols`."""
+    condition: Condition = Nothing()
+    """What it depends on; the network's own."""
     order: tuple[int, ...] | None = None
+    """A permutation of 0 … T-1: the position of the t-th symbol; None for raster."""
     density: ClassVar[str] = "exact"
     likelihood_kind: ClassVar[str] = "exact"
 
     def __post_init__(self):
-        num = symbols_of(self.shape, self.head)
+        if self.space.size is None or self.head.continuous:
+            raise BadInput(
+                f"{type(self.head).__name__} on {type(self.space).__name__}: an "
+                "autoregressive model draws symbols, so take Images or Symbols and a "
+                "discrete observation, or a diffusion model of real numbers"
+            )
+        if self.head.levels != self.space.size:
+            raise BadInput(
+                f"a head of {self.head.levels} levels in a space of {self.space.size}: "
+                "make both for the same data"
+            )
+        num = symbols_of(self.space.shape, self.head)
         if self.order is not None and sorted(self.order) != list(range(num)):
             raise BadInput(
                 f"an order of {len(self.order)} places, {self.order[:8]} …: give a "
                 f"permutation of 0 … {num - 1}, the symbols there are"
             )
-        here = {"num_classes": self.num_classes, "shape": self.shape}
-        here |= {"levels": self.levels, "vocabulary": self.levels, "length": num}
+        here = {"shape": self.space.shape, "length": num}
+        here |= {"levels": self.space.size, "vocabulary": self.space.size}
+        here["features"] = self.head.features
         for name, value in here.items():
             other = getattr(self.net, name, value)
             if other != value and not (name == "length" and other > value):
@@ -101,61 +99,68 @@ class Autoregressive:
                     f"a network of {name}={other} in a model of {name}={value}: make "
                     "both for the same data"
                 )
+        agree(self.net, self.condition)
+
+    # These three go once train/ asks the space and the condition.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The space's."""
+        return self.space.shape
 
     @property
     def levels(self) -> int:
-        """Levels of an image, or the vocabulary."""
-        return self.head.levels
+        """The space's size."""
+        return self.space.size
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes of the condition; 0 without labels."""
+        labels = labels_of(self.condition)
+        return labels.num if labels else 0
 
     @property
     def length(self) -> int:
-        """T, the symbols of an example."""
-        return symbols_of(self.shape, self.head)
+        """T, the number of symbols of an example."""
+        return symbols_of(self.space.shape, self.head)
 
-    def to_symbols(self, data: Array) -> Array:
-        """[B, *shape] -> int32 [B, T, *symbol], in the order of play.
+    def read(self, batch) -> Array:
+        """The batch's symbols, int32 [B, T, *symbol], in the model's order.
 
-        Raises BadInput for data of another shape and, where values are known, for one
-        that is not a symbol.
+        Raises BadInput for what is not of the space.
         """
-        check_symbols(data, self.shape, self.levels)
-        return self.in_order(jnp.asarray(data, jnp.int32))
+        return self.in_order(self.space.data(batch).astype(jnp.int32))
 
     def in_order(self, data):
-        """[B, *shape] -> [B, T, *symbol], in the order of play."""
+        """[B, *shape] -> [B, T, *symbol], in the model's order."""
         x = data.reshape(len(data), self.length, *self.head.symbol)
         return x if self.order is None else x[:, np.array(self.order)]
 
     def from_symbols(self, x: Array) -> Array:
-        """int32 [B, T, *symbol] -> [B, *shape]."""
+        """[B, T, *symbol], in the model's order -> [B, *shape]."""
         if self.order is not None:
             x = x[:, np.argsort(self.order)]
-        return x.reshape(x.shape[0], *self.shape)
+        return x.reshape(x.shape[0], *self.space.shape)
 
-    def to_data(self, x: Array) -> Array:
-        """Symbols -> data space: images in [-1, 1], int32 tokens."""
-        levels = self.from_symbols(x)
-        return to_unit(levels, self.levels) if len(self.shape) == 3 else levels
+    def to_model(self, symbols: Array) -> Array:
+        """Symbols, in the model's order -> x as samplers of the space return it."""
+        return self.space.to_model(self.from_symbols(symbols))
 
-    def context(self, batch) -> Array | None:
-        """What the network is told beside x: labels, if it knows any."""
-        if not self.num_classes:
-            return batch.get("context")
-        return given_labels(batch.get("label"), len(_data(batch)), self.num_classes)
-
-    def init(self, key, batch):
-        one = jax.tree.map(lambda a: a[:1], dict(batch))
-        x = self.to_symbols(_data(one))
-        params = self.net.init(key, x, self.context(one))["params"]
+    def init(self, key, batch=None):
+        """Parameters; the batch, if there is one, is checked and not needed."""
+        if batch is not None:
+            self.space.data(batch)
+            self.condition.read(batch)
+        x = self.in_order(jnp.zeros((1, *self.space.shape), jnp.int32))
+        params = self.net.init(key, x, self.condition.zeros(1))["params"]
         return {"autoregressive": params}, {}
 
     def losses(self):
         return {"autoregressive": self.loss}
 
-    def features_of(self, params, x, context=None, **kwargs) -> Array:
+    def features_of(self, params, x, c: Given | None = None, **kwargs) -> Array:
         """The parallel view: symbols [B, T, *symbol] -> [B, T, F]."""
         weights = {"params": params["autoregressive"]}
-        features = self.net.apply(weights, x, context, **kwargs)
+        features = self.net.apply(weights, x, c, **kwargs)
         if features.shape[2:] != (self.head.features,):
             raise BadInput(
                 f"the network has features {features.shape[2:]} a symbol and the head "
@@ -165,119 +170,86 @@ class Autoregressive:
             )
         return features
 
+    def log_prob(self, features: Array, x: Array) -> Array:
+        """What the head says of symbols x: nats [B, T, *symbol]."""
+        return self.head.log_prob({}, features, x)
+
     @loss
     def loss(self, params, state, batch, key):
-        """-log p(x) in nats a dimension, mean over the batch; dropout from the key."""
-        x, rngs = self.to_symbols(_data(batch)), {"dropout": key}
-        features = self.features_of(
-            params, x, self.context(batch), train=True, rngs=rngs
-        )
-        nats = -jnp.mean(self.head.log_prob(features, x))
-        return nats, (state, {bits_name(self.shape): nats / jnp.log(2.0)})
+        """-log p(x | c) in nats per dimension, mean over the batch.
+
+        Dropout is drawn from the key.
+        """
+        x, rngs = self.read(batch), {"dropout": key}
+        c = self.condition.read(batch)
+        features = self.features_of(params, x, c, train=True, rngs=rngs)
+        nats = -jnp.mean(self.log_prob(features, x))
+        return nats, (state, {self.space.unit: nats / jnp.log(2.0)})
 
     def log_likelihood(self, params, state, batch, key):
-        """log p(x | context): [B] nats, exact."""
-        x = self.to_symbols(_data(batch))
-        features = self.features_of(params, x, self.context(batch))
-        return per_example(self.head.log_prob(features, x))
+        """log p(x | c): [B] nats, exact."""
+        x = self.read(batch)
+        features = self.features_of(params, x, self.condition.read(batch))
+        return per_example(self.log_prob(features, x))
 
     def features(self, params, state, batch, key) -> Array:
         """The network's last hidden activations, their mean over positions [B, F].
 
-        Needs a net that sows "features". Without a label in a conditional network,
-        that of class 0 speaks. Chen et al. 2020 (image GPT), section 2.3.
+        The network must sow "features". The condition is its zeros (class 0), as the
+        batch's own would give the class away. Chen et al. 2020 (image GPT), 2.3.
         """
-        x, context = self.to_symbols(_data(batch)), batch.get("context")
-        if self.num_classes:
-            context = jnp.zeros(x.shape[0], jnp.int32)
+        x = self.read(batch)
+        return self.hidden(params, x, self.condition.zeros(len(x)))
+
+    def hidden(self, params, x: Array, c: Given) -> Array:
+        """What the network sows as "features", averaged over positions: [B, F]."""
         weights = {"params": params["autoregressive"]}
-        _, sown = self.net.apply(weights, x, context, mutable="intermediates")
+        _, sown = self.net.apply(weights, x, c, mutable="intermediates")
         h = sown["intermediates"]["features"][0]
         return jnp.mean(h.reshape(h.shape[0], -1, h.shape[-1]), axis=1)
+
+    def _draw(self, keys, features, given=None, observed=None, sampler=PLAIN):
+        """(symbol, nats) of one position, by the head."""
+        return self.head.sample({}, keys, features, given, observed, sampler)
 
     def generate(
         self,
         params,
         keys: Array,
-        context: Array | None = None,
+        c: Given | None = None,
         given: Array | None = None,
         observed: Array | None = None,
-        tempering: Tempering = PLAIN,
+        sampler: Tempering = PLAIN,
         cached: bool = True,
     ) -> tuple[Array, Array]:
-        """(symbols, their log-probabilities) [B, T, *symbol], one after the other.
+        """Symbols and their log-probabilities [B, T, *symbol], one after the other.
 
-        given, observed (bool): [B, T, *symbol], what is clamped; nothing if None.
+        Args:
+            params: the model's parameters.
+            keys: [B] keys.
+            c: the condition of B rows.
+            given: the clamped symbols [B, T, *symbol]; None clamps nothing.
+            observed: which symbols are clamped, bool of the same shape.
+            sampler: the tempering of every conditional.
+            cached: whether the network's cache is used, or a pass for every symbol.
         """
-        num = keys.shape[0]
         if given is None:
-            given = jnp.zeros((num, self.length, *self.head.symbol), jnp.int32)
+            given = jnp.zeros((len(keys), self.length, *self.head.symbol), jnp.int32)
             observed = jnp.zeros(given.shape, bool)
-        view = (self.cached_view if cached else self.naive_view)(params, num, context)
-        line = view.line
+        view = (self.cached_view if cached else self.naive_view)(params, len(keys), c)
+        draw = partial(self._draw, sampler=sampler)
+        return decoding.generate(view, draw, keys, given, observed)
 
-        def step(keys, carry, x):
-            t, given, observed = x
-            features, cache = view.decode(carry[0], t, carry[1])
-            symbol, log_p = self.head.draw(keys, features, given, observed, tempering)
-            return (symbol, cache), (symbol, log_p)
+    def cached_view(self, params, num: int, c: Given | None = None) -> View:
+        """The network's own step-by-step view."""
+        apply = partial(self.net.apply, {"params": params["autoregressive"]})
+        row_length = self.net.row_length
+        return decoding.cached_view(apply, row_length, num, self.length, c)
 
-        def one_line(carry, i_xs):
-            i, xs = i_xs
-            symbol, cache = carry
-            carry = symbol, view.turn(symbol, i, cache)
-            return sample_scan(step, keys, carry, xs, start_index=i * line)
-
-        def lines(x):  # [T, …] -> [lines, line, …]
-            return x.reshape(-1, line, *x.shape[1:])
-
-        xs = jnp.arange(self.length), jnp.moveaxis(given, 1, 0)
-        xs = jax.tree.map(lines, (*xs, jnp.moveaxis(observed, 1, 0)))
-        carry = jnp.zeros_like(given[:, 0]), view.start()
-        _, emits = jax.lax.scan(one_line, carry, (jnp.arange(len(xs[0])), xs))
-        x, log_p = (
-            jnp.moveaxis(e.reshape(self.length, *e.shape[2:]), 0, 1) for e in emits
-        )
-        return x, log_p
-
-    def cached_view(self, params, num: int, context: Array | None = None) -> View:
-        """The network's own two views: the cache is what it takes to extend by one."""
-        net = partial(self.net.apply, {"params": params["autoregressive"]})
-
-        def start():
-            return net(num, context, method="start")
-
-        def turn(symbol, i, cache):
-            if self.net.line is None:
-                return cache
-            return net(symbol, i, cache, context, method="turn")
-
-        def decode(symbol, t, cache):
-            return net(symbol, t, cache, context, method="decode")
-
-        return View(start, turn, decode, self.net.line or self.length)
-
-    def naive_view(self, params, num: int, context: Array | None = None) -> View:
-        """The same, where the cache is x and every symbol costs a whole pass."""
-
-        def start():
-            return jnp.zeros((num, self.length, *self.head.symbol), jnp.int32)
-
-        def decode(symbol, t, x):
-            # At t = 0 this writes to the last position, which no features see.
-            x = x.at[:, t - 1].set(symbol)
-            return self.features_of(params, x, context)[:, t], x
-
-        return View(start, lambda symbol, i, x: x, decode, self.length)
-
-    def _context(self, keys, label, context):
-        """The context of samples: labels as in `sample_labels`, or what was given."""
-        label = sample_labels(keys, label, self.num_classes)
-        if label is not None and context is not None:
-            raise BadInput("the context of this model is the label: leave context out")
-        if context is None:
-            return label
-        return jnp.broadcast_to(context, (len(keys), *jnp.shape(context)[1:]))
+    def naive_view(self, params, num: int, c: Given | None = None) -> View:
+        """The same by a whole pass per symbol."""
+        shape = num, self.length, *self.head.symbol
+        return decoding.naive_view(lambda x: self.features_of(params, x, c), shape)
 
     def sample(
         self,
@@ -287,23 +259,27 @@ class Autoregressive:
         num,
         *,
         start_index=0,
-        label=None,
-        context=None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
+        sampler: Tempering = PLAIN,
         cached: bool = True,
+        **given,
     ):
-        """[num, *shape] in data space, at about the cost of one pass over all symbols.
+        """x [num, *shape], at about the cost of one pass over all symbols.
 
-        label: int or [num], uniform if None. context: [num, …] or [1, …], of a network
-        that has one. temperature, top_k, top_p: `Tempering`'s. cached=False: T passes.
+        Args:
+            params: the model's parameters.
+            state: not used.
+            key: sample i depends on (key, i) only.
+            num: the number of samples.
+            start_index: the number of the first sample.
+            sampler: the tempering of every conditional.
+            cached: whether the network's cache is used; False takes T passes.
+            **given: the condition by name, one value or one per sample. A missing
+                label is drawn uniformly; other missing entries are refused.
         """
         keys = sample_keys(key, num, start_index)
-        context = self._context(keys, label, context)
-        tempering = Tempering(temperature, top_k, top_p)
-        x, _ = self.generate(params, keys, context, tempering=tempering, cached=cached)
-        return self.to_data(x)
+        c = self.condition.given(given, num, keys)
+        x, _ = self.generate(params, keys, c, sampler=sampler, cached=cached)
+        return self.to_model(x)
 
     def sample_jacobi(
         self,
@@ -313,35 +289,20 @@ class Autoregressive:
         num,
         *,
         start_index=0,
-        label=None,
-        context=None,
-        **tempering,
+        sampler: Tempering = PLAIN,
+        **given,
     ) -> tuple[Array, Array]:
-        """(`sample`'s own samples, sweeps): sweeps over all positions until none moves.
-
-        At most T + 1 sweeps of one pass each, of which the last only confirms.
-        """
+        """`sample`'s own samples by sweeps over all positions, and their number."""
         keys = sample_keys(key, num, start_index)
-        context = self._context(keys, label, context)
-        tempering = Tempering(**tempering)
-        shape = (num, self.length, *self.head.symbol)
-        free = (
-            jnp.zeros(shape[:1] + shape[2:], int),
-            jnp.zeros(shape[:1] + shape[2:], bool),
-        )
+        c = self.condition.given(given, num, keys)
 
-        def draw(t, features):
-            return self.head.draw(fold_in(keys, t), features, *free, tempering)[0]
+        def draw(keys, features):
+            return self._draw(keys, features, sampler=sampler)[0]
 
-        def sweep(carry):
-            x, _, sweeps = carry
-            features = self.features_of(params, x, context)
-            new = jax.vmap(draw, (0, 1), 1)(jnp.arange(self.length), features)
-            return new, jnp.any(new != x), sweeps + 1
-
-        start = jnp.zeros(shape, jnp.int32), jnp.bool_(True), jnp.int32(0)
-        x, _, sweeps = jax.lax.while_loop(lambda carry: carry[1], sweep, start)
-        return self.to_data(x), sweeps
+        shape = num, self.length, *self.head.symbol
+        predict = partial(self.features_of, params, c=c)
+        x, sweeps = decoding.jacobi(predict, draw, keys, shape)
+        return self.to_model(x), sweeps
 
     def complete(
         self,
@@ -353,31 +314,30 @@ class Autoregressive:
         *,
         start_index=0,
         particles: int = 1,
-        **tempering,
+        sampler: Tempering = PLAIN,
     ) -> Completion:
-        """Samples of p(x | x_observed): what is observed stays, exactly.
+        """Samples of p(x | x_observed, c): what is observed stays, exactly.
 
-        observed: bool, an array whose shape broadcasts to [B, *shape]; its values must
-        be known. particles: how many draws are weighed against each other a row, see
-        `gengen.particles`; one is enough, and exact, where what is observed is a
-        beginning of the order, and BadInput elsewhere.
+        Args:
+            params: the model's parameters.
+            state: not used.
+            key: sample i depends on (key, i) only.
+            batch: the data, of which the observed part is read, and the condition.
+            observed: bool, of a shape that broadcasts to [B, *shape]; known values.
+            start_index: the number of the first sample.
+            particles: the number of draws that are weighed against each other per row,
+                see `gengen.autoregressive.clamping`. One is enough, and exact, where
+                what is observed is a beginning of the order; elsewhere it is refused.
+            sampler: the tempering of every conditional.
         """
-        data = _data(batch)
-        num = len(data)
-        mask = self.in_order(observed_mask(observed, num, self.shape))
-        check_particles(particles, mask.reshape(num, -1))
-        context = self.context(batch)
-        if context is not None:  # one for all, as in `sample`
-            context = jnp.broadcast_to(context, (num, *context.shape[1:]))
-        generate = partial(self.generate, params, tempering=Tempering(**tempering))
-        rows = sample_keys(key, num, start_index), context, self.to_symbols(data), mask
+        x, c = self.read(batch), self.condition.read(batch)
+        mask = self.in_order(observed_mask(observed, len(x), self.space.shape))
+        check_particles(particles, mask.reshape(len(x), -1))
+        generate = partial(self.generate, params, sampler=sampler)
+        rows = sample_keys(key, len(x), start_index), c, x, mask
         x, effective = resampled(generate, *rows, particles)
-        return Completion(self.to_data(x), effective)
+        return Completion(self.to_model(x), effective)
 
     def evaluations(self, **options) -> int:
-        """Passes over all symbols a sample: about one by the cache, T without."""
+        """Passes over all symbols per sample: about one by the cache, T without."""
         return 1 if options.get("cached", True) else self.length
-
-
-def _data(batch) -> Array:
-    return batch["image"] if "image" in batch else batch["tokens"]

@@ -5,10 +5,10 @@ of x and the density stays exact:
 
     p(x) = p(xˢ) Π_{t not in xˢ} p(x_t | x_<t, xˢ).
 
-One autoregressive model plays each factor. The second one's context is a map of the
-size of x that an upsampling network makes of all of xˢ: what lies below and to the
-right is thus known in coarse outline to every pixel. Where x_t is part of xˢ it is
-known, has mass one, and is clamped in sampling.
+Each factor is one autoregressive model. The second one's condition is a map of the size
+of x that an upsampling network makes of all of xˢ: what lies below and to the right is
+thus known in coarse outline to every pixel. Where x_t is part of xˢ it is known, has
+mass one, and is clamped in sampling.
 
 van den Oord, Kalchbrenner and Kavukcuoglu 2016, arXiv:1601.06759, section 3.4.
 """
@@ -22,60 +22,94 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.autoregressive.clamping import check_particles, observed_mask, resampled
+from gengen.autoregressive.tempering import PLAIN, Tempering
+from gengen.conditions import Condition, Given, Maps, labels_of, parts_of
 from gengen.errors import BadInput
-from gengen.heads import PLAIN, Tempering, check_symbols
-from gengen.images import to_unit
-from gengen.labels import given_labels, sample_labels
 from gengen.losses.likelihood import per_example
+from gengen.nets.conditioning import agree
 from gengen.objective import loss
-from gengen.particles import check_particles, observed_mask, resampled
 from gengen.scan import fold_in, sample_keys
+from gengen.spaces import Space
 from gengen.types import Array, Completion, Model, static
 
 
 @static
 class Multiscale:
-    """coarse: an `Autoregressive` of xˢ; fine: of x, whose network's context is a map.
+    """Two autoregressive models, of xˢ and of x given a map of xˢ.
 
-    upsample: (xˢ in [-1, 1] [B, h, w, C], label [B] or None) -> map [B, H, W, D], the
-    fine player's too. Labels, if the coarse model knows any, are told to both. Raises
-    BadInput for a coarse model of another image.
+    The condition is the coarse model's, and the upsampling network reads it as well.
+
+    Raises:
+        BadInput: for parts that are made for other images.
     """
 
     coarse: Model
+    """An `Autoregressive` of xˢ."""
     fine: Model
+    """An `Autoregressive` of x, whose condition is one `Maps` and nothing else."""
     upsample: nn.Module
+    """(xˢ in [-1, 1] [B, h, w, C], c) -> the map; its weights are the fine player's."""
     factor: int = 2
+    """The distance of the pixels of xˢ in x, 2 or more."""
     density: ClassVar[str] = "exact"
     likelihood_kind: ClassVar[str] = "exact"
 
     def __post_init__(self):
-        h, w, c = self.fine.shape
-        if self.factor < 2 or self.fine.num_classes:
+        h, w, c = self.fine.space.shape
+        maps = parts_of(self.fine.condition)
+        if self.factor < 2 or [type(part) for part in maps] != [Maps]:
             raise BadInput(
-                f"factor={self.factor}, a fine model of {self.fine.num_classes} "
-                "classes: the factor is 2 or more, and labels are the coarse model's "
-                "and the map's"
+                f"factor={self.factor}, a fine model of {self.fine.condition}: the "
+                "factor is 2 or more, and the fine model's condition is one Maps; give "
+                "labels to the coarse model and to the upsampling network"
             )
-        small = -(-h // self.factor), -(-w // self.factor), c
-        if self.coarse.shape != small or self.coarse.levels != self.fine.levels:
+        if maps[0].shape[:2] != (h, w):
             raise BadInput(
-                f"a coarse model of {self.coarse.shape} with {self.coarse.levels} "
-                f"levels: one pixel in {self.factor} each way makes {small}, with "
-                f"{self.fine.levels}"
+                f"a map of {maps[0].shape[:2]} places for an image of {(h, w)}: give "
+                "the fine model a map of the image's size"
+            )
+        features = getattr(self.upsample, "features", maps[0].shape[2])
+        if features != maps[0].shape[2]:
+            raise BadInput(
+                f"upsampling to {features} features for a map of {maps[0].shape[2]}: "
+                "make both equal"
+            )
+        agree(self.upsample, self.condition)
+        small = -(-h // self.factor), -(-w // self.factor), c
+        coarse = self.coarse.space
+        if coarse.shape != small or coarse.size != self.space.size:
+            raise BadInput(
+                f"a coarse model of {coarse.shape} with {coarse.size} levels: one "
+                f"pixel in {self.factor} each way makes {small}, with {self.space.size}"
             )
 
     @property
+    def space(self) -> Space:
+        """The fine model's."""
+        return self.fine.space
+
+    @property
+    def condition(self) -> Condition:
+        """The coarse model's."""
+        return self.coarse.condition
+
+    # These three go once train/ asks the space and the condition.
+    @property
     def shape(self) -> tuple[int, ...]:
-        return self.fine.shape
+        """The space's."""
+        return self.space.shape
 
     @property
     def levels(self) -> int:
-        return self.fine.levels
+        """The space's size."""
+        return self.space.size
 
     @property
     def num_classes(self) -> int:
-        return self.coarse.num_classes
+        """The number of classes of the condition; 0 without labels."""
+        labels = labels_of(self.condition)
+        return labels.num if labels else 0
 
     def small(self, image: Array) -> Array:
         """xˢ of x, images [B, H, W, C] of anything."""
@@ -83,20 +117,14 @@ class Multiscale:
 
     def place(self, small: Array) -> Array:
         """x of xˢ, zero elsewhere."""
-        image = jnp.zeros((len(small), *self.shape), small.dtype)
+        image = jnp.zeros((len(small), *self.space.shape), small.dtype)
         return image.at[:, :: self.factor, :: self.factor].set(small)
 
     def known(self) -> np.ndarray:
         """bool [1, H, W, C]: which dimensions of x are of xˢ."""
-        mask = np.zeros((1, *self.shape), bool)
+        mask = np.zeros((1, *self.space.shape), bool)
         self.small(mask)[...] = True
         return mask
-
-    def _label(self, batch):
-        if not self.num_classes:
-            return None
-        num = len(batch["image"])
-        return given_labels(batch.get("label"), num, self.num_classes)
 
     def _coarse(self, params):
         return {"autoregressive": params["coarse"]}
@@ -105,30 +133,27 @@ class Multiscale:
         return {"autoregressive": params["fine"]["net"]}
 
     def _coarse_batch(self, batch):
-        return {**batch, "image": self.small(batch["image"])}
+        """The batch with xˢ in the place of x, of its own type."""
+        return {**batch, self.coarse.space.key: self.small(self.space.data(batch))}
 
-    def _fine_batch(self, upsample, batch):
-        """The batch with a map as context, `upsample` of (xˢ, label)."""
-        small = to_unit(jnp.asarray(self.small(batch["image"])), self.levels)
-        context = upsample(small, self._label(batch))
-        return {**batch, "context": context}
+    def _map(self, params, small, c: Given) -> Given:
+        """The fine model's condition, from levels xˢ and the coarse condition."""
+        weights = {"params": params["fine"]["upsample"]}
+        (name,) = self.fine.condition.names
+        x = self.coarse.space.to_model(small)
+        return {name: self.upsample.apply(weights, x, c)}
 
-    def _upsample(self, params):
-        return partial(self.upsample.apply, {"params": params["fine"]["upsample"]})
-
-    def init(self, key, batch):
+    def init(self, key, batch=None):
+        """Parameters of both players; the batch, if there is one, is checked."""
         key_coarse, key_up, key_fine = jax.random.split(key, 3)
-        one = jax.tree.map(lambda a: a[:1], dict(batch))
-        coarse, _ = self.coarse.init(key_coarse, self._coarse_batch(one))
-        variables = {}
-
-        def upsample(*args):
-            context, new = self.upsample.init_with_output(key_up, *args)
-            variables.update(new)
-            return context
-
-        fine, _ = self.fine.init(key_fine, self._fine_batch(upsample, one))
-        both = {"net": fine["autoregressive"], "upsample": variables["params"]}
+        if batch is not None:
+            self.space.data(batch)
+            self.condition.read(batch)
+        coarse, _ = self.coarse.init(key_coarse)
+        fine, _ = self.fine.init(key_fine)
+        small, c = self.coarse.space.zeros(1), self.condition.zeros(1)
+        upsample = self.upsample.init(key_up, small, c)["params"]
+        both = {"net": fine["autoregressive"], "upsample": upsample}
         return {"coarse": coarse["autoregressive"], "fine": both}, {}
 
     def losses(self):
@@ -139,26 +164,25 @@ class Multiscale:
 
     @loss
     def coarse_loss(self, params, state, batch, key):
-        """-log p(xˢ) in nats a dimension of xˢ."""
+        """-log p(xˢ) in nats per dimension of xˢ."""
         batch = self._coarse_batch(batch)
         return self.coarse.loss(self._coarse(params), state, batch, key)
 
     @loss
     def fine_loss(self, params, state, batch, key):
-        """-log p(x | xˢ) in nats a dimension of x that xˢ does not have."""
+        """-log p(x | xˢ) in nats per dimension of x that xˢ does not have."""
         log_p = self._log_rest(params, batch, train=True, rngs={"dropout": key})
-        free = math.prod(self.shape) - math.prod(self.coarse.shape)
+        free = math.prod(self.space.shape) - math.prod(self.coarse.space.shape)
         nats = -jnp.mean(log_p) / free
         return nats, (state, {"bits_per_dim": nats / jnp.log(2.0)})
 
     def _log_rest(self, params, batch, **kwargs):
         """log p(x | xˢ) [B]."""
-        batch = self._fine_batch(self._upsample(params), batch)
-        x = self.fine.to_symbols(batch["image"])
-        features = self.fine.features_of(
-            self._fine(params), x, batch["context"], **kwargs
-        )
-        log_p = self.fine.head.log_prob(features, x)
+        x = self.fine.read(batch)
+        small = self.small(self.space.data(batch))
+        c = self._map(params, small, self.condition.read(batch))
+        features = self.fine.features_of(self._fine(params), x, c, **kwargs)
+        log_p = self.fine.log_prob(features, x)
         known = self.fine.in_order(self.known())
         return per_example(jnp.where(known, 0.0, log_p))
 
@@ -170,39 +194,40 @@ class Multiscale:
 
     def features(self, params, state, batch, key) -> Array:
         """The fine network's, as in `Autoregressive.features`; of class 0."""
-        batch = {**batch, "label": jnp.zeros(len(batch["image"]), jnp.int32)}
-        batch = self._fine_batch(self._upsample(params), batch)
-        return self.fine.features(self._fine(params), state, batch, key)
+        data = self.space.data(batch)
+        c = self._map(params, self.small(data), self.condition.zeros(len(data)))
+        return self.fine.hidden(self._fine(params), self.fine.read(batch), c)
 
     def generate(
         self,
         params,
         keys: Array,
-        label: Array | None = None,
+        c: Given | None = None,
         given: Array | None = None,
         observed: Array | None = None,
-        tempering: Tempering = PLAIN,
+        sampler: Tempering = PLAIN,
         cached: bool = True,
     ) -> tuple[Array, Array]:
-        """(levels int32 [B, H, W, C], log p of its dimensions [B, H, W, C]).
+        """Levels int32 [B, H, W, C], and log p of each dimension [B, H, W, C].
 
-        given, observed (bool): [B, H, W, C], what is clamped; nothing if None.
+        The arguments are `Autoregressive.generate`'s; given and observed are images,
+        [B, H, W, C].
         """
         if given is None:
-            given = jnp.zeros((len(keys), *self.shape), jnp.int32)
+            given = jnp.zeros((len(keys), *self.space.shape), jnp.int32)
             observed = jnp.zeros(given.shape, bool)
-        how = {"tempering": tempering, "cached": cached}
+        how = {"sampler": sampler, "cached": cached}
         clamped = (self.coarse.in_order(self.small(x)) for x in (given, observed))
         small, log_small = self.coarse.generate(
-            self._coarse(params), fold_in(keys, 0), label, *clamped, **how
+            self._coarse(params), fold_in(keys, 0), c, *clamped, **how
         )
         small, log_small = map(self.coarse.from_symbols, (small, log_small))
-        context = self._upsample(params)(to_unit(small, self.levels), label)
         known = self.known()
         given = jnp.where(known, self.place(small), given)
         clamped = map(self.fine.in_order, (given, known | observed))
+        fine_c = self._map(params, small, c)
         x, log_p = self.fine.generate(
-            self._fine(params), fold_in(keys, 1), context, *clamped, **how
+            self._fine(params), fold_in(keys, 1), fine_c, *clamped, **how
         )
         x, log_p = map(self.fine.from_symbols, (x, log_p))
         return x, jnp.where(known, self.place(log_small), log_p)
@@ -215,18 +240,15 @@ class Multiscale:
         num,
         *,
         start_index=0,
-        label=None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
+        sampler: Tempering = PLAIN,
         cached: bool = True,
+        **given,
     ):
         """[num, H, W, C] in [-1, 1]; all keywords are `Autoregressive.sample`'s."""
         keys = sample_keys(key, num, start_index)
-        label = sample_labels(keys, label, self.num_classes)
-        tempering = Tempering(temperature, top_k, top_p)
-        x, _ = self.generate(params, keys, label, tempering=tempering, cached=cached)
-        return to_unit(x, self.levels)
+        c = self.condition.given(given, num, keys)
+        x, _ = self.generate(params, keys, c, sampler=sampler, cached=cached)
+        return self.space.to_model(x)
 
     def complete(
         self,
@@ -238,23 +260,20 @@ class Multiscale:
         *,
         start_index=0,
         particles: int = 1,
-        **tempering,
+        sampler: Tempering = PLAIN,
     ) -> Completion:
         """As `Autoregressive.complete`; the order is that of xˢ, then of the rest."""
-        check_symbols(batch["image"], self.shape, self.levels)
-        data = jnp.asarray(batch["image"], jnp.int32)
+        data, c = self.space.data(batch).astype(jnp.int32), self.condition.read(batch)
         num = len(data)
-        mask = observed_mask(observed, num, self.shape)
+        mask = observed_mask(observed, num, self.space.shape)
         rest = self.fine.in_order(mask)[:, ~self.fine.in_order(self.known())[0]]
         parts = self.coarse.in_order(self.small(mask)).reshape(num, -1), rest
         check_particles(particles, np.concatenate(parts, axis=1))
-        label = self._label(batch)
-
-        generate = partial(self.generate, params, tempering=Tempering(**tempering))
-        rows = sample_keys(key, num, start_index), label, data, mask
+        generate = partial(self.generate, params, sampler=sampler)
+        rows = sample_keys(key, num, start_index), c, data, mask
         x, effective = resampled(generate, *rows, particles)
-        return Completion(to_unit(x, self.levels), effective)
+        return Completion(self.space.to_model(x), effective)
 
     def evaluations(self, **options) -> int:
-        """Passes of both networks a sample."""
+        """Passes of both networks per sample."""
         return self.coarse.evaluations(**options) + self.fine.evaluations(**options)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from gengen.errors import BadInput
@@ -25,6 +24,11 @@ def group_norm(channels: int, groups: int, dtype: Any = None) -> nn.GroupNorm:
             f"number of channels that is a multiple of {groups}"
         )
     return nn.GroupNorm(num_groups=groups, dtype=dtype)
+
+
+def at_least_float32(x: Array) -> Array:
+    """x in float32, or in its own type if that is wider."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class Layers(NamedTuple):
@@ -79,56 +83,3 @@ def time_embedding(t: Array, dim: int) -> Array:
     Ho et al. 2020, arXiv:2006.11239, appendix B.
     """
     return sinusoidal_embedding(1000.0 * t, dim)
-
-
-def context_vector(context: Array | None, num_classes: int) -> Array | None:
-    """Labels int32 [B] as one-hot [B, classes]; any other context as it is."""
-    if num_classes and (context is None or context.ndim != 1):
-        raise BadInput(
-            f"this network is conditional: give labels [B], 0 to {num_classes - 1}"
-        )
-    if not num_classes and context is not None and context.ndim < 2:
-        raise BadInput(
-            f"a context of shape {context.shape}: give vectors [B, D], or a network of "
-            "labels"
-        )
-    return jax.nn.one_hot(context, num_classes) if num_classes else context
-
-
-class Before(nn.Module):
-    """x int32 [B, T] -> [B, T, D]: at t the embeddings of x_{t-1} and of the context.
-
-    num_classes: the context is labels [B], else any vector [B, D'] or none. At the
-    beginning stands symbol number `vocabulary`. One module for both views of an
-    autoregressive network.
-    """
-
-    vocabulary: int
-    width: int
-    num_classes: int = 0
-    dtype: Any = None
-
-    def setup(self):
-        self.symbol = nn.Embed(
-            self.vocabulary + 1, self.width, self.dtype, embedding_init=normal
-        )
-        self.label = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
-
-    def __call__(self, x, context=None):
-        x = jnp.pad(x[:, :-1], ((0, 0), (1, 0)), constant_values=self.vocabulary)
-        label = self.start(context)
-        return self.symbol(x) + (0 if label is None else label[:, None])
-
-    def start(self, context):
-        """What is added at every position, [B, D]; None without a context."""
-        vector = context_vector(context, self.num_classes)
-        if vector is not None and vector.ndim != 2:
-            raise BadInput(
-                f"a context of shape {vector.shape}: this network adds vectors [B, D]"
-            )
-        return None if vector is None else self.label(vector)
-
-    def decode(self, symbol, t, label):
-        """`__call__` at position t alone: [B, D]."""
-        h = self.symbol(jnp.where(t == 0, self.vocabulary, symbol))
-        return h if label is None else h + label

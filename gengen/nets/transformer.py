@@ -5,8 +5,9 @@
 
 one head each d = width/heads wide. The sequence is shifted by a start symbol, so that
 position t sees x_<t; sinusoidal positions, of the embedding's own scale, say where.
-Given a context sequence, a cross-attention to it stands between the two. Vaswani et al.
-2017, arXiv:1706.03762; norms before the blocks: Xiong et al. 2020, arXiv:2002.04745.
+A sequence or a text that x is conditioned on is read by a cross-attention between the
+two. Vaswani et al. 2017, arXiv:1706.03762; norms before the blocks: Xiong et al. 2020,
+arXiv:2002.04745.
 
 In decoding the cache of a layer holds the keys and values so far. Attention reads only
 the segment of it that is filled: one branch of a switch over a few static lengths.
@@ -14,31 +15,51 @@ the segment of it that is filled: one branch of a switch over a few static lengt
 
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.conditions import Condition, Given, Labels, Nothing, Scalar, Sequence, Text
 from gengen.errors import BadInput
 from gengen.nets.attention import attend, head_width
-from gengen.nets.layers import Before, sinusoidal_embedding
+from gengen.nets.conditioning import (
+    Context,
+    ShiftedEmbedding,
+    refuse_parts,
+    sequence_of,
+)
+from gengen.nets.layers import at_least_float32, sinusoidal_embedding
 from gengen.types import Array
 
 
 def attend_cached(q: Array, k: Array, v: Array, t: Array, segment: int) -> Array:
     """`attend` of position t to positions 0 … t of a cache.
 
-    q [B, N, d], k and v [B, N, L, d] -> [B, N, d]. Reads whole segments of `segment`
-    positions, up to that of t.
+    Args:
+        q: the query of position t, [B, N, d].
+        k: the keys of all L positions, [B, N, L, d].
+        v: their values, of the same shape.
+        t: the position, an integer scalar.
+        segment: whole segments of this many positions are read, up to that of t.
+
+    Returns:
+        [B, N, d].
+
+    >>> k = v = jnp.arange(3.0).reshape(1, 1, 3, 1)
+    >>> attend_cached(jnp.zeros((1, 1, 1)), k, v, jnp.int32(1), 2).tolist()
+    [[[0.5]]]
     """
+    chex.assert_rank([q, k, v], [3, 4, 4])
+    chex.assert_equal_shape([k, v])
+    chex.assert_type([q, k, v], float)
     length = k.shape[2]
 
     def over(n):
         def attention(q, k, v, t):
             scores = jnp.einsum("bnd,bnsd->bns", q, k[:, :, :n]) * q.shape[-1] ** -0.5
             seen = jnp.arange(n) <= t
-            weight = jax.nn.softmax(
-                jnp.where(seen, scores.astype(jnp.float32), -jnp.inf)
-            )
+            weight = jax.nn.softmax(jnp.where(seen, at_least_float32(scores), -jnp.inf))
             return jnp.einsum("bns,bnsd->bnd", weight.astype(v.dtype), v[:, :, :n])
 
         return attention
@@ -79,17 +100,20 @@ class Block(nn.Module):
         mixed = self.out(attend(q, k, v, causal).reshape(h.shape))
         h = h + self.drop(mixed, deterministic=still)
         if self.cross:
-            h = h + self.drop(self._to(h, *self.keys(context)), deterministic=still)
+            mixed = self._attend_context(h, *self.keys(context))
+            h = h + self.drop(mixed, deterministic=still)
         return h + self.drop(self._mlp(h), deterministic=still)
 
     def keys(self, context):
-        """Keys and values [B, S, N, d] of a context [B, S, D']."""
-        return tuple(map(self._heads, jnp.split(self.kv(context), 2, axis=-1)))
+        """Keys and values [B, S, N, d] of a context [B, S, D'], and their mask."""
+        tokens, there = context
+        k, v = map(self._heads, jnp.split(self.kv(tokens), 2, axis=-1))
+        return k, v, there[:, None, None]
 
-    def start(self, num: int, length: int, context):
+    def start(self, num: int, length: int, context, dtype):
         """An empty cache: keys and values [B, N, L, d], and those of the context."""
         shape = num, self.heads, length, self.width // self.heads
-        empty = jnp.zeros(shape, self.dtype or jnp.float32)
+        empty = jnp.zeros(shape, dtype)
         return empty, empty, self.keys(context) if self.cross else None
 
     def decode(self, h, t, cache):
@@ -97,20 +121,22 @@ class Block(nn.Module):
         k, v, keys = cache
         q, *new = map(self._heads, jnp.split(self.qkv(self.norm(h)), 3, axis=-1))
         k, v = (
-            jax.lax.dynamic_update_slice(old, x[:, :, None], (0, 0, t, 0))
+            jax.lax.dynamic_update_slice(
+                old, x[:, :, None].astype(old.dtype), (0, 0, t, 0)
+            )
             for old, x in zip((k, v), new, strict=True)
         )
         h = h + self.out(attend_cached(q, k, v, t, self.segment).reshape(h.shape))
         if self.cross:
-            h = h + self._to(h[:, None], *keys)[:, 0]
+            h = h + self._attend_context(h[:, None], *keys)[:, 0]
         return h + self._mlp(h), (k, v, keys)
 
     def _heads(self, x):
         return x.reshape(*x.shape[:-1], self.heads, self.width // self.heads)
 
-    def _to(self, h, k, v):
+    def _attend_context(self, h, k, v, mask):
         q = self._heads(self.q(self.norm_cross(h)))
-        return self.out_cross(attend(q, k, v).reshape(h.shape))
+        return self.out_cross(attend(q, k, v, mask).reshape(h.shape))
 
     def _mlp(self, h):
         return self.contract(nn.gelu(self.expand(self.norm_mlp(h))))
@@ -123,74 +149,79 @@ RematBlock = nn.remat(Block, static_argnums=(3,))
 class Transformer(nn.Module):
     """x int32 [B, T <= length] -> features [B, T, features] of x_t from x_<t.
 
-    vocabulary: symbols 0 … vocabulary-1; `vocabulary` itself is the start. width: a
-    multiple of `heads`. num_classes: the context is labels [B], else any vector [B, D']
-    or none; it is embedded and added at every position. cross: it is a sequence
-    [B, S, D'], attended to, and there are no labels. dtype: of the layers, bfloat16 or
-    None for float32; the output is float32. segment: decoding reads that many positions
-    of its cache, or twice as many, … remat: recompute each block in the backward pass
-    instead of keeping it. The last layer's output is sown as "features".
+    Labels and scalars of the condition are embedded and added at every position; a
+    sequence or a text is attended to, behind a learned null token (`Context`). The
+    output is float32 at least. The last layer's output is sown as "features".
     """
 
     features: int
+    """F, the head's features of a symbol."""
     length: int
+    """The most positions."""
     vocabulary: int = 256
+    """The number of symbols; symbol number `vocabulary` is the start."""
     width: int = 256
+    """The features of a position, a multiple of `heads`."""
     blocks: int = 6
+    """The number of layers."""
     heads: int = 8
+    """The attention heads of a layer."""
     dropout: float = 0.0
-    num_classes: int = 0
-    cross: bool = False
+    """The rate of dropout on each residual branch."""
+    condition: Condition = Nothing()
+    """What c holds: labels, scalars, and one sequence or text."""
     segment: int = 128
+    """Decoding reads this many positions of its cache, or twice as many, and so on."""
     dtype: Any = None
+    """The layers' type: bfloat16, or None for the parameters'."""
     remat: bool = False
-    line = None  # nothing can be computed for several symbols at once
+    """Whether the backward pass recomputes each layer instead of keeping it."""
+    row_length = None  # nothing can be computed for several symbols at once
 
     def setup(self):
         head_width(self.width, self.heads)
-        self.before = Before(self.vocabulary, self.width, self.num_classes)
-        each = self.width, self.heads, self.dropout, self.cross, self.segment
+        kinds = (Labels, Scalar, Sequence, Text)
+        refuse_parts(self.condition, kinds, "a transformer")
+        self.before = ShiftedEmbedding(self.vocabulary, self.width, self.condition)
+        self.context = Context(self.condition)
+        cross = sequence_of(self.condition) is not None
+        each = self.width, self.heads, self.dropout, cross, self.segment
         kind = RematBlock if self.remat else Block
         self.layers = [kind(*each, self.dtype) for _ in range(self.blocks)]
         self.norm, self.out = nn.LayerNorm(), nn.Dense(self.features)
 
-    def __call__(self, x, context=None, train: bool = False):
+    def __call__(self, x: Array, c: Given | None = None, train: bool = False) -> Array:
+        chex.assert_rank(x, 2)
         length = x.shape[1]
         if length > self.length:
             raise BadInput(
                 f"a sequence of {length} symbols is longer than the {self.length} "
                 f"positions of the network: give it length={length}"
             )
-        h = self.before(x, self._vector(context))
+        context = self.context(c, len(x))
+        h = self.before(x, c)
         h = h + sinusoidal_embedding(jnp.arange(length), self.width)
         for block in self.layers:
             h = block(h, context, train)
-        h = self.norm(h.astype(jnp.float32))
+        h = self.norm(at_least_float32(h))
         self.sow("intermediates", "features", h)
         return self.out(h)
 
-    def start(self, num: int, context=None):
-        """The cache before the first symbol: one a block, and the label's vector."""
-        caches = [block.start(num, self.length, context) for block in self.layers]
-        return caches, self.before.start(self._vector(context))
+    def start(self, num: int, c: Given | None = None):
+        """The cache before the first symbol: one per block, and what labels add."""
+        context = self.context(c, num)
+        dtype = self.dtype or self.before.symbol.embedding.dtype
+        caches = [
+            block.start(num, self.length, context, dtype) for block in self.layers
+        ]
+        return caches, self.before.bias(c, num)
 
-    def _vector(self, context):
-        """What is added at every position; a sequence is attended to instead."""
-        if not self.cross:
-            return context
-        if self.num_classes or context is None or context.ndim != 3:
-            raise BadInput(
-                "cross=True: the context is a sequence of vectors [B, S, D], and there "
-                "are no labels"
-            )
-        return None
-
-    def decode(self, symbol, t, cache, context=None):
+    def decode(self, symbol, t, cache, c: Given | None = None):
         """Features [B, F] at position t, after symbol x_{t-1} [B] (t = 0: any)."""
-        caches, label = cache
-        h = self.before.decode(symbol, t, label) + sinusoidal_embedding(t, self.width)
+        caches, bias = cache
+        h = self.before.decode(symbol, t, bias) + sinusoidal_embedding(t, self.width)
         new = []
         for block, old in zip(self.layers, caches, strict=True):
             h, kept = block.decode(h, t, old)
             new.append(kept)
-        return self.out(self.norm(h.astype(jnp.float32))), (new, label)
+        return self.out(self.norm(at_least_float32(h))), (new, bias)

@@ -47,12 +47,15 @@ def pixelcnn(
         steps: Training steps in all.
         ema_decay: Decay of the averaged parameters, from which samples are drawn.
     """
-    from gengen.heads import Categorical
+    from gengen.conditions import Labels, Nothing
     from gengen.models.autoregressive import Autoregressive
-    from gengen.nets.pixelcnn import GatedPixelCNN, PixelCNN
+    from gengen.nets.gated_pixelcnn import GatedPixelCNN
+    from gengen.nets.pixelcnn import PixelCNN
+    from gengen.observations.categorical import Categorical
+    from gengen.spaces import Images
     from train.experiments.shared import adam, dtype, permutation
 
-    classes = data.num_classes if conditional else 0
+    condition = Labels(data.num_classes) if conditional else Nothing()
     head = Categorical(data.levels)
     kind = GatedPixelCNN if architecture == "gated" else PixelCNN
     net = kind(
@@ -61,13 +64,12 @@ def pixelcnn(
         data.levels,
         width,
         blocks,
-        classes,
+        condition,
         dropout,
         dtype(precision),
         remat,
     )
-    model = Autoregressive(
-        net, head, data.shape, classes, permutation(order, data.shape)
-    )
+    space = Images(data.shape, data.levels)
+    model = Autoregressive(net, head, space, condition, permutation(order, data.shape))
     optimizers = {"autoregressive": adam(learning_rate)}
     return Experiment(model, optimizers, batch_size, steps, ema_decay)

@@ -46,12 +46,14 @@ def pixelcnnpp(
         steps: Training steps in all.
         ema_decay: Decay of the averaged parameters, from which samples are drawn.
     """
-    from gengen.heads import LogisticMixture
+    from gengen.conditions import Labels, Nothing
     from gengen.models.autoregressive import Autoregressive
     from gengen.nets.pixelcnnpp import PixelCNNPP
+    from gengen.observations.logistic_mixture import LogisticMixture
+    from gengen.spaces import Images
     from train.experiments.shared import adam, dtype, permutation
 
-    classes = data.num_classes if conditional else 0
+    condition = Labels(data.num_classes) if conditional else Nothing()
     head = LogisticMixture(data.levels, data.shape[-1], components)
     net = PixelCNNPP(
         head.features,
@@ -60,12 +62,13 @@ def pixelcnnpp(
         width,
         blocks,
         resolutions,
-        classes,
+        condition,
         dropout,
         dtype(precision),
         remat,
     )
     whole = permutation(order, data.shape, whole_pixels=True)
-    model = Autoregressive(net, head, data.shape, classes, whole)
+    space = Images(data.shape, data.levels)
+    model = Autoregressive(net, head, space, condition, whole)
     optimizers = {"autoregressive": adam(learning_rate)}
     return Experiment(model, optimizers, batch_size, steps, ema_decay)

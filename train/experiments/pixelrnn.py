@@ -47,17 +47,21 @@ def pixelrnn(
         steps: Training steps in all.
         ema_decay: Decay of the averaged parameters, from which samples are drawn.
     """
-    from gengen.heads import Categorical
+    from gengen.conditions import Labels, Maps, Nothing
     from gengen.models.autoregressive import Autoregressive
     from gengen.models.multiscale import Multiscale
-    from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM, Upsample
+    from gengen.nets.pixelrnn import PixelRNN
+    from gengen.nets.recurrence import DiagonalBiLSTM, RowLSTM
+    from gengen.nets.upsample import Upsample
+    from gengen.observations.categorical import Categorical
+    from gengen.spaces import Images
     from train.experiments.shared import adam, dtype
 
-    classes = data.num_classes if conditional else 0
+    condition = Labels(data.num_classes) if conditional else Nothing()
     head = Categorical(data.levels)
     kind = DiagonalBiLSTM if architecture == "diagonal" else RowLSTM
 
-    def model(shape, classes):
+    def model(shape, condition):
         net = PixelRNN(
             head.features,
             shape,
@@ -65,21 +69,24 @@ def pixelrnn(
             width,
             blocks,
             kind,
-            classes,
+            condition,
             dropout,
             dtype(precision),
             remat,
         )
-        return Autoregressive(net, head, shape, classes)
+        space = Images(shape, data.levels)
+        return Autoregressive(net, head, space, condition)
 
     if scales == 1:
-        whole = model(data.shape, classes)
+        whole = model(data.shape, condition)
         optimizers = {"autoregressive": adam(learning_rate)}
         return Experiment(whole, optimizers, batch_size, steps, ema_decay)
     height, width_, depth = data.shape
     small = -(-height // 2), -(-width_ // 2), depth
-    # The fine network hears of labels and of the small image through one map.
-    upsample = Upsample(2 * width, data.shape[:2], 2, classes, dtype(precision))
-    both = Multiscale(model(small, classes), model(data.shape, 0), upsample)
+    # The fine network knows labels and the small image through one map.
+    size, features = (height, width_), 2 * width
+    upsample = Upsample(features, size, 2, condition, dtype(precision))
+    fine = model(data.shape, Maps((*size, features)))
+    both = Multiscale(model(small, condition), fine, upsample)
     optimizers = {player: adam(learning_rate) for player in ("coarse", "fine")}
     return Experiment(both, optimizers, batch_size, steps, ema_decay)

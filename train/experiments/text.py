@@ -48,10 +48,12 @@ def text(
         steps: Training steps in all.
         ema_decay: Decay of the averaged parameters, from which samples are drawn.
     """
-    from gengen.heads import Categorical
     from gengen.models.autoregressive import Autoregressive
-    from gengen.nets.sequence import LSTM, WaveNet
+    from gengen.nets.lstm import LSTM
     from gengen.nets.transformer import Transformer
+    from gengen.nets.wavenet import WaveNet
+    from gengen.observations.categorical import Categorical
+    from gengen.spaces import tokens
     from train.experiments.shared import adam, dtype
 
     if data.kind != "text":
@@ -76,6 +78,6 @@ def text(
     else:
         length = data.shape[0]
         net = Transformer(head.features, length, blocks=layers, heads=heads, **size)
-    model = Autoregressive(net, head, data.shape)
+    model = Autoregressive(net, head, tokens(data.shape[0], data.levels))
     optimizers = {"autoregressive": adam(learning_rate)}
     return Experiment(model, optimizers, batch_size, steps, ema_decay)

@@ -46,12 +46,14 @@ def transformer(
     """
     import math
 
-    from gengen.heads import Categorical
+    from gengen.conditions import Labels, Nothing
     from gengen.models.autoregressive import Autoregressive
     from gengen.nets.transformer import Transformer
+    from gengen.observations.categorical import Categorical
+    from gengen.spaces import Images
     from train.experiments.shared import adam, dtype, permutation
 
-    classes = data.num_classes if conditional else 0
+    condition = Labels(data.num_classes) if conditional else Nothing()
     head = Categorical(data.levels)
     net = Transformer(
         head.features,
@@ -61,12 +63,11 @@ def transformer(
         blocks,
         heads,
         dropout,
-        classes,
+        condition,
         dtype=dtype(precision),
         remat=remat,
     )
-    model = Autoregressive(
-        net, head, data.shape, classes, permutation(order, data.shape)
-    )
+    space = Images(data.shape, data.levels)
+    model = Autoregressive(net, head, space, condition, permutation(order, data.shape))
     optimizers = {"autoregressive": adam(learning_rate)}
     return Experiment(model, optimizers, batch_size, steps, ema_decay)

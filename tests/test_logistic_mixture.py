@@ -1,4 +1,4 @@
-"""Laws of `gengen.heads`: masses sum to one, draws follow them, tempering is exact."""
+"""The mixture of logistics, by its definition in float64: masses, draws, tempering."""
 
 import itertools
 
@@ -9,8 +9,9 @@ import pytest
 from scipy.special import log_expit, logsumexp
 from scipy.stats import chi2, logistic
 
-from gengen.errors import BadInput
-from gengen.heads import PLAIN, Categorical, LogisticMixture, Tempering, symbols_of
+from gengen.autoregressive.tempering import PLAIN, Tempering
+from gengen.observations.categorical import Categorical
+from gengen.observations.logistic_mixture import LogisticMixture
 from gengen.scan import sample_keys
 
 KEY = jax.random.key(5)
@@ -75,7 +76,8 @@ def test_the_reference_is_scipys_distribution():
 
 @EVERY
 def test_a_mixture_is_the_reference_and_sums_to_one(features):
-    log_p = COLOURS.log_prob(jnp.asarray(features), PIXELS).sum(-1)
+    each = jnp.broadcast_to(jnp.asarray(features), (125, COLOURS.features))
+    log_p = COLOURS.log_prob({}, each, PIXELS).sum(-1)
     assert abs(jax.nn.logsumexp(log_p)) < 2e-5
     expected = reference(features, COLOURS, PIXELS)
     np.testing.assert_allclose(log_p, expected, rtol=1e-4, atol=2e-5)
@@ -83,8 +85,11 @@ def test_a_mixture_is_the_reference_and_sums_to_one(features):
 
 @EVERY
 def test_a_mixture_has_finite_gradients(features):
-    loss = jax.jit(jax.grad(lambda f: COLOURS.log_prob(f, PIXELS).sum()))
-    assert np.all(np.isfinite(loss(features)))
+    def total(features):
+        each = jnp.broadcast_to(features, (125, COLOURS.features))
+        return COLOURS.log_prob({}, each, PIXELS).sum()
+
+    assert np.all(np.isfinite(jax.jit(jax.grad(total))(features)))
 
 
 @EVERY
@@ -94,7 +99,8 @@ def test_the_table_of_a_draw_is_the_mass(features):
     of_first = parts[0], *COLOURS._logistics(parts, FREE[0], 0)
     table, logits = COLOURS.table(*of_first), COLOURS.logits(*of_first)
     levels = jnp.zeros((5, 3), jnp.int32).at[:, 0].set(jnp.arange(5))
-    exact = COLOURS.log_prob(jnp.asarray(features), levels)[:, 0]
+    each = jnp.broadcast_to(jnp.asarray(features), (5, COLOURS.features))
+    exact = COLOURS.log_prob({}, each, levels)[:, 0]
     np.testing.assert_allclose(np.exp(table), np.exp(exact), atol=1e-6)
     np.testing.assert_allclose(logits, exact, rtol=1e-4, atol=2e-5)
 
@@ -106,8 +112,8 @@ def draws(head, features, num, given=0, observed=False, tempering=PLAIN):
     given = jnp.broadcast_to(jnp.asarray(given, jnp.int32), shape)
     observed = jnp.broadcast_to(observed, shape)
     keys = sample_keys(KEY, num)
-    return jax.jit(head.draw, static_argnums=4)(
-        keys, features, given, observed, tempering
+    return jax.jit(head.sample, static_argnums=5)(
+        {}, keys, features, given, observed, tempering
     )
 
 
@@ -172,57 +178,10 @@ def test_heat_raises_what_is_rare():
     head = LogisticMixture(256, 1, 1)
     features = jnp.array([0.0, 0.0, -4.0])  # its weight, mean and log s
     levels = jnp.arange(256)[:, None]
-    log_p = np.asarray(head.log_prob(jnp.broadcast_to(features, (256, 3)), levels))
+    log_p = np.asarray(head.log_prob({}, jnp.broadcast_to(features, (256, 3)), levels))
     mass = np.exp(np.float64(log_p[:, 0]) / 5)
     given, observed = levels, jnp.ones((256, 1), bool)
     keys, features = jax.random.split(KEY, 256), jnp.broadcast_to(features, (256, 3))
-    draw = jax.jit(lambda *given: head.draw(*given, Tempering(5.0)))
+    draw = jax.jit(lambda *given: head.sample({}, *given, Tempering(5.0)))
     _, tempered = draw(keys, features, given, observed)
     np.testing.assert_allclose(np.exp(tempered[:, 0]), mass / mass.sum(), rtol=1e-3)
-
-
-def test_cold_takes_the_largest():
-    logits = Tempering(1e-37)(jnp.array([1.0, 5.0, 3.0]))
-    np.testing.assert_array_equal(jax.nn.softmax(logits), [0.0, 1.0, 0.0])
-    with pytest.raises(BadInput, match="temperature 1e-40: it must be above 0"):
-        Tempering(1e-40)
-
-
-@pytest.mark.parametrize(
-    ("tempering", "mass", "kept"),
-    [
-        (Tempering(top_k=2), [0.1, 0.5, 0.15, 0.25], [1, 3]),
-        (Tempering(top_k=9), [0.1, 0.5, 0.15, 0.25], [0, 1, 2, 3]),
-        (Tempering(top_p=0.5), [0.1, 0.5, 0.15, 0.25], [1]),
-        (Tempering(top_p=0.51), [0.1, 0.5, 0.15, 0.25], [1, 3]),
-        (Tempering(top_p=1e-6), [0.1, 0.5, 0.15, 0.25], [1]),
-        (Tempering(top_p=1.0), [0.1, 0.5, 0.15, 0.25], [0, 1, 2, 3]),
-        (Tempering(top_k=2), [0.4, 0.25, 0.25, 0.1], [0, 1, 2]),  # a tie at the border
-        (Tempering(top_p=0.5), [0.4, 0.25, 0.25, 0.1], [0, 1, 2]),
-        (Tempering(top_k=2, top_p=0.7), [0.1, 0.5, 0.15, 0.25], [1, 3]),  # of the two
-        (Tempering(top_k=2, top_p=0.6), [0.1, 0.5, 0.15, 0.25], [1]),
-    ],
-)
-def test_tempering_keeps_the_most_probable(tempering, mass, kept):
-    logits = tempering(jnp.log(jnp.asarray(mass)) + 3.0)
-    np.testing.assert_array_equal(np.flatnonzero(logits > -jnp.inf), kept)
-    rest = np.array(mass)[kept] / np.sum(np.array(mass)[kept])
-    np.testing.assert_allclose(jax.nn.softmax(logits)[np.array(kept)], rest, 1e-5)
-
-
-def test_tempering_is_a_power_of_the_mass():
-    mass = np.array([0.1, 0.6, 0.3])
-    tempered = jax.nn.softmax(Tempering(0.25)(jnp.log(mass)))
-    np.testing.assert_allclose(tempered, mass**4 / np.sum(mass**4), rtol=1e-5)
-
-
-def test_mistakes_are_sentences():
-    with pytest.raises(BadInput, match="temperature 0.0: it must be above 0"):
-        Tempering(0.0)
-    with pytest.raises(BadInput, match="top_k 0: it must be at least 1"):
-        Tempering(top_k=0)
-    with pytest.raises(BadInput, match="top_p 1.5: it must be above 0"):
-        Tempering(top_p=1.5)
-    with pytest.raises(BadInput, match="1 channels do not fit a head of 3"):
-        symbols_of((4, 4, 1), COLOURS)
-    assert symbols_of((4, 4, 3), COLOURS) == 16

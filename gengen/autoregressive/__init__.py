@@ -1,0 +1,1 @@
+"""Autoregression without networks: decoding, tempering, and completion by clamping."""

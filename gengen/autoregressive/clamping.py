@@ -1,0 +1,115 @@
+"""Completion by clamping: observed symbols stay, and particles account for the rest.
+
+A model that draws x symbol by symbol can be held to the observed symbols. If these are
+a beginning of its order, its draws are samples of p(x | x_observed). Otherwise clamped
+draws come from Π p(x_t | x_<t) over the *unobserved* t, which does not know what is
+observed later. Each of several draws, the particles, then has the weight
+w = Π p(x_t | x_<t) over the observed t, and one is selected by its weight: importance
+resampling, which becomes exact as the number of particles grows.
+"""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gengen.errors import BadInput
+from gengen.losses.likelihood import per_example
+from gengen.scan import fold_in, sample_keys
+from gengen.types import Array, Tree
+
+
+def observed_mask(observed: Array, num: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The mask of what is observed, for every example.
+
+    Args:
+        observed: bool, of a shape that broadcasts to [num, *shape]; known values.
+        num: the number of examples.
+        shape: the shape of one example.
+
+    Returns:
+        bool [num, *shape].
+
+    Raises:
+        BadInput: for another shape, or for a mask that is not known before compiling.
+
+    >>> observed_mask(np.array([True, False]), 1, (2, 2)).tolist()
+    [[[True, False], [True, False]]]
+    """
+    if isinstance(observed, jax.core.Tracer):
+        raise BadInput("which pixels are observed must be known before compiling")
+    observed = np.asarray(observed, bool)
+    try:
+        return np.broadcast_to(observed, (num, *shape))
+    except ValueError:
+        raise BadInput(
+            f"observed has shape {observed.shape}: it must broadcast to "
+            f"{(num, *shape)}, the examples"
+        ) from None
+
+
+def check_particles(particles: int, in_order: np.ndarray) -> None:
+    """BadInput for a single particle where it would be wrong.
+
+    Args:
+        particles: the number of particles, at least 1.
+        in_order: the mask [B, n] of what is observed, in the order of the model.
+
+    >>> check_particles(1, np.array([[True, True, False]]))
+    """
+    chex.assert_rank(in_order, 2)
+    if particles < 1:
+        raise BadInput(f"particles={particles}: it must be at least 1")
+    if particles == 1 and np.any(in_order[:, 1:] & ~in_order[:, :-1]):
+        raise BadInput(
+            "some observed pixels come after unobserved ones in the order, which "
+            "one particle cannot know of: take 64 particles or more (importance "
+            "resampling), or observe a beginning of the order"
+        )
+
+
+def resampled(
+    generate: Callable,
+    keys: Array,
+    c: Tree,
+    given: Array,
+    observed: Array,
+    particles: int,
+) -> tuple[Array, Array]:
+    """One of several clamped draws per row, selected by its importance weight.
+
+    Args:
+        generate: (keys, c, given, observed) -> (x, log p of its symbols), of as many
+            rows as it is given.
+        keys: [B] keys.
+        c: the condition, a tree of arrays [B, ...].
+        given: the observed symbols, [B, ...].
+        observed: bool, of the shape of `given`.
+        particles: the number of draws per row.
+
+    Returns:
+        x [B, ...], and the effective number of particles 1/Σ w² [B], which is 0 where
+        no weight is above 0.
+
+    >>> keys, seen = jax.random.split(jax.random.key(0)), jnp.ones((2, 1), bool)
+    >>> certain = lambda keys, c, given, observed: (given, 0.0 * given)
+    >>> x, effective = resampled(certain, keys, {}, jnp.ones((2, 1)), seen, 4)
+    >>> effective.tolist()
+    [4.0, 4.0]
+    """
+    chex.assert_equal_shape([given, jnp.asarray(observed)])
+    chex.assert_shape(keys, given.shape[:1])
+    num = len(keys)
+    each = jax.vmap(lambda key: sample_keys(key, particles))(keys).reshape(-1)
+    rows = c, given, jnp.asarray(observed)
+    rows = jax.tree.map(lambda a: jnp.repeat(a, particles, axis=0), rows)
+    x, log_p = generate(each, *rows)
+    log_w = per_example(jnp.where(rows[-1], log_p, 0.0)).reshape(num, particles)
+    possible = jnp.any(jnp.isfinite(log_w), axis=-1, keepdims=True)
+    log_w = jax.nn.log_softmax(jnp.where(possible, log_w, 0.0))
+    selected = jax.vmap(jax.random.categorical)(fold_in(keys, particles), log_w)
+    x = x.reshape(num, particles, *x.shape[1:])[jnp.arange(num), selected]
+    effective = jnp.exp(-jax.nn.logsumexp(2 * log_w, axis=-1))
+    return x, jnp.where(possible[:, 0], effective, 0.0)

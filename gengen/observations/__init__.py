@@ -1,0 +1,1 @@
+"""p(data | features): what the features of a decoder, or of a head, are a law of."""
