@@ -24,29 +24,28 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSha
 from program import with_devices
 from sklearn.datasets import load_digits
 
-from gengen.conditions import Labels, Maps, Nothing
+from gengen import presets
+from gengen.conditions import Labels, Maps, Nothing, Sequence, Text, both, parts_of
 from gengen.diffusion.couplings import OptimalTransport
 from gengen.diffusion.density import FlowDensity
-from gengen.diffusion.likelihood import VariationalBound
 from gengen.diffusion.ode import HEUN
-from gengen.diffusion.paths import DDPMSchedule, Karras, Linear, VarianceExploding
-from gengen.diffusion.process import EDM, Noise, Process, Velocity
+from gengen.diffusion.paths import Linear
+from gengen.diffusion.process import Process, Velocity
 from gengen.diffusion.solvers import (
     Ancestral,
     EDMSampler,
-    EulerMaruyama,
-    PredictorCorrector,
     learned_range,
 )
-from gengen.diffusion.times import LogNormal, Steps, stratified
+from gengen.diffusion.times import stratified
 from gengen.diffusion.weights import ELBOWeight
 from gengen.errors import BadInput
 from gengen.images import bits_per_dim
-from gengen.labels import sample_labels
 from gengen.models.autoregressive import Autoregressive
 from gengen.models.classifier import Classifier
+from gengen.models.combinators.latent import Latent
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
+from gengen.models.meanflow import SECOND_TIME, MeanFlow
 from gengen.models.multiscale import Multiscale
 from gengen.models.vae import VAE, Bernoulli, DiscretizedLogistic, Gaussian
 from gengen.multi_step import multi_step
@@ -62,83 +61,98 @@ from gengen.nets.unet import UNet
 from gengen.nets.upsample import Upsample
 from gengen.observations.categorical import Categorical
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.spaces import Images, Symbols
+from gengen.spaces import Images, Reals, Symbols
 from gengen.step import init_train_state, make_train_step
+from gengen.types import Variables, static
 
 SHAPE, LEVELS = (8, 8, 1), 17
+SPACE, TEN = Images(SHAPE, LEVELS), Labels(10)
 KEY = jax.random.key(5)
 
 
-def mlp_vae(likelihood):
-    features = (8, 8, likelihood.features)
-    nets = MLPEncoder(2, (16,)), MLPDecoder(features, (16,))
-    return VAE(*nets, likelihood, SHAPE, latent=2, levels=LEVELS)
-
-
-def conditional_vae():
-    nets = MLPEncoder(2, (16,), 10), MLPDecoder(SHAPE, (16,), 10)
-    return VAE(*nets, Bernoulli(), SHAPE, 2, LEVELS, num_classes=10)
+def mlp_vae(observation, condition=Nothing()):
+    features = (8, 8, observation.features)
+    encoder = MLPEncoder(2, (16,), condition)
+    decoder = MLPDecoder(features, (16,), condition)
+    return VAE(encoder, decoder, observation, SPACE, 2, condition)
 
 
 def conv_vae():
     nets = ConvEncoder(2, 8, 1, groups=4), ConvDecoder(SHAPE, 8, 1, groups=4)
-    return VAE(*nets, Gaussian(), SHAPE, 2, LEVELS, importance_samples=2)
+    return VAE(*nets, Gaussian(), SPACE, 2, importance_samples=2)
 
 
-def gan(num_classes=0, **kwargs):
-    generator = DCGANGenerator(SHAPE, 8, 1, num_classes)
-    discriminator = DCGANDiscriminator(8, 2, num_classes)
-    return GAN(generator, discriminator, 4, LEVELS, num_classes, **kwargs)
+def gan(condition=Nothing(), **kwargs):
+    generator = DCGANGenerator(SHAPE, 8, 1, condition)
+    discriminator = DCGANDiscriminator(8, 2, condition)
+    return GAN(generator, discriminator, SPACE, 4, condition, **kwargs)
 
 
-def flow():
-    net = UNet(8, (1,), groups=4, num_classes=10)
-    process = Process(Linear(), Velocity())
-    return Diffusion(net, process, SHAPE, LEVELS, num_classes=10, steps=3)
+def flow(condition=TEN, net=partial(UNet, 8, (1,), groups=4)):
+    return presets.flow(net(condition=condition), SPACE, condition, steps=3)
 
 
 def ddpm():
     net = UNet(8, (1,), groups=4, learned_variance=True)
-    values = {"times": Steps(), "vlb_weight": 1e-3, "solver": Ancestral(learned_range)}
-    chain = VariationalBound(1000, draws=64)
-    process = Process(DDPMSchedule(), Noise())
-    return Diffusion(net, process, SHAPE, LEVELS, steps=3, likelihood=chain, **values)
+    values = {"vlb_weight": 1e-3, "solver": Ancestral(learned_range)}
+    return presets.ddpm(net, SPACE, steps=3, **values)
 
 
 def edm():
-    net, process = DiT(2, 16, 2, 2, num_classes=10), Process(Karras(), EDM())
-    values = {"times": LogNormal(), "solver": EDMSampler(0.1)}
-    values |= {"importance_bins": 4, "coupling": OptimalTransport(), "steps": 3}
-    return Diffusion(net, process, SHAPE, LEVELS, num_classes=10, **values)
+    values = {"importance_bins": 4, "coupling": OptimalTransport(), "steps": 3}
+    net, solver = DiT(2, 16, 2, 2, condition=TEN), EDMSampler(0.1)
+    return presets.edm(net, SPACE, TEN, solver=solver, **values)
 
 
 def score_sde():
-    net, process = DiT(2, 16, 1, 2), Process(VarianceExploding(), Noise())
-    values = {
-        "weight": ELBOWeight(),
-        "solver": PredictorCorrector(EulerMaruyama()),
-        "steps": 3,
-    }
-    values |= {"likelihood": FlowDensity(integrator=HEUN), "uniforms": stratified}
-    return Diffusion(net, process, SHAPE, LEVELS, **values)
+    values = {"likelihood": FlowDensity(integrator=HEUN), "uniforms": stratified}
+    values |= {"weight": ELBOWeight(), "steps": 3}
+    return presets.score_sde(DiT(2, 16, 1, 2), SPACE, **values)
+
+
+def mean_flow():
+    net = DiT(2, 16, 1, 2, condition=both(TEN, SECOND_TIME))
+    process = Process(Linear(), Velocity())
+    return MeanFlow(net, process, SPACE, TEN, power=0.0)
+
+
+@static
+class Pooled:
+    """A frozen autoencoder: means of 2×2 pixels, times its scale."""
+
+    space: Images = SPACE
+    latent_shape: tuple = (4, 4, 1)
+
+    def init(self, key):
+        return {"scale": jnp.float32(2.0)}, {}
+
+    def to_latent(self, params, state, x):
+        return params["scale"] * x.reshape(-1, 4, 2, 4, 2, 1).mean((2, 4))
+
+    def from_latent(self, params, state, z):
+        return z.repeat(2, axis=1).repeat(2, axis=2) / params["scale"]
+
+
+def latent_flow():
+    net, inner = DiT(2, 16, 1, 2, condition=TEN), Reals((4, 4, 1), -1.0, 1.2)
+    return Latent(presets.flow(net, inner, TEN, steps=3), Pooled())
 
 
 def transformer():
     sizes = LEVELS, 64, LEVELS, 16, 1, 2
-    net = Transformer(*sizes, dropout=0.1, condition=Labels(10))
-    space = Images(SHAPE, LEVELS)
-    return Autoregressive(net, Categorical(LEVELS), space, Labels(10))
+    net = Transformer(*sizes, dropout=0.1, condition=TEN)
+    return Autoregressive(net, Categorical(LEVELS), SPACE, TEN)
 
 
 def classifier():
-    return Classifier(ResNet(10, 16, (1, 2), dropout=0.1, groups=4), LEVELS)
+    return Classifier(ResNet(10, 16, (1, 2), dropout=0.1, groups=4), SPACE, TEN)
 
 
 def codes_prior():
     """A prior of 4×4 of 512 codes, without order, given a class."""
-    net = Transformer(512, 16, 512, 8, 1, 2, condition=Labels(10))
+    net = Transformer(512, 16, 512, 8, 1, 2, condition=TEN)
     space = Symbols((4, 4), 512)
-    return Autoregressive(net, Categorical(512), space, Labels(10))
+    return Autoregressive(net, Categorical(512), space, TEN)
 
 
 def pixelrnn(kind, shape=SHAPE, condition=Nothing(), width=4):
@@ -148,22 +162,26 @@ def pixelrnn(kind, shape=SHAPE, condition=Nothing(), width=4):
 
 def multiscale():
     fine = pixelrnn(RowLSTM, condition=Maps((8, 8, 4)))
-    coarse = pixelrnn(RowLSTM, (4, 4, 1), Labels(10), 16)
-    return Multiscale(coarse, fine, Upsample(4, (8, 8), condition=Labels(10)))
+    coarse = pixelrnn(RowLSTM, (4, 4, 1), TEN, 16)
+    return Multiscale(coarse, fine, Upsample(4, (8, 8), condition=TEN))
 
 
 ROWS = {
     "VAE, Bernoulli": partial(mlp_vae, Bernoulli()),
     "VAE, Gaussian": partial(mlp_vae, Gaussian()),
     "VAE, logistic": partial(mlp_vae, DiscretizedLogistic()),
-    "VAE, conditional": conditional_vae,
+    "VAE, conditional": partial(mlp_vae, Bernoulli(), TEN),
     "VAE, convolutional": conv_vae,
     "GAN": partial(gan, r1_weight=0.1, r1_interval=2),
-    "GAN, conditional": partial(gan, 10),
+    "GAN, conditional": partial(gan, TEN),
     "flow matching, conditional": flow,
     "DDPM, learned variances": ddpm,
     "EDM, DiT": edm,
     "score SDE": score_sde,
+    "flow matching, sequence": partial(flow, Sequence(6), partial(DiT, 2, 16, 1, 2)),
+    "flow matching, text": partial(flow, Text(30, 5, 8)),
+    "mean flow": mean_flow,
+    "latent flow": latent_flow,
     "transformer, conditional": transformer,
     "multi-scale PixelRNN": multiscale,
     "codes prior": codes_prior,
@@ -177,7 +195,18 @@ def examples():
     image = digits.images[:8, :, :, None].astype(np.uint8)
     codes = 30 * digits.images[:8, ::2, ::2].astype(np.int32)  # up to 480
     label = digits.target[:8].astype(np.int32)
-    return {"image": image, "codes": codes, "label": label}
+    rng = np.random.default_rng(0)
+    context = rng.normal(size=(8, 3, 6)).astype(np.float32)
+    text = np.pad(rng.integers(1, 30, (8, 3)), ((0, 0), (0, 2))).astype(np.int32)
+    batch = {"image": image, "codes": codes, "label": label}
+    return {**batch, "context": context, "text": text}
+
+
+def frozen(model):
+    """The arrays of other models that this one reads."""
+    if not isinstance(model, Latent):
+        return None
+    return {"autoencoder": Variables(*model.autoencoder.init(KEY))}
 
 
 def space_of(name):
@@ -205,7 +234,7 @@ def advance(name, model, train_state, batch):
     TRACES[name] += 1
     step = make_train_step(model.losses(), optimizers(model), ema_decay=0.9)
     feed = jax.tree.map(lambda x: x[None], batch)
-    return multi_step(step)(train_state, None, feed, 1)
+    return multi_step(step)(train_state, None, feed, 1, frozen(model))
 
 
 def start(name):
@@ -256,9 +285,10 @@ def sampler(name, num):
     """(key, first) -> samples of the trained model, as one program."""
     model, _, states, *_ = run(name)
     train_state = states[-1]
+    state = {**train_state.state, "frozen": frozen(model)}
     return jax.jit(
         lambda key, first: model.sample(
-            train_state.params, train_state.state, key, num, start_index=first
+            train_state.params, state, key, num, start_index=first
         )
     )
 
@@ -299,6 +329,7 @@ def test_a_loss_has_a_gradient_for_its_own_player_and_no_other(name):
     model, _, states, *_ = run(name)
     train_state = states[-1]
     state = {**train_state.state, "step": train_state.step, "ema": train_state.ema}
+    state["frozen"] = frozen(model)
 
     for player, loss in model.losses().items():
         gradient = jax.jit(jax.grad(loss, has_aux=True))
@@ -328,7 +359,7 @@ def test_models_built_twice_are_equal(name):
     assert len({ROWS[n]() for n in ROWS}) == len(ROWS)
 
 
-def frozen(opt_state):
+def at_rest(opt_state):
     rate = opt_state.hyperparams["learning_rate"]
     return opt_state._replace(hyperparams={"learning_rate": 0 * rate})
 
@@ -338,7 +369,7 @@ def test_the_loss_falls_on_eight_memorised_examples(name):
     # Of the first player, against the others as they are at first: their rate is 0.
     model, step, states, *_ = run(name)
     player, *others = model.losses()
-    still = {other: frozen(states[0].opt_state[other]) for other in others}
+    still = {other: at_rest(states[0].opt_state[other]) for other in others}
     train_state = states[0].replace(opt_state={**states[0].opt_state, **still})
 
     def loss(train_state):
@@ -407,10 +438,11 @@ def test_samples_are_images_of_normal_latents(name):
     model, _, states, *_ = run(name)
     train_state, key = states[-1], jax.random.key(3)
     keys = sample_keys(key, 4)
-    label = sample_labels(keys, None, getattr(model, "num_classes", 0))
+    known = any(isinstance(p, Sequence | Text) for p in parts_of(model.condition))
+    given = model.condition.given({}, 4, keys, null_known=known)
     z = normal(keys, model.latent_shape)
-    decode = partial(model.from_latent, train_state.params, train_state.state)
-    given = {} if label is None else {"label": label}
+    state = {**train_state.state, "frozen": frozen(model)}
+    decode = partial(model.from_latent, train_state.params, state)
     if isinstance(model, Diffusion):  # whose noise along the way belongs to each sample
         given["keys"] = fold_in(keys, 1)
     x = jax.jit(decode)(z, **given)
@@ -423,9 +455,8 @@ def test_samples_are_images_of_normal_latents(name):
 def test_features_are_one_finite_vector_an_image(name):
     model, _, states, *_ = run(name)
     train_state = states[-1]
-    features = jax.jit(model.features)(
-        train_state.params, train_state.state, examples(), KEY
-    )
+    state = {**train_state.state, "frozen": frozen(model)}
+    features = jax.jit(model.features)(train_state.params, state, examples(), KEY)
     assert features.ndim == 2 and len(features) == 8
     assert np.all(np.isfinite(features)) and np.all(np.std(features, axis=0).any())
 

@@ -11,7 +11,7 @@ from test_autoregressive import KEY, check_views, random_batch, random_params
 from gengen.conditions import Labels, Maps, both
 from gengen.errors import BadInput
 from gengen.models.autoregressive import Autoregressive
-from gengen.nets.pixelrnn import DiagonalBiLSTM, PixelRNN
+from gengen.nets.pixelrnn import PixelRNN
 from gengen.nets.recurrence import DiagonalBiLSTM, RowLSTM, skew, unskew
 from gengen.observations.categorical import Categorical
 from gengen.spaces import Images

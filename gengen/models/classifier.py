@@ -24,7 +24,7 @@ from gengen.diffusion.guidance import classifier_guided
 from gengen.diffusion.paths import Path
 from gengen.diffusion.process import expand
 from gengen.errors import BadInput, no_density
-from gengen.objective import map_batch
+from gengen.objective import loss, map_batch
 from gengen.spaces import Space
 from gengen.types import Array, frozen, static
 
@@ -84,6 +84,7 @@ class Classifier:
         """y [B] of a batch."""
         return self.labels.read(batch)[self.labels.key]
 
+    @loss
     def loss(self, params, state, batch, key):
         """-log p(y|x), mean over the batch, in nats; metric "accuracy"."""
         x, label, t = self.space.read(batch), self._label(batch), None

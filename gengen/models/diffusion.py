@@ -49,6 +49,7 @@ from gengen.diffusion.solve import invert, solve, solve_parallel
 from gengen.diffusion.training import Training
 from gengen.errors import BadInput
 from gengen.nets.conditioning import agree
+from gengen.objective import loss
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.spaces import Space, Symbols
 from gengen.types import Array, Completion, frozen, static
@@ -121,6 +122,7 @@ class Diffusion:
 
         return predict
 
+    @loss
     def loss(self, params, state, batch, key):
         """Mean of `matching_loss` over fresh noise, times and dropped conditions."""
         key_noise, key_time, key_c, key_dropout, key_pair = jax.random.split(key, 5)

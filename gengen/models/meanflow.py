@@ -190,6 +190,18 @@ class MeanFlow:
         c = self.condition.given(given, num, keys, self.condition_dropout > 0)
         return self._jumps(self.predictor(params), normal(keys, self.latent_shape), c)
 
+    def features(self, params, state, batch, key, t: float = 0.1) -> Array:
+        """The network's middle activations [B, F] at r = t, without a condition.
+
+        It needs a net that sows "features", as `Diffusion.features` does.
+        """
+        x = self.space.read(batch)
+        noise, t = jax.random.normal(key, x.shape), jnp.full(len(x), t)
+        z, _ = corrupt(self.process, x, noise, t)
+        weights, c = {"params": params["denoiser"]}, {SECOND_TIME.key: t}
+        _, sown = self.net.apply(weights, z, t, c, mutable="intermediates")
+        return sown["intermediates"]["features"][0].reshape(len(x), -1)
+
     def log_likelihood(self, params, state, batch, key):
         """Raises BadInput: averages of the velocity have no divergence to integrate."""
         no_density("a MeanFlow")
