@@ -37,16 +37,21 @@ def randint(keys: Array, bound: int) -> Array:
 
 
 def sample_scan(
-    step: Callable, keys: Array, state: Tree, xs: Tree, start_index: Array | int = 0
+    step: Callable,
+    keys: Array | None,
+    state: Tree,
+    xs: Tree,
+    start_index: Array | int = 0,
 ) -> tuple[Tree, Tree]:
     """`state, emits[i] = step(fold_in(keys, start_index + i), state, xs[i])`, i < n.
 
-    xs is a pytree with leading axis n. Returns the last state and the emits stacked.
+    xs is a pytree with leading axis n. keys may be None if nothing is drawn; then
+    `step` gets None. Returns the last state and the emits stacked.
     """
     steps = start_index + jnp.arange(jax.tree.leaves(xs)[0].shape[0])
 
     def body(state, i_x):
         i, x = i_x
-        return step(fold_in(keys, i), state, x)
+        return step(None if keys is None else fold_in(keys, i), state, x)
 
     return jax.lax.scan(body, state, (steps, xs))

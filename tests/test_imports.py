@@ -44,6 +44,7 @@ MORE_PACKAGES = {
     "gengen/conditions.py": {"numpy"},
     "gengen/metrics.py": {"numpy", "scipy"},
     "gengen/models/autoregressive.py": {"numpy"},
+    "gengen/models/closed_form.py": {"numpy"},
     "gengen/models/multiscale.py": {"numpy"},
     "gengen/particles.py": {"numpy"},
     "gengen/diffusion/ode.py": {"diffrax"},

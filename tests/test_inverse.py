@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from exact import FAR_PATHS, MEAN, MIXTURE, PREDICTIONS, STD, arrays, close, named
 
+from gengen.diffusion.grids import starting_at, uniform_grid
 from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.inverse import (
     Average,
@@ -21,7 +22,6 @@ from gengen.diffusion.paths import DDPMSchedule, Linear, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity, expand, score
 from gengen.diffusion.solve import solve
 from gengen.diffusion.solvers import DDPM, DPMSolver, Euler, Heun
-from gengen.diffusion.times import starting_at, uniform_grid
 from gengen.models.classifier import ClassifierGuide
 from gengen.models.closed_form import Mixture, gaussian
 from gengen.models.diffusion import Diffusion
@@ -246,7 +246,7 @@ def test_an_exact_classifier_makes_the_optimal_network_conditional():
     guide = ClassifierGuide(Exact(), 2)
     model, label = optimal(guides=(guide,)), jnp.array([0, 1, 0, 1])
     state = {"classifier": {}}
-    assert model.sample_classes == 2 and model.evaluations() == optimal().evaluations()
+    assert model.sample_classes == 2 and model.nfe() == optimal().nfe()
     found = model.sample(NOTHING, state, KEY, 4, label=label)
     grid = model.plan().times
     assert grid[0] < 1  # it divides by a
@@ -278,7 +278,7 @@ def test_a_worse_network_takes_the_place_of_the_null_label():
     z = jnp.reshape(arrays(1)[0], (7, 1, 1, 2))
     both = [m.predictor(NOTHING)(z, T) for m in (model, worse)]
     close(predict(z, T), both[1] + 3 * (both[0] - both[1]))
-    assert model.evaluations() == 2 * optimal().evaluations()
+    assert model.nfe() == 2 * optimal().nfe()
     assert model.sample(NOTHING, state, KEY, 2).shape == (2, 1, 1, 2)
     with pytest.raises(BadInput, match="one path and prediction"):
         process = Process(Linear(), Noise())

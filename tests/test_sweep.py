@@ -29,12 +29,12 @@ def test_steps_are_the_most_that_the_evaluations_allow(process, solver, scale):
     model = Diffusion(FLOW.net, process, FLOW.shape, num_classes=3)
     point = {"solver": solver, "guidance_scale": scale}
     keywords = as_keywords(point)
-    each = keywords["solver"].evaluations * (2 if scale > 1 else 1)
-    jump = model.evaluations(**keywords, steps=1) - each
+    each = keywords["solver"].nfe(1) * (2 if scale > 1 else 1)
+    jump = model.nfe(**keywords, steps=1) - each
     assert jump == (process is NOISE) * (2 if scale > 1 else 1)
     for asked in (each, each + 1, 3 * each - 1, 20):
         steps = steps_within(model, asked, point)
-        true = model.evaluations(**keywords, steps=steps) - jump
+        true = model.nfe(**keywords, steps=steps) - jump
         assert true <= asked < true + each
     if each > 1:
         with pytest.raises(BadInput, match=f"{solver}.* takes {each}; take at least"):
@@ -68,7 +68,7 @@ def test_the_axis_is_the_first_option_that_varies_and_lines_are_the_others():
             "points": [
                 {
                     "options": o,
-                    "network_evaluations": model.evaluations(**as_keywords(o)),
+                    "network_evaluations": model.nfe(**as_keywords(o)),
                 }
                 for o in points(model, asked)
             ],

@@ -109,11 +109,11 @@ def of_diffusion(model, num: int, **sampler) -> Reference:
     import jax
     import jax.numpy as jnp
 
+    from gengen.diffusion.grids import Even
     from gengen.diffusion.guidance import Guidance
     from gengen.diffusion.paths import Linear
     from gengen.diffusion.process import Velocity
     from gengen.diffusion.solvers import Euler, Heun
-    from gengen.diffusion.times import Even
 
     scale = sampler.pop("guidance_scale", model.guidance.scale)
     plan = model.plan(**sampler)
@@ -152,14 +152,15 @@ def of_diffusion(model, num: int, **sampler) -> Reference:
 
     def calls_alone(params, state, key):
         z, label = start(key)
+        each = solver.nfe(2) - solver.nfe(1)
 
         def step(z, t):
-            for _ in range(solver.evaluations):
+            for _ in range(each):
                 z = 0.9 * z + 0.1 * guided(params, z, t, label)
             return z, None
 
         z, _ = jax.lax.scan(step, z, plan.times[:-1])
-        for _ in range(solver.at_first + plan.jump):
+        for _ in range(solver.nfe(steps) - each * steps + plan.jump):
             z = 0.9 * z + 0.1 * guided(params, z, 0.5, label)
         return z
 
@@ -172,7 +173,7 @@ def of_diffusion(model, num: int, **sampler) -> Reference:
     even = sampler.get("grid", model.grid) == Even()
     if flow and plain and even and solver in (Euler(), Heun()):
         return Reference(call, written_out)
-    if solver.evaluations is None:
+    if solver.traits.adaptive:
         return Reference(
             call, None, "an adaptive solver decides on its steps as it goes"
         )
@@ -321,7 +322,7 @@ def benchmark(options: Benchmark) -> None:
     check_options(model, given)
     extra = as_keywords(given)
     plain = reference(model, options.num, **extra)
-    evaluations = model.evaluations(**extra)
+    evaluations = model.nfe(**extra)
     key = jax.random.key(0)
 
     def library(params, state, key):

@@ -162,11 +162,11 @@ def evaluations(model, given: dict) -> int:
 
     sampler = {k: v for k, v in as_keywords(given).items() if k not in COMPLETION}
     if not hasattr(model, "plan"):
-        return model.evaluations(**sampler)
+        return model.nfe(**sampler)
     plan = model.plan(**{k: v for k, v in sampler.items() if k != "guidance_scale"})
     how = given.get("method", "repaint"), plan.solver, 0, 0, given.get("repeats", 10)
     solver, guides = inverse_solver(*how)
-    return model.evaluations(**{**sampler, "solver": solver, "guides": guides})
+    return model.nfe(**{**sampler, "solver": solver, "guides": guides})
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def edit(options: Edit) -> None:
     label = class_labels(model, len(x), options.label)
     if label is not None and options.label is None:
         label = batch["label"]
-    each = [model.evaluations(strength=s, **sampler) for s in options.strength]
+    each = [model.nfe(strength=s, **sampler) for s in options.strength]
     calls = None if None in each else sum(each)
     print(f"cost: {calls_in_words(calls, len(x))}")
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work

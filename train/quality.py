@@ -116,7 +116,7 @@ class Quality:
         size = min(options.num, options.batch_size)
         self.sampler = Sampler(trained.model, size, **keywords)
         keywords.pop("draw", None)
-        self.calls = trained.model.evaluations(**keywords)
+        self.calls = trained.model.nfe(**keywords)
         means = "draw" in inspect.signature(trained.model.sample).parameters
         self.kind = "means E(x|z)" if means and not options.draw else "samples"
 

@@ -79,7 +79,7 @@ def restore(options: Restore) -> None:
     def guide(y):
         return METHODS[options.method](shrink, y, options.noise)
 
-    calls = model.evaluations(guides=(guide(small),), **sampler)
+    calls = model.nfe(guides=(guide(small),), **sampler)
     print(f"cost: {len(x) * options.num} images, {calls_in_words(calls)} each")
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
 

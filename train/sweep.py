@@ -228,7 +228,7 @@ def steps_within(model, evaluations: int, point: dict) -> int:
     from gengen.types import BadInput
     from train.sampling import as_keywords
 
-    one, two = (model.evaluations(**as_keywords(point), steps=n) for n in (1, 2))
+    one, two = (model.nfe(**as_keywords(point), steps=n) for n in (1, 2))
     if one is None:
         raise BadInput(
             f"--evaluations {evaluations}: an adaptive solver decides on them itself; "

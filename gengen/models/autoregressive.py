@@ -372,7 +372,7 @@ class Autoregressive:
         x, effective = resampled(generate, *rows, particles)
         return Completion(self.to_data(x), effective)
 
-    def evaluations(self, **options) -> int:
+    def nfe(self, **options) -> int:
         """Passes over all symbols a sample: about one by the cache, T without."""
         return 1 if options.get("cached", True) else self.length
 

@@ -31,25 +31,23 @@ import jax
 import jax.numpy as jnp
 
 from gengen.diffusion.couplings import Coupling, Independent
+from gengen.diffusion.grids import Even, Grid, starting_at, times_of
 from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.inverse import inverse_solver
 from gengen.diffusion.likelihood import LikelihoodEstimator, VariationalBound
 from gengen.diffusion.matching import matching_loss
+from gengen.diffusion.parallel import solve_parallel
 from gengen.diffusion.posterior import ddim_mean, posterior_kl, step_logvar, transition
 from gengen.diffusion.process import Process, corrupt, expand, recover, usable_times
-from gengen.diffusion.solve import invert, solve, solve_parallel
+from gengen.diffusion.solve import invert, solve
 from gengen.diffusion.solvers import Euler, Solver
 from gengen.diffusion.times import (
-    Even,
-    Grid,
     Times,
     Uniform,
     histogram_quantile,
     importance,
     independent,
     sample_times,
-    starting_at,
-    times_of,
 )
 from gengen.diffusion.weights import Unweighted, Weight
 from gengen.images import to_unit
@@ -103,7 +101,7 @@ class Plan(NamedTuple):
 
     def each(self, function: Callable, *rows):
         """`function(*rows)`; of an adaptive solver each row by itself."""
-        if self.solver.evaluations is None:
+        if self.solver.traits.adaptive:
             return each_row(function, *rows)
         return function(*rows)
 
@@ -283,13 +281,13 @@ class Diffusion:
         low, high = usable_times(self.process)
         if not 0 < strength <= 1:
             raise BadInput(f"strength={strength}: it must be above 0, and 1 at most")
-        if solver.evaluations is None and any(isinstance(g, tuple) for g in guides):
+        if solver.traits.adaptive and any(isinstance(g, tuple) for g in guides):
             raise BadInput(
                 f"{solver} takes each image by itself, and a guide that holds arrays "
                 "takes all at once: take a solver of fixed steps"
             )
         with jax.ensure_compile_time_eval():
-            if solver.divides_by_a and path.a(jnp.float32(high)) == 0:
+            if solver.traits.divides_by_a and path.a(jnp.float32(high)) == 0:
                 high = 1.0 - 1e-3
             if any(guide.divides_by_a for guide in guides):
                 latest = path.time_of_ratio(jnp.float32(1.0), jnp.float32(MOST_NOISE))
@@ -461,9 +459,7 @@ class Diffusion:
     def parallel(self, guidance_scale=None, **sampler) -> bool:
         """Whether the solver has a parallel form: it must have no memory."""
         solver = self.plan(**sampler).solver
-        shape = jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
-        memory = jax.eval_shape(solver.init, shape)
-        return solver.evaluations is not None and not jax.tree.leaves(memory)
+        return not (solver.traits.adaptive or solver.traits.has_memory)
 
     def _to_data(self, predict, z, plan):
         """z itself at the data; where the grid stops short of them E[x | z]."""
@@ -485,7 +481,7 @@ class Diffusion:
         predict = plan.guidance(self.process, predict, null, scale)
         for guide in plan.guides:
             predict = guide(predict, self.process, state, label)
-        return predict if plan.solver.wants_variance else _means(predict)
+        return predict if plan.solver.traits.wants_variance else _means(predict)
 
     def _guided(self, guidance_scale) -> bool:
         traced = isinstance(guidance_scale, jax.core.Tracer)
@@ -503,7 +499,7 @@ class Diffusion:
             )
         return True
 
-    def evaluations(self, *, guidance_scale=None, **sampler) -> int | None:
+    def nfe(self, *, guidance_scale=None, **sampler) -> int | None:
         """Network calls a sample: of all steps and a last jump, × 2 if guided.
 
         At most, where guidance is for an interval of times only; None of an adaptive
@@ -513,10 +509,10 @@ class Diffusion:
         plan = self.plan(**sampler)
         scale = plan.guidance.scale if guidance_scale is None else guidance_scale
         guided = self._guided(scale)
-        if plan.solver.evaluations is None:
+        if plan.solver.traits.adaptive:
             return None
-        calls = plan.solver.evaluations * (len(plan.times) - 1)
-        calls = (calls + plan.solver.at_first + plan.jump) * (2 if guided else 1)
+        calls = plan.solver.nfe(len(plan.times) - 1) + plan.jump
+        calls = calls * (2 if guided else 1)
         return calls * math.prod(1 + guide.evaluations for guide in plan.guides)
 
     def refuse(self) -> None:
@@ -526,7 +522,7 @@ class Diffusion:
         table or variances that are not learned, guidance without a null label.
         """
         self.training_times()
-        self.evaluations()
+        self.nfe()
         plan, channels = self.plan(), 2 if self.vlb_weight else 1
 
         def predict(z, t):

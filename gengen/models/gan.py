@@ -147,7 +147,7 @@ class GAN:
         z = normal(keys, self.latent_shape)
         return self.from_latent(params, state, z, label=label)
 
-    def evaluations(self) -> int:
+    def nfe(self) -> int:
         """Network calls a sample."""
         return 1
 

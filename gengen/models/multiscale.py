@@ -252,6 +252,6 @@ class Multiscale:
         x, effective = resampled(generate, *rows, particles)
         return Completion(to_unit(x, self.levels), effective)
 
-    def evaluations(self, **options) -> int:
+    def nfe(self, **options) -> int:
         """Passes of both networks a sample."""
-        return self.coarse.evaluations(**options) + self.fine.evaluations(**options)
+        return self.coarse.nfe(**options) + self.fine.nfe(**options)

@@ -331,7 +331,7 @@ class VAE:
         features = self.decode(params, z, label)
         return self.likelihood.draw(own, pixel_keys, features, self.levels)
 
-    def evaluations(self) -> int:
+    def nfe(self) -> int:
         """Network calls a sample."""
         return 1
 
