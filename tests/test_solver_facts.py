@@ -116,7 +116,7 @@ def test_traits_are_what_a_solver_does(solver):
 
 def test_only_solvers_that_say_so_divide_by_a():
     process, seen = Process(Linear(), Velocity()), np.array([True, False])
-    ends = np.float64(1.0), np.float64(0.6)
+    ends = jnp.asarray(1.0), jnp.asarray(0.6)
     for solver in SOLVERS:
         if isinstance(solver, Inpainting):
             solver = solver._replace(observed=seen)

@@ -80,8 +80,7 @@ def with_divergence(f: Callable, z: Array, probes: Array) -> tuple[Array, Array]
         z: the point [B, ...], floats.
         probes: e [B, P, ...], of z's type.
     """
-    chex.assert_equal_rank([z[:, None], probes])
-    chex.assert_equal_shape_prefix([z, probes], 1)
+    chex.assert_shape(probes, (z.shape[0], None, *z.shape[1:]))
     chex.assert_type([z, probes], float)
     value, jacobian = jax.linearize(f, z)
     tangents = jax.vmap(jacobian, 1, 1)(probes)

@@ -148,6 +148,7 @@ def posterior_kl(
         logvar: the model's log-variance of z_s, [], [B, 1, ...] or of the shape of x.
     """
     chex.assert_equal_shape([x, mean])
+    chex.assert_type([mean, logvar], float)
     if jnp.ndim(logvar):
         chex.assert_equal_rank([x, logvar])
     of_x, spread = posterior(process, x, z, t, s)
