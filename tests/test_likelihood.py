@@ -152,8 +152,8 @@ def test_learned_variances_lie_between_the_small_and_the_large(path):
 @paths
 def test_infinitely_many_steps_share_the_drop_of_one(path):
     nodes, weights = np.polynomial.legendre.leggauss(40)
-    t, s = T[:, None], S[:, None]
-    tau, drop = continuous(path, t, s, (nodes + 1) / 2)
+    t, s, u = np.broadcast_arrays(T[:, None], S[:, None], (nodes + 1) / 2)
+    tau, drop = continuous(path, t, s, u)
     close(drop @ weights / 2, steps(path, t, s, 0)[1][:, 0], 1e-6)
     close(tau, s + (nodes + 1) / 2 * (t - s))
 

@@ -161,13 +161,11 @@ def level_log_probs(
 ) -> Array:
     """log p(k | z) of every level k in every dimension, [..., levels].
 
-    It is a softmax of log N(z; a v_k, b²) over the levels' values v_k. Kingma et al.
-    2021, section 3.3.
+    It is a softmax of log N(z; a v_k, b²) over the levels' values v_k (Kingma, 3.3).
 
     >>> from gengen.diffusion.paths import Linear
     >>> from gengen.diffusion.process import Data
-    >>> z = jnp.array([0.0])
-    >>> log_p = level_log_probs(Process(Linear(), Data()), z, 0.01, levels=3)
+    >>> log_p = level_log_probs(Process(Linear(), Data()), jnp.zeros(1), 0.01, levels=3)
     >>> jnp.exp(log_p).round(3).tolist()
     [[0.0, 1.0, 0.0]]
 
@@ -245,27 +243,24 @@ def bound_terms(
     >>> from gengen.diffusion.process import Data
     >>> keys, image = jax.random.split(jax.random.key(0), 2), jnp.array([[0], [2]])
     >>> grid, process = jnp.array([0.99, 0.5, 0.1]), Process(Linear(), Data())
-    >>> def predict(z, t):
-    ...     return jnp.clip(z, -1.0, 1.0)
+    >>> predict = lambda z, t: jnp.clip(z, -1.0, 1.0)
     >>> terms = bound_terms(keys, predict, process, image, grid, levels=3)
     >>> terms.diffusion.shape, terms.total.shape
     ((2, 2), (2,))
 
     Args:
         keys: one key per row [B]; term i of row j is a function of (keys[j], i) alone,
-            whether it is sampled or not.
+            sampled or not.
         predict: the network, (z, t) -> r̂ of the shape of the image.
         process: the path, and what the network predicts.
         image: levels [B, ...], integers.
         grid: T + 1 times falling from t_max to t_min.
         levels: the number of levels of a dimension.
-        limit: `steps` for the model of T steps; `continuous` for infinitely many steps,
-            with one time drawn in each interval.
+        limit: `steps`, or `continuous` with one time drawn in each interval.
         draws: the number of terms to sample per example; None evaluates all T. Terms
             are drawn by stratified sampling from `mass` and weighted by 1/(K · mass).
-        u: the place of the strata in (0, 1), [B]; drawn if None. Rows whose u are
-            spread evenly have less variance together (Kingma et al. 2021, appendix
-            I.1).
+        u: the place of the strata in (0, 1), [B]; drawn if None. Evenly spread u have
+            less variance together (Kingma et al. 2021, appendix I.1).
         mass: the probability of each term [T], uniform if None.
     """
     chex.assert_shape(keys, image.shape[:1])

@@ -6,8 +6,7 @@ An integrator is a value that carries a state y across one interval of time,
 
 where ẏ = field(y, t, args), and y, args are trees of arrays [B, ...] whose rows do not
 depend on each other: z alone, or z with the log-density it collects (`density`).
-`integrate` goes along a grid. t may be above s or below it: from noise to data, or from
-data to noise.
+`integrate` goes along a grid. t may be above s (to data) or below it (to noise).
 
     HEUN, RK4                       one fixed step of order 2, 4 per interval
     Adaptive(dopri5, 1e-6, 1e-6)    as many steps as the tolerance asks for
@@ -46,16 +45,8 @@ class Integrator(Protocol):
         ...
 
 
-def times_like(y: Tree, *times: Array | float) -> tuple[Array, ...]:
-    """The times in y's precision.
-
-    >>> times_like(jnp.zeros(3, jnp.bfloat16), 0.5)[0].dtype
-    dtype(bfloat16)
-
-    Args:
-        y: a tree of arrays of one type.
-        times: scalars.
-    """
+def _times_like(y: Tree, *times: Array | float) -> tuple[Array, ...]:
+    """The times in y's precision."""
     return tuple(jnp.asarray(t, jax.tree.leaves(y)[0].dtype) for t in times)
 
 
@@ -92,7 +83,7 @@ class RungeKutta:
     """w, one number per stage."""
 
     def advance(self, field, y, t, s, args=()):
-        t, s = times_like(y, t, s)
+        t, s = _times_like(y, t, s)
         h, num = s - t, len(self.rows)
         rows = jnp.array([row + (0.0,) * (num - len(row)) for row in self.rows])
 
@@ -152,7 +143,7 @@ class Adaptive(Solver):
     """Steps chosen so that each one's error is below atol + rtol |y|, for each row.
 
     The result is reverse-mode differentiable by recursive checkpoints. Raises at run
-    time if max_steps do not reach s, as with a network that is stiff or jumps, or a
+    time if max_steps do not reach s: for a network that is stiff or jumps, or for a
     tolerance below the arithmetic's (1e-6 in float32).
 
     Kidger 2021, arXiv:2202.02435, section 5.2; tolerances of 1e-5 are those of Song et
@@ -189,7 +180,7 @@ class Adaptive(Solver):
     def advance(self, field, y, t, s, args=()):
         import diffrax
 
-        t, s = times_like(y, t, s)
+        t, s = _times_like(y, t, s)
         term, method = diffrax.ODETerm(alone(field)), self.method()
         controller = diffrax.PIDController(self.rtol, self.atol, norm=largest_rms)
         fsal, stages = method.tableau.fsal, method.tableau.num_stages
@@ -227,15 +218,18 @@ def alone(field: Callable) -> Callable:
     def slope(t, y, args):
         y, args = jax.tree.map(lambda v: v[None], (y, args))
         dy = field(y, t, args)
-        for of, to in zip(jax.tree.leaves(y), jax.tree.leaves(dy), strict=True):
-            if of.shape != to.shape:
-                raise BadInput(
-                    f"one row {of.shape} has a velocity of shape {to.shape}: adaptive "
-                    "steps see row by row, so bind labels to rows too, under jax.vmap"
-                )
+        jax.tree.map(_same_rows, y, dy)
         return jax.tree.map(lambda v: v[0], dy)
 
     return slope
+
+
+def _same_rows(y, dy):
+    if y.shape != dy.shape:
+        raise BadInput(
+            f"one row {y.shape} has a velocity of shape {dy.shape}: adaptive steps see "
+            "row by row, so bind labels to rows too, under jax.vmap, or as c of `solve`"
+        )
 
 
 def integrate(
@@ -296,6 +290,8 @@ def probability_flow(
     chex.assert_rank([jnp.asarray(t), jnp.asarray(s)], 0)
 
     def field(z, t, _):
-        return ode_velocity(process, z, predict(z, t), t)
+        r = predict(z, t)
+        _same_rows(z, r)
+        return ode_velocity(process, z, r, t)
 
     return integrator.advance(field, z, t, s)

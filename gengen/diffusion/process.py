@@ -97,8 +97,7 @@ class Process:
 def expand(t: Array, x: Array) -> Array:
     """Times [] or [B] as [] or [B, 1, ...], ready to meet x [B, ...].
 
-    Every function of this library that takes x and t brings them together here, so
-    times of another shape are an error and never broadcast.
+    Whoever takes x and t brings them together here: other shapes are an error.
 
     >>> expand(jnp.zeros(3), jnp.zeros((3, 8, 8, 1))).shape
     (3, 1, 1, 1)
@@ -264,8 +263,8 @@ def usable_times(
     """(t_min, t_max): [0, 1] without the ends at which the matrix is singular.
 
     An end is usable if det is neither 0 nor infinite there, and a′, b′ (of a path that
-    has them) and the loss' weight are finite, so that x̂, ε̂ and the ODE exist; an end
-    that is not is moved inwards by `margin`. Raises BadInput if that does not help.
+    has them) and the loss' weight are finite. Another end is moved inwards by `margin`.
+    Raises BadInput if that does not help.
 
     >>> from gengen.diffusion.paths import Linear
     >>> usable_times(Process(Linear(), Velocity()))

@@ -49,6 +49,9 @@ def is_discrete(path: Path) -> bool:
     >>> from gengen.diffusion.paths import DDPMSchedule, Linear
     >>> is_discrete(DDPMSchedule()), is_discrete(Linear())
     (True, False)
+
+    Args:
+        path: any path.
     """
     return getattr(path, "discrete", False)
 

@@ -105,6 +105,10 @@ def normal_like(keys: Array, z: Array) -> Array:
     >>> keys = jax.random.split(jax.random.key(0), 3)
     >>> normal_like(keys, jnp.zeros((3, 2))).shape
     (3, 2)
+
+    Args:
+        keys: one key per row [B].
+        z: an array [B, ...], floats.
     """
     return normal(keys, z.shape[1:]).astype(z.dtype)
 
@@ -117,6 +121,9 @@ def check_solver(solver: Solver) -> None:
         ...
     gengen.types.BadInput: solver='heun' is not a solver: give a value of \
 gengen.diffusion.solvers, such as Heun()
+
+    Args:
+        solver: what stands where a solver is wanted.
     """
     if isinstance(solver, type) or not hasattr(solver, "step"):
         named = solver.__name__ if isinstance(solver, type) else repr(solver)
