@@ -110,10 +110,10 @@ def continuous(path: Path, t: Array, s: Array, u: Array) -> tuple[Array, Array]:
         path: a continuous path.
         t: times in (0, 1], of any shape.
         s: times below t, of the shape of t.
-        u: numbers in (0, 1), [] or of the shape of t.
+        u: numbers in (0, 1), of the shape of t; any shape beside a scalar t, or [].
     """
     chex.assert_equal_shape([jnp.asarray(t), jnp.asarray(s)])
-    if jnp.ndim(u):
+    if jnp.ndim(u) and jnp.ndim(t):
         chex.assert_equal_shape([u, t])
     tau = s + u * (t - s)
     a, b, da, db = derivatives(path, tau)
@@ -149,7 +149,7 @@ def diffusion_loss(
         noise: standard normal noise, of the shape of x.
         t: times in (0, 1], [] or [B].
         s: times below t, of the shape of t.
-        u: numbers in (0, 1), [] or of the shape of t, for `continuous`.
+        u: numbers in (0, 1), [] or [B], for `continuous`.
         limit: `steps` or `continuous`.
     """
     tau, drop = limit(process.path, t, s, u)
