@@ -97,7 +97,11 @@ def randint(keys: Array, bound: int) -> Array:
 
 
 def sample_scan(
-    step: Callable, keys: Array, state: Tree, xs: Tree, start_index: Array | int = 0
+    step: Callable,
+    keys: Array | None,
+    state: Tree,
+    xs: Tree,
+    start_index: Array | int = 0,
 ) -> tuple[Tree, Tree]:
     """`state, emits[i] = step(fold_in(keys, start_index + i), state, xs[i])` for i < n.
 
@@ -110,7 +114,7 @@ def sample_scan(
 
     Args:
         step: `step(keys, state, x) -> (state, emit)`.
-        keys: keys [B], one per example.
+        keys: keys [B], one per example; None if nothing is drawn.
         state: the state before the first step.
         xs: a tree whose leaves have a leading axis of the same length n.
         start_index: the index of the first step; an integer scalar.
@@ -124,6 +128,6 @@ def sample_scan(
 
     def body(state, i_x):
         i, x = i_x
-        return step(fold_in(keys, i), state, x)
+        return step(None if keys is None else fold_in(keys, i), state, x)
 
     return jax.lax.scan(body, state, (steps, xs))

@@ -95,7 +95,7 @@ class Model(Protocol):
         latent_shape, from_latent(params, state, z, *, label) -> samples
         features(params, state, batch, key) -> [B, F]
         reconstruct(params, state, batch, key) -> images in [-1, 1]
-        evaluations() -> network calls a sample
+        nfe() -> network calls per sample
         log_prob_labels(params, state, batch, key) -> [B, classes] nats, log p(y|x)
         complete(params, state, key, batch, observed) -> Completion
 

@@ -110,7 +110,7 @@ def test_a_model_of_the_identity_s_latents_is_the_plain_model_bit_for_bit():
     one, other = numbers(plain, params), numbers(latent, params)
     jax.tree.map(np.testing.assert_array_equal, one, other)
     assert latent.space == plain.space and latent.condition == TEN
-    assert latent.evaluations() == plain.evaluations() + 1
+    assert latent.nfe() == plain.nfe() + 1
 
 
 @static
@@ -270,7 +270,7 @@ def test_jumps_of_the_exact_average_end_at_the_flow_s_own_end(steps):
     z = np.random.default_rng(3).normal(size=(50, 1)).astype(np.float32)
     x = jax.jit(model.from_latent)({"denoiser": {}}, {}, z)
     close(x, MEAN + STD * z, 1e-5, 1e-5)
-    assert model.evaluations() == steps
+    assert model.nfe() == steps
 
 
 def test_at_equal_times_a_mean_flow_is_flow_matching():
@@ -315,7 +315,7 @@ def test_a_scale_in_the_condition_is_a_number_per_row():
         sampler = model.sampler.replace(scale=scale)
         fixed = jax.jit(partial(model.sample, num=2, label=1, sampler=sampler))
         close(rows[i], fixed(params, {}, KEY)[i], 1e-5, 1e-5)
-    assert model.evaluations() == 6
+    assert model.nfe() == 6
     with pytest.raises(BadInput, match="give guidance"):
         model.sample(params, {}, KEY, 2, label=1)
 
@@ -345,7 +345,7 @@ def test_a_student_learns_the_guided_teacher_at_half_the_calls():
         own, opt_state, value = step(own, opt_state, key)
         values.append(float(value))
     assert np.mean(values[-10:]) < 0.1 * np.mean(values[:3])
-    assert 2 * student.evaluations() == teacher.evaluations()
+    assert 2 * student.nfe() == teacher.nfe()
     x, y = (
         jax.jit(partial(model.sample, num=8, label=1, guidance=2.0))(p, {}, KEY)
         for model, p in ((teacher, params), (student, own))
@@ -391,19 +391,19 @@ def test_two_scales_guide_in_two_parts_and_equal_ones_in_both():
     kept = predict(z, 0.5, {**c, "context": 0 * c["context"]})
     close(predicted((("context", 4.0),)), kept + 4 * (rc - kept), 1e-4, 1e-4)
     both_scales = model.sampler.replace(scale=(("label", 2.0), ("context", 5.0)))
-    assert model.evaluations(both_scales) == 3 * model.evaluations()
+    assert model.nfe(both_scales) == 3 * model.nfe()
     with pytest.raises(BadInput, match="not conditioned on text"):
-        model.evaluations(model.sampler.replace(scale=(("text", 2.0),)))
+        model.nfe(model.sampler.replace(scale=(("text", 2.0),)))
     joint = both(TEN, Sequence(6))
     other = presets.flow(dit(joint), SPACE, joint, steps=2)
     with pytest.raises(BadInput, match="together=False"):
-        other.evaluations(both_scales)
+        other.nfe(both_scales)
 
 
 def test_at_scale_zero_the_null_condition_alone_is_asked():
     model = presets.flow(dit(TEN), SPACE, TEN, steps=2)
     zero = model.sampler.replace(scale=0.0)
-    assert model.evaluations(zero) == model.evaluations()
+    assert model.nfe(zero) == model.nfe()
     params = stirred(model.init(KEY)[0])
     one, other = (
         jax.jit(partial(model.sample, num=2, label=label, sampler=zero))(

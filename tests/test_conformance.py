@@ -448,7 +448,7 @@ def test_samples_are_images_of_normal_latents(name):
     x = jax.jit(decode)(z, **given)
     atol = 1e-5 * max(np.max(np.abs(x)), 1.0)
     np.testing.assert_allclose(x, sampler(name, 4)(key, 0), atol=atol)
-    assert isinstance(model.evaluations(), int) and model.evaluations() > 0
+    assert isinstance(model.nfe(), int) and model.nfe() > 0
 
 
 @rows

@@ -54,6 +54,7 @@ MORE_PACKAGES = {
     "gengen/metrics/ranking.py": {"numpy", "scipy"},
     "gengen/metrics/result.py": {"numpy"},
     "gengen/models/autoregressive.py": {"numpy"},
+    "gengen/models/closed_form.py": {"numpy"},
     "gengen/models/multiscale.py": {"numpy"},
     "gengen/diffusion/ode.py": {"diffrax"},
 }

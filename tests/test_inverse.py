@@ -10,6 +10,7 @@ import pytest
 from exact import FAR_PATHS, MEAN, MIXTURE, PREDICTIONS, STD, arrays, close, named
 
 from gengen.conditions import Labels, Nothing
+from gengen.diffusion.grids import starting_at, uniform_grid
 from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.inverse import (
     Average,
@@ -24,7 +25,6 @@ from gengen.diffusion.paths import DDPMSchedule, Linear, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity, expand, score
 from gengen.diffusion.solve import solve
 from gengen.diffusion.solvers import DDPM, DPMSolver, Euler, Heun
-from gengen.diffusion.times import starting_at, uniform_grid
 from gengen.errors import BadInput
 from gengen.models.classifier import ClassifierGuide
 from gengen.models.closed_form import Mixture, gaussian
@@ -255,7 +255,7 @@ def test_an_exact_classifier_makes_the_optimal_network_conditional():
         {"frozen": {"classifier": Variables({}, {})}},
     )
     assert model.sampling_condition() == Labels(2)
-    assert model.evaluations() == optimal().evaluations()
+    assert model.nfe() == optimal().nfe()
     found = model.sample(NOTHING, state, KEY, 4, label=label)
     grid = model.sampler.plan(PROCESS).times
     assert grid[0] < 1  # it divides by a
@@ -289,12 +289,12 @@ def test_a_worse_network_takes_the_place_of_the_null_label():
     z = jnp.reshape(arrays(1)[0], (7, 1, 1, 2))
     both = [m.predictor(NOTHING)(z, T, {}) for m in (model, worse)]
     close(predict(z, T, {}), both[1] + 3 * (both[0] - both[1]))
-    assert model.evaluations() == 2 * optimal().evaluations()
+    assert model.nfe() == 2 * optimal().nfe()
     assert model.sample(NOTHING, state, KEY, 2).shape == (2, 1, 1, 2)
     with pytest.raises(BadInput, match="one path and prediction"):
         process = Process(Linear(), Noise())
         other = Diffusion(Optimal(process), process, Images((1, 1, 2)))
-        optimal(guidance=Guidance(3.0, model=other)).evaluations()
+        optimal(guidance=Guidance(3.0, model=other)).nfe()
 
 
 @pytest.mark.parametrize("method", ["repaint", "replace", "posterior", "projection"])

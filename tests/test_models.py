@@ -685,15 +685,15 @@ def test_evaluations_are_the_network_calls_of_a_sample(process, solver, scale):
     CALLS.clear()
     sample(model, ECHOES, 2, sampler=sampler)
     jax.effects_barrier()
-    assert len(CALLS) == model.evaluations(sampler)
+    assert len(CALLS) == model.nfe(sampler)
     jump = process.prediction == Data()
-    calls = 3 * solver.evaluations + solver.at_first + jump
+    calls = solver.nfe(3) + jump
     assert len(CALLS) == calls * (2 if scale == 2 else 1)
 
 
 def test_steps_and_solver_can_be_chosen_at_sampling():
     other = changed(ECHO, steps=5, solver=DDPM())
-    assert ECHO.evaluations() == 3 and other.evaluations() == 6
+    assert ECHO.nfe() == 3 and other.nfe() == 6
     chosen = sample(MODES, NOTHING, 2, sampler=other.sampler)
     close(chosen, sample(changed(MODES, steps=5, solver=DDPM()), NOTHING, 2))
     assert not np.allclose(chosen, sample(MODES, NOTHING, 2))
@@ -708,7 +708,7 @@ def test_steps_and_solver_can_be_chosen_at_sampling():
     ids=["unconditional", "no dropout"],
 )
 def test_guidance_without_a_null_label_is_refused(model, reason):
-    for ask in (lambda **kw: model.sample(ECHOES, {}, KEY, 2, **kw), model.evaluations):
+    for ask in (lambda **kw: model.sample(ECHOES, {}, KEY, 2, **kw), model.nfe):
         with pytest.raises(BadInput, match=reason):
             ask(sampler=model.sampler.replace(scale=2.0))
 
@@ -780,7 +780,7 @@ def test_samples_in_parallel_are_those_in_turn():
         assert 1 < sweeps <= 20 and model.parallel()
     assert not changed(MODES, solver=DPMSolver()).parallel()
     assert not changed(MODES, solver=Adaptive()).parallel()
-    assert changed(MODES, solver=Adaptive()).evaluations() is None
+    assert changed(MODES, solver=Adaptive()).nfe() is None
 
 
 def test_an_adaptive_solver_knows_each_row_s_label():

@@ -135,9 +135,9 @@ def test_evaluations_are_the_calls_of_the_network(method):
 
 
 def test_adaptive_is_a_solver():
-    assert Adaptive(tsit5, 1e-10, 1e-10) == TIGHT and TIGHT.evaluations is None
+    assert Adaptive(tsit5, 1e-10, 1e-10) == TIGHT and TIGHT.nfe(3) is None
     step = jax.jit(functools.partial(TIGHT.step, None, MIXTURE.predict(FLOW), FLOW))
-    z, memory = Z, TIGHT.init(Z)
+    z, memory = Z, TIGHT.init(Z, 2)
     for t, s in [(1.0, 0.4), (0.4, 0.0)]:
         z, memory = step(z, memory, t, s)
     assert memory == ()

@@ -9,6 +9,16 @@ import pytest
 from exact import PATHS, close, named
 from scipy import special, stats
 
+from gengen.diffusion.grids import (
+    Even,
+    KarrasGrid,
+    Leading,
+    LogSNR,
+    Quadratic,
+    ShiftedGrid,
+    check_grid,
+    times_of,
+)
 from gengen.diffusion.paths import (
     Cosine,
     DDPMSchedule,
@@ -21,24 +31,16 @@ from gengen.diffusion.paths import (
     resolution_shift,
 )
 from gengen.diffusion.times import (
-    Even,
-    KarrasGrid,
-    Leading,
     LogitNormal,
     LogNormal,
-    LogSNR,
-    Quadratic,
-    ShiftedGrid,
     Steps,
     Uniform,
     antithetic,
-    check_grid,
     histogram_quantile,
     importance,
     independent,
     sample_times,
     stratified,
-    times_of,
 )
 from gengen.errors import BadInput
 
@@ -256,8 +258,46 @@ def test_the_times_of_a_table_are_its_step_numbers():
     close(grid, np.rint(grid), 1e-9)
     with pytest.raises(BadInput, match="steps=20.*table of 10 steps"):
         times_of(Even(), DDPMSchedule(10), 20)
-    with pytest.raises(BadInput, match="does not fall"):
-        times_of(Quadratic(), DDPMSchedule(10), 10)
+
+
+@pytest.mark.parametrize("steps", [10, 50, 350])
+@pytest.mark.parametrize(
+    "grid",
+    [Even(), ShiftedGrid(), Leading(), Quadratic(), KarrasGrid(), LogSNR()],
+    ids=named,
+)
+def test_times_that_coincide_on_a_table_are_one_step(grid, steps):
+    # As in the authors' programs: each number once, none is left out, none is new.
+    table = DDPMSchedule()
+    found = np.asarray(times_of(grid, table, steps)) * 1000
+    asked = np.rint(np.asarray(grid(table, steps, (0.0, 1.0))) * 1000)
+    np.testing.assert_array_equal(np.rint(found), np.unique(asked)[::-1])
+    close(found, np.rint(found), 1e-9)
+    assert len(found) <= steps + 1
+
+
+@paths
+@pytest.mark.parametrize("x64", [False, True])
+def test_times_of_a_ratio_are_times(path, x64):
+    # `matrix` refuses others, and 1.0000001 is one; nor has a path more than its noise.
+    with jax.enable_x64(x64):
+        t = jnp.linspace(0, 1, 41)
+        found = np.asarray(path.time_of_ratio(path.a(t), path.b(t)))
+        assert found.dtype == t.dtype and np.all((found >= 0) & (found <= 1))
+        close(found[1:-1], t[1:-1], *((1e-9, 1e-9) if x64 else (1e-3, 2e-5)))
+        assert path.time_of_ratio(jnp.ones(()), jnp.full((), 1e-30)) <= 1e-6
+        last = path.time_of_ratio(jnp.ones(()), jnp.full((), 1e15))
+        assert last == pytest.approx(1, abs=1e-6)
+        last = path.time_of_ratio(jnp.zeros(()), jnp.ones(()))
+        assert 1 - 1e-6 < last <= 1
+
+
+def test_a_time_above_1_has_the_noise_that_was_asked_for():
+    for path in (VariancePreserving(), VarianceExploding(), Karras()):
+        sigma = 1.4 * path.b(np.float64(1)) / path.a(np.float64(1))
+        t = path.extended_time(1.0, sigma)
+        assert t > 1 and path.time_of_ratio(1.0, sigma) == 1
+        close(path.b(t) / path.a(t), sigma, 1e-9)
 
 
 @pytest.mark.parametrize("steps", [0, -3])

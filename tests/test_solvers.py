@@ -21,6 +21,13 @@ from exact import (
     said,
 )
 
+from gengen.diffusion.grids import (
+    Even,
+    LogSNR,
+    times_of,
+    uniform_grid,
+)
+from gengen.diffusion.parallel import solve_parallel
 from gengen.diffusion.paths import (
     DDPMSchedule,
     Linear,
@@ -29,7 +36,7 @@ from gengen.diffusion.paths import (
 )
 from gengen.diffusion.posterior import transition
 from gengen.diffusion.process import EDM, Data, Noise, Process, V, Velocity, corrupt
-from gengen.diffusion.solve import invert, solve, solve_parallel, trajectory
+from gengen.diffusion.solve import invert, solve, trajectory
 from gengen.diffusion.solvers import (
     DDIM,
     DDPM,
@@ -41,16 +48,12 @@ from gengen.diffusion.solvers import (
     EulerMaruyama,
     Heun,
     PredictorCorrector,
+    Solver,
+    Traits,
     adams_bashforth_weights,
     annealed_langevin,
     fixed_large,
     learned_range,
-)
-from gengen.diffusion.times import (
-    Even,
-    LogSNR,
-    times_of,
-    uniform_grid,
 )
 from gengen.errors import BadInput
 from gengen.models.closed_form import gaussian, gaussian_flow, gaussian_variance
@@ -61,7 +64,7 @@ KEY = jax.random.key(0)
 paths = pytest.mark.parametrize("path", PATHS, ids=said)
 far_paths = pytest.mark.parametrize("path", FAR_PATHS, ids=named)
 
-SOLVERS = [Heun(), DDIM(0.5), EulerMaruyama(), EDMSampler(0.3), Ancestral()]
+SOLVERS = [Heun(), DDIM(0.5), EulerMaruyama(), EDMSampler(1.0), Ancestral()]
 SOLVERS += [PredictorCorrector(DDIM()), DPMSolver(1.0), AdamsBashforth(3)]
 solvers = pytest.mark.parametrize("solver", SOLVERS, ids=said)
 
@@ -96,12 +99,14 @@ def test_every_prediction_gives_the_same_samples(solver):
     def advance(zs, memories, t, s):
         asked = zip(ways, zs, memories, strict=True)
         answers = [
-            solver.step(keys, MIXTURE.predict(way), way, z, memory, t, s)
+            solver.step(
+                solver.draw(keys, z), MIXTURE.predict(way), way, z, memory, t, s
+            )
             for way, z, memory in asked
         ]
         return [z for z, _ in answers], [memory for _, memory in answers]
 
-    zs, memories = [start] * 3, [solver.init(start)] * 3
+    zs, memories = [start] * 3, [solver.init(start, 3)] * 3
     for t, s in itertools.pairwise(times):
         zs, memories = advance(zs, memories, t, s)
     for other in zs[1:]:
@@ -114,7 +119,7 @@ def test_ddim_is_the_flow_matching_euler_step_on_the_linear_path():
     for prediction in PREDICTIONS:
         process = Process(Linear(), prediction)
         steps = [
-            solver.step(None, lambda z, t: answer, process, z, (), t, s)[0]
+            solver.step((), lambda z, t: answer, process, z, (), t, s)[0]
             for solver in (Euler(), DDIM())
         ]
         close(steps[0], steps[1])
@@ -146,7 +151,7 @@ def test_ddpm_step_draws_from_the_posterior_of_z_s_given_z_t_and_x(path):
         mean = variance * (a_s * x / b_s**2 + alpha * z / beta2)
         means = []
         for solver, var in [(DDPM(), variance), (Ancestral(fixed_large), beta2)]:
-            drawn, _ = solver.step(keys, lambda z, t, r=r: r, process, z, (), t, s)
+            drawn, _ = solver.step(fresh, lambda z, t, r=r: r, process, z, (), t, s)
             means.append(drawn - np.sqrt(var) * fresh)
             close(means[-1], mean, 1e-6, 1e-7)
         v = np.random.default_rng(0).uniform(-1, 1, r.shape)
@@ -154,7 +159,7 @@ def test_ddpm_step_draws_from_the_posterior_of_z_s_given_z_t_and_x(path):
         def both(z, t, r=r, v=v):
             return np.concatenate([r, v], -1)
 
-        drawn, _ = Ancestral(learned_range).step(keys, both, process, z, (), t, s)
+        drawn, _ = Ancestral(learned_range).step(fresh, both, process, z, (), t, s)
         share = (v + 1) / 2
         std = np.exp(0.5 * (share * np.log(beta2) + (1 - share) * np.log(variance)))
         close(drawn, mean + std * fresh, 1e-6, 1e-7)
@@ -166,7 +171,7 @@ def test_learned_variances_of_a_network_without_them_are_refused():
         Ancestral(learned_range),
         PredictorCorrector(Ancestral(learned_range)),
     ):
-        assert solver.wants_variance
+        assert solver.traits.wants_variance
     with pytest.raises(BadInput, match="learned no variances"):
         carry(Ancestral(learned_range), process, MIXTURE, z, uniform_grid(3))
 
@@ -180,7 +185,8 @@ def test_ddim_keeps_the_marginals_when_data_are_known(path, eta):
 
     def step(noise):
         z, r = corrupt(process, x, noise, t)
-        return DDIM(eta).step(keys, lambda z, t: r, process, z, (), t, s)[0]
+        drawn = DDIM(eta).draw(keys, x)
+        return DDIM(eta).step(drawn, lambda z, t: r, process, z, (), t, s)[0]
 
     along = step(noise + 1) - step(noise)
     fresh = step(0 * noise) - path.a(s) * x
@@ -263,7 +269,7 @@ def moments(solver, process, data, grid, mean, variance):
     return a + b * mean, b**2 * variance + np.sum(np.square(c))
 
 
-# As functions of the number of steps: in the limit a diffusion, as the paper's churn.
+# As functions of the number of steps: in the limit a diffusion, as S_churn is.
 STOCHASTIC = {
     "DDIM(0.5)": (lambda n: DDIM(0.5), 1),
     "DDPM": (lambda n: DDPM(), 1),
@@ -271,7 +277,7 @@ STOCHASTIC = {
     "EulerMaruyama": (lambda n: EulerMaruyama(), 1),
     "Corrected(DDIM)": (lambda n: PredictorCorrector(DDIM(), 1, (0.2 / n) ** 0.5), 1),
     "Corrected(DDPM)": (lambda n: PredictorCorrector(DDPM(), 2, (0.2 / n) ** 0.5), 1),
-    "StochasticHeun": (lambda n: EDMSampler(2 / n), 2),
+    "EDMSampler": (lambda n: EDMSampler(2.0), 2),
     "DPMSolver(0.5)": (lambda n: DPMSolver(0.5), 2),
     "DPMSolver(1)": (lambda n: DPMSolver(1.0), 2),
 }
@@ -304,7 +310,7 @@ def test_annealed_langevin_walks_along_the_score_to_the_data():
     z = 20.0 * np.asarray(normal(sample_keys(KEY, n), (1,)))
     grid = uniform_grid(60)
     solver = annealed_langevin(20, 0.2)
-    assert solver.evaluations == 20
+    assert solver.nfe(1) == 20
     out = jax.jit(partial(carry, solver, process, data))(z, grid)
     exact = gaussian_variance(path, STD, 0.0)
     assert np.mean(out) == pytest.approx(MEAN, abs=0.05)
@@ -458,17 +464,16 @@ def test_a_solver_with_memory_has_no_parallel_form():
 
 
 @static
-class Recorder:
+class Recorder(Solver):
     """A solver whose memory is the noise of its steps, one a column."""
 
-    evaluations = 0
-    divides_by_a = False
+    traits = Traits(deterministic=False)
 
-    def init(self, z):
-        return ()
+    def draw(self, keys, z):
+        return normal(keys, (1,))
 
-    def step(self, keys, predict, process, z, memory, t, s):
-        return jnp.concatenate([z[:, 1:], normal(keys, (1,))], axis=1), memory
+    def step(self, noise, predict, process, z, memory, t, s):
+        return jnp.concatenate([z[:, 1:], noise], axis=1), memory
 
 
 def test_fresh_noise_differs_between_steps_samples_and_keys():
@@ -486,8 +491,9 @@ def test_values_out_of_range_are_refused(eta):
     for make in (DDIM, DPMSolver):
         with pytest.raises(BadInput, match="eta="):
             make(eta)
-    with pytest.raises(BadInput, match="churn="):
-        EDMSampler(eta)
+    for churn in (-0.1, math.nan, math.inf):
+        with pytest.raises(BadInput, match="churn="):
+            EDMSampler(churn)
     with pytest.raises(BadInput, match="snr=-1"):
         PredictorCorrector(DDIM(), 1, -1.0)
     with pytest.raises(BadInput, match="corrections=0"):

@@ -38,12 +38,12 @@ def test_steps_are_the_most_that_the_evaluations_allow(process, solver, scale):
     model = replace(FLOW, process=process)
     point = {"solver": solver, "guidance_scale": scale}
     sampler = as_keywords(model, point)["sampler"]
-    each = sampler.solver.evaluations * (2 if scale > 1 else 1)
-    jump = model.evaluations(sampler.replace(steps=1)) - each
+    each = sampler.solver.nfe(1) * (2 if scale > 1 else 1)
+    jump = model.nfe(sampler.replace(steps=1)) - each
     assert jump == (process is NOISE) * (2 if scale > 1 else 1)
     for asked in (each, each + 1, 3 * each - 1, 20):
         steps = steps_within(model, asked, point)
-        true = model.evaluations(sampler.replace(steps=steps)) - jump
+        true = model.nfe(sampler.replace(steps=steps)) - jump
         assert true <= asked < true + each
     if each > 1:
         with pytest.raises(BadInput, match=f"{solver}.* takes {each}; take at least"):

@@ -227,7 +227,7 @@ def conditioned(trained, out: Path, options: Bayes) -> dict[str, Any]:
     kind = drawn if "draw" in keywords_of(trained.model) else "samples"
     print(
         f"cost: {total:,} candidates ({kind}), each of "
-        f"{calls_in_words(trained.model.evaluations())} and one label"
+        f"{calls_in_words(trained.model.nfe())} and one label"
     )
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work
 

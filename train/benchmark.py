@@ -112,11 +112,11 @@ def of_diffusion(model, num: int, sampler=None) -> Reference:
     import jax
     import jax.numpy as jnp
 
+    from gengen.diffusion.grids import Even
     from gengen.diffusion.guidance import Guidance
     from gengen.diffusion.paths import Linear
     from gengen.diffusion.process import Velocity
     from gengen.diffusion.solvers import Euler, Heun
-    from gengen.diffusion.times import Even
 
     sampler = sampler or model.sampler
     plan, scale = sampler.plan(model.process), sampler.guidance.scale
@@ -154,15 +154,16 @@ def of_diffusion(model, num: int, sampler=None) -> Reference:
         return jax.lax.scan(step, x, 1.0 - jnp.arange(steps) * dt)[0]
 
     def calls_alone(params, state, key):
-        z, c = start(key)
+        (z, c), per_step = start(key), solver.nfe(2) - solver.nfe(1)
+        more = solver.nfe(1) - per_step  # of the first step
 
         def step(z, t):
-            for _ in range(solver.evaluations):
+            for _ in range(per_step):
                 z = 0.9 * z + 0.1 * guided(params, z, t, c)
             return z, None
 
         z, _ = jax.lax.scan(step, z, plan.times[:-1])
-        for _ in range(solver.at_first + plan.jump):
+        for _ in range(more + plan.jump):
             z = 0.9 * z + 0.1 * guided(params, z, 0.5, c)
         return z
 
@@ -175,7 +176,7 @@ def of_diffusion(model, num: int, sampler=None) -> Reference:
     even = sampler.grid == Even() and not sampler.guides
     if flow and plain and even and solver in (Euler(), Heun()):
         return Reference(call, written_out)
-    if solver.evaluations is None:
+    if solver.traits.adaptive:
         return Reference(
             call, None, "an adaptive solver decides on its steps as it goes"
         )

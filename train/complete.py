@@ -163,7 +163,7 @@ def evaluations(model, keywords: dict) -> int | None:
     sampler = keywords.get("sampler", model.sampler)
     method, repeats = keywords.get("method", "repaint"), keywords.get("repeats", 10)
     solver, guides = inverse_solver(method, sampler.solver, 0, 0, repeats)
-    return model.evaluations(sampler.replace(solver=solver, guides=guides))
+    return model.nfe(sampler.replace(solver=solver, guides=guides))
 
 
 def main() -> None:

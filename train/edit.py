@@ -78,7 +78,7 @@ def edit(options: Edit) -> None:
     given = given_classes(model, len(x), options.label)
     if options.label is None:
         given = {name: batch[name] for name in given}
-    each = [model.evaluations(sampler.replace(strength=s)) for s in options.strength]
+    each = [model.nfe(sampler.replace(strength=s)) for s in options.strength]
     calls = None if None in each else sum(each)
     print(f"cost: {calls_in_words(calls, len(x))}")
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work

@@ -64,7 +64,7 @@ def interpolate(options: Interpolate) -> None:
         shape = (2, options.pairs, *model.latent_shape)
         ends = jax.random.normal(jax.random.key(options.seed), shape)
     num = options.num * options.pairs
-    print(f"cost: {num} images, {calls_in_words(model.evaluations(), num)}")
+    print(f"cost: {num} images, {calls_in_words(model.nfe(), num)}")
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     between = partial(latents.interpolate, model, num=options.num)
     path = getattr(latents, options.path)
@@ -138,7 +138,7 @@ def backwards(model) -> dict:
     if not hasattr(model, "sampler"):
         return {}
     sampler = model.sampler.replace(scale=1.0)
-    known = sampler.solver.deterministic
+    known = sampler.solver.traits.deterministic
     return {"sampler": sampler if known else sampler.replace(solver=DDIM())}
 
 

@@ -85,7 +85,7 @@ def restore(options: Restore) -> None:
         guide = METHODS[options.method](shrink, y, options.noise)
         return sampler.replace(guides=(guide,))
 
-    calls = model.evaluations(guided(small))
+    calls = model.nfe(guided(small))
     print(f"cost: {len(x) * options.num} images, {calls_in_words(calls)} each")
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
 

@@ -124,8 +124,8 @@ def as_keywords(model, given: dict) -> dict:
 
 def calls_of(model, keywords: dict) -> int | None:
     """Network calls per sample under these keywords."""
-    takes = inspect.signature(model.evaluations).parameters
-    return model.evaluations(**{k: v for k, v in keywords.items() if k in takes})
+    takes = inspect.signature(model.nfe).parameters
+    return model.nfe(**{k: v for k, v in keywords.items() if k in takes})
 
 
 def calls_in_words(calls: int | None, samples: int = 1) -> str:

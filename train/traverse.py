@@ -73,7 +73,7 @@ def traverse(options: Traverse) -> None:
         dims = options.dims or range(min(options.rows, z.size))
         names, of = [f"z{d}" for d in dims], "a draw of the prior"
     num = len(dims) * options.num
-    print(f"cost: {num} images, {calls_in_words(model.evaluations(), num)}")
+    print(f"cost: {num} images, {calls_in_words(model.nfe(), num)}")
     options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     values = np.linspace(-options.range, options.range, options.num, dtype=np.float32)
     condition = {name: value[0] for name, value in given.items()}

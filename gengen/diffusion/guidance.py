@@ -36,7 +36,7 @@ class Guide(Protocol):
 
     divides_by_a: bool  # whether it divides by a(t)
     condition: Condition  # what it reads of c
-    evaluations: int  # network calls that it adds to each
+    extra_calls: int  # network calls that it adds to each
 
     def __call__(
         self, predict: Callable, process: Process, state: State

@@ -23,6 +23,7 @@ al. 2023, "Pseudoinverse-guided diffusion models". Projection: Wang, Yu and Zhan
 arXiv:2212.00490 (DDNM). Partial noising: Meng et al. 2022, arXiv:2108.01073 (SDEdit).
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -33,8 +34,9 @@ from gengen.conditions import Maps, Nothing
 from gengen.diffusion.guidance import classifier_guided, map_denoised
 from gengen.diffusion.posterior import transition
 from gengen.diffusion.process import Process, expand, recover
+from gengen.diffusion.solvers import Traits, normal_like
 from gengen.errors import BadInput
-from gengen.scan import fold_in, normal
+from gengen.scan import fold_in
 from gengen.types import Array, static
 
 
@@ -54,57 +56,48 @@ class Inpainting(NamedTuple):
     repeats: int = 1
 
     @property
-    def evaluations(self) -> int | None:
+    def traits(self) -> Traits:
+        """The solver's, but with noise."""
+        return dataclasses.replace(self.solver.traits, deterministic=False)
+
+    def nfe(self, steps: int) -> int | None:
         """The solver's, `repeats` times; None of an adaptive one (refused)."""
-        one = self.solver.evaluations
-        return None if one is None else self.repeats * one
+        once = self.solver.nfe(steps)
+        return None if once is None else self.repeats * once
 
-    @property
-    def at_first(self) -> int:
-        """None: there is no memory to begin."""
-        return 0
-
-    @property
-    def divides_by_a(self) -> bool:
-        """The solver's."""
-        return self.solver.divides_by_a
-
-    @property
-    def deterministic(self) -> bool:
-        """It draws noise."""
-        return False
-
-    @property
-    def wants_variance(self) -> bool:
-        """The solver's."""
-        return self.solver.wants_variance
-
-    def init(self, z):
+    def init(self, z, steps):
         if self.repeats < 1:
             raise BadInput(f"repeats={self.repeats}: it must be at least 1")
-        if jax.tree.leaves(self.solver.init(z)) or self.solver.evaluations is None:
+        if self.solver.traits.has_memory or self.solver.traits.adaptive:
             raise BadInput(
                 f"{self.solver} cannot inpaint, which needs fixed steps without memory:"
                 " take Euler, Heun, DDIM or DDPM"
             )
-        return ()
+        return self.solver.init(z, steps)
 
-    def step(self, keys, predict, process, z, solver_state, t, s):
-        path, shape = process.path, z.shape[1:]
+    def draw(self, keys, z):
+        """(the solver's noise, that of z_s, that of z_t), each [repeats, ...]."""
+
+        def once(i):
+            own, seen, back = (fold_in(keys, 3 * i + j) for j in (0, 1, 2))
+            return self.solver.draw(own, z), normal_like(seen, z), normal_like(back, z)
+
+        return jax.vmap(once)(jnp.arange(self.repeats))
+
+    def step(self, noise, predict, process, z, solver_state, t, s):
+        path = process.path
         back, spread = path.a(t) / path.a(s), transition(path, t, s)[0]
 
-        def once(i, z_t_z_s):
-            keys_step, keys_seen, keys_back = (
-                fold_in(keys, 3 * i + j) for j in (0, 1, 2)
-            )
+        def once(z_t_z_s, noise):
+            own, of_seen, of_back = noise
             z, _ = self.solver.step(
-                keys_step, predict, process, z_t_z_s[0], solver_state, t, s
+                own, predict, process, z_t_z_s[0], solver_state, t, s
             )
-            seen = path.a(s) * self.x + path.b(s) * normal(keys_seen, shape)
+            seen = path.a(s) * self.x + path.b(s) * of_seen
             z = jnp.where(self.observed, seen, z)
-            return back * z + jnp.sqrt(spread) * normal(keys_back, shape), z
+            return (back * z + jnp.sqrt(spread) * of_back, z), None
 
-        return jax.lax.fori_loop(0, self.repeats, once, (z, z))[1], solver_state
+        return jax.lax.scan(once, (z, z), noise)[0][1], solver_state
 
 
 def pinv_residual(
@@ -186,7 +179,7 @@ class Posterior(NamedTuple):
 
     divides_by_a = True
     condition = Nothing()
-    evaluations = 1  # and a gradient through each
+    extra_calls = 1  # and a gradient through each
 
     def __call__(self, predict, process, state):
         return posterior_guided(predict, process, *self)
@@ -202,7 +195,7 @@ class Projection(NamedTuple):
 
     divides_by_a = False
     condition = Nothing()
-    evaluations = 0
+    extra_calls = 0
 
     def __call__(self, predict, process, state):
         return projected(predict, process, *self)
@@ -227,7 +220,7 @@ class Measured:
     key: str = "measured"
     """The name of y in c."""
     divides_by_a: ClassVar[bool] = False
-    evaluations: ClassVar[int] = 0
+    extra_calls: ClassVar[int] = 0
 
     @property
     def condition(self):

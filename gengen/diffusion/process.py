@@ -36,12 +36,22 @@ Salimans and Ho 2022, arXiv:2202.00512 (v); Lipman et al. 2023, arXiv:2210.02747
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from gengen.diffusion.paths import Path, derivatives, is_discrete
+from gengen.diffusion.prediction import (  # noqa: F401
+    EDM,
+    Data,
+    Noise,
+    Prediction,
+    Score,
+    V,
+    Velocity,
+)
 from gengen.errors import BadInput
 from gengen.types import Array, static
 
@@ -60,74 +70,14 @@ class Coefficients(NamedTuple):
         return self.a * self.d - self.b * self.c
 
 
-class Prediction(Protocol):
-    """The row (c, d): what the network is asked for at time t."""
-
-    def row(self, path: Path, t: Array) -> tuple[Array, Array]: ...
-
-
-@static
-class Noise:
-    """r = ε. Ho et al. 2020, arXiv:2006.11239, equation 14."""
-
-    def row(self, path: Path, t: Array) -> tuple[Array, Array]:
-        return jnp.zeros_like(t), jnp.ones_like(t)
-
-
-@static
-class Data:
-    """r = x."""
-
-    def row(self, path: Path, t: Array) -> tuple[Array, Array]:
-        return jnp.ones_like(t), jnp.zeros_like(t)
-
-
-@static
-class V:
-    """r = a ε - b x. Salimans and Ho 2022, arXiv:2202.00512, section 4."""
-
-    def row(self, path: Path, t: Array) -> tuple[Array, Array]:
-        return -path.b(t), path.a(t)
-
-
-@static
-class Velocity:
-    """r = a′ x + b′ ε, the time derivative of z. Lipman et al. 2023, equation 23."""
-
-    def row(self, path: Path, t: Array) -> tuple[Array, Array]:
-        return derivatives(path, t)[2:]
-
-
-@static
-class Score:
-    """r = -ε/b, the gradient of log N(z; a x, b²). Song et al. 2021, equation 7."""
-
-    def row(self, path: Path, t: Array) -> tuple[Array, Array]:
-        return jnp.zeros_like(t), -1.0 / path.b(t)
-
-
-@static
-class EDM:
-    """r = (b x/s - s a ε)/n, n = √(b² + s² a²): unit variance for data of std s.
-
-    The F of D = c_skip y + c_out F. With s = 1 on a variance-preserving path it is -v.
-    Karras et al. 2022, arXiv:2206.00364, equation 7 and table 1.
-    """
-
-    data_std: float = 0.5
-
-    def row(self, path: Path, t: Array) -> tuple[Array, Array]:
-        a, b, s = path.a(t), path.b(t), self.data_std
-        n = jnp.hypot(b, s * a)
-        return b / (s * n), -s * a / n
-
-
 @static
 class Process:
     """A path and what is predicted along it: the whole of the matrix."""
 
     path: Path
+    """(a, b): how data and noise are mixed into z."""
     prediction: Prediction
+    """(c, d): what the network is asked for."""
 
     def matrix(self, t: Array) -> Coefficients:
         """(a, b, c, d) at times t in [0, 1], each of the shape of t.
@@ -146,7 +96,19 @@ class Process:
 
 
 def expand(t: Array, x: Array) -> Array:
-    """Times [] or [B] as [B, 1, ...], ready to meet x [B, ...]."""
+    """Times [] or [B] as [] or [B, 1, ...], ready to meet x [B, ...].
+
+    Whoever takes x and t brings them together here: other shapes are an error.
+
+    >>> expand(jnp.zeros(3), jnp.zeros((3, 8, 8, 1))).shape
+    (3, 1, 1, 1)
+
+    Args:
+        t: one number for all rows, or one per row.
+        x: any array with a leading axis of rows.
+    """
+    if jnp.ndim(t):
+        chex.assert_shape(t, x.shape[:1])
 
     def reshaped():
         return jnp.reshape(t, jnp.shape(t) + (1,) * (x.ndim - jnp.ndim(t)))
@@ -158,13 +120,43 @@ def expand(t: Array, x: Array) -> Array:
 
 
 def corrupt(process: Process, x: Array, noise: Array, t: Array) -> tuple[Array, Array]:
-    """(z, r) = (a x + b ε, c x + d ε): what is seen and what is asked; t [] or [B]."""
+    """(z, r) = (a x + b ε, c x + d ε): what is seen and what is asked, each [B, ...].
+
+    >>> from gengen.diffusion.paths import Linear
+    >>> x, noise = jnp.array([[1.0]]), jnp.array([[3.0]])
+    >>> z, r = corrupt(Process(Linear(), Velocity()), x, noise, 0.5)
+    >>> float(z[0, 0]), float(r[0, 0])
+    (2.0, 2.0)
+
+    Args:
+        process: the path, and what the network predicts.
+        x: data [B, ...], floats.
+        noise: standard normal noise, of the shape of x.
+        t: times in [0, 1], [] or [B].
+    """
+    chex.assert_equal_shape([x, noise])
+    chex.assert_type([x, noise], float)
     a, b, c, d = process.matrix(expand(t, x))
     return a * x + b * noise, c * x + d * noise
 
 
 def recover(process: Process, z: Array, r: Array, t: Array) -> tuple[Array, Array]:
-    """(x̂, ε̂) = ((d z - b r)/det, (a r - c z)/det): the inverse of `corrupt`."""
+    """(x̂, ε̂) = ((d z - b r)/det, (a r - c z)/det): the inverse of `corrupt`.
+
+    >>> from gengen.diffusion.paths import Linear
+    >>> z, r = jnp.array([[2.0]]), jnp.array([[2.0]])
+    >>> x, noise = recover(Process(Linear(), Velocity()), z, r, 0.5)
+    >>> float(x[0, 0]), float(noise[0, 0])
+    (1.0, 3.0)
+
+    Args:
+        process: the path, and what the network predicts.
+        z: what is seen at times t [B, ...], floats.
+        r: what the network says, of the shape of z.
+        t: times in [0, 1] where det is not 0, [] or [B].
+    """
+    chex.assert_equal_shape([z, r])
+    chex.assert_type([z, r], float)
     m = process.matrix(expand(t, z))
     return (m.d * z - m.b * r) / m.det, (m.a * r - m.c * z) / m.det
 
@@ -172,32 +164,97 @@ def recover(process: Process, z: Array, r: Array, t: Array) -> tuple[Array, Arra
 def convert(source: Process, target: Process, z: Array, r: Array, t: Array) -> Array:
     """The same answer in the target's prediction: recover, then apply its row.
 
-    The two processes share their path.
+    >>> from gengen.diffusion.paths import Linear
+    >>> velocity, data = (Process(Linear(), p) for p in (Velocity(), Data()))
+    >>> z, r = jnp.array([[2.0]]), jnp.array([[2.0]])
+    >>> float(convert(velocity, data, z, r, 0.5)[0, 0])
+    1.0
+
+    Args:
+        source: the process in which r is an answer.
+        target: a process of the same path.
+        z: what is seen at times t [B, ...], floats.
+        r: what the network says, of the shape of z.
+        t: times in [0, 1] where the source's det is not 0, [] or [B].
     """
+    if source.path != target.path:
+        raise BadInput(
+            f"an answer along {source.path} cannot be converted to one along "
+            f"{target.path}: take two processes of one path"
+        )
     x, noise = recover(source, z, r, t)
     return corrupt(target, x, noise, t)[1]
 
 
 def from_data(process: Process, z: Array, x: Array, t: Array) -> Array:
-    """r̂ = c x̂ + d ε̂ with the ε̂ = (z - a x̂)/b that leaves z what it is; b(t) > 0."""
+    """r̂ = c x̂ + d ε̂ with the ε̂ = (z - a x̂)/b that leaves z what it is.
+
+    >>> from gengen.diffusion.paths import Linear
+    >>> z, x = jnp.array([[2.0]]), jnp.array([[1.0]])
+    >>> float(from_data(Process(Linear(), Velocity()), z, x, 0.5)[0, 0])
+    2.0
+
+    Args:
+        process: the path, and what the network predicts.
+        z: what is seen at times t [B, ...], floats.
+        x: x̂, of the shape of z.
+        t: times in (0, 1] where b is not 0, [] or [B].
+    """
+    chex.assert_equal_shape([z, x])
+    chex.assert_type([z, x], float)
     m = process.matrix(expand(t, z))
     return m.c * x + m.d * (z - m.a * x) / m.b
 
 
 def loss_weight(process: Process, space: Process, t: Array) -> Array:
-    """(det_space/det)², so that weight · |r̂ - r|² is the squared error in `space`."""
+    """(det_space/det)², so that weight · |r̂ - r|² is the squared error in `space`.
+
+    >>> from gengen.diffusion.paths import Linear
+    >>> noise, data = (Process(Linear(), p) for p in (Noise(), Data()))
+    >>> float(loss_weight(noise, data, jnp.array(0.75)))  # (b/a)²
+    9.0
+
+    Args:
+        process: the process of the network.
+        space: a process of the same path, in whose prediction the error is measured.
+        t: times in [0, 1] where the process' det is not 0, of any shape.
+    """
     return jnp.square(space.matrix(t).det / process.matrix(t).det)
 
 
 def ode_velocity(process: Process, z: Array, r: Array, t: Array) -> Array:
-    """ż = a′ x̂ + b′ ε̂, the probability-flow ODE."""
+    """ż = a′ x̂ + b′ ε̂ [B, ...], the probability-flow ODE.
+
+    >>> from gengen.diffusion.paths import Linear
+    >>> z, x = jnp.array([[2.0]]), jnp.array([[1.0]])
+    >>> float(ode_velocity(Process(Linear(), Data()), z, x, 0.5)[0, 0])
+    2.0
+
+    Args:
+        process: a continuous path, and what the network predicts.
+        z: what is seen at times t [B, ...], floats.
+        r: what the network says, of the shape of z.
+        t: times in [0, 1] where det is not 0, [] or [B].
+    """
     x, noise = recover(process, z, r, t)
     _, _, da, db = derivatives(process.path, expand(t, z))
     return da * x + db * noise
 
 
 def score(process: Process, z: Array, r: Array, t: Array) -> Array:
-    """∇ log p_t(z) = -ε̂/b."""
+    """∇ log p_t(z) = -ε̂/b, [B, ...].
+
+    >>> from gengen.diffusion.paths import Linear
+    >>> z, noise = jnp.array([[2.0]]), jnp.array([[3.0]])
+    >>> float(score(Process(Linear(), Noise()), z, noise, 0.5)[0, 0])
+    -6.0
+
+    Args:
+        process: the path, and what the network predicts.
+        z: what is seen at times t [B, ...], floats.
+        r: what the network says, of the shape of z.
+        t: times in (0, 1] where det and b are not 0, [] or [B].
+    """
     return -recover(process, z, r, t)[1] / expand(process.path.b(t), z)
 
 
@@ -207,8 +264,19 @@ def usable_times(
     """(t_min, t_max): [0, 1] without the ends at which the matrix is singular.
 
     An end is usable if det is neither 0 nor infinite there, and a′, b′ (of a path that
-    has them) and the loss' weight are finite, so that x̂, ε̂ and the ODE exist; an end
-    that is not is moved inwards by `margin`.
+    has them) and the loss' weight are finite. Another end is moved inwards by `margin`.
+    Raises BadInput if that does not help.
+
+    >>> from gengen.diffusion.paths import Linear
+    >>> usable_times(Process(Linear(), Velocity()))
+    (0.0, 1.0)
+    >>> usable_times(Process(Linear(), Noise()))
+    (0.0, 0.999)
+
+    Args:
+        process: the path, and what the network predicts.
+        margin: how far an end is moved.
+        weight: (process, t) -> the weight of the loss, or None.
     """
 
     def usable(t):

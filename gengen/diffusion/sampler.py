@@ -6,10 +6,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gengen.diffusion.grids import Even, Grid, starting_at, times_of
 from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.process import Process, usable_times
-from gengen.diffusion.solvers import Euler, Solver
-from gengen.diffusion.times import Even, Grid, starting_at, times_of
+from gengen.diffusion.solvers import Euler, Solver, check_solver
 from gengen.errors import BadInput
 from gengen.types import Array, static
 
@@ -51,12 +51,13 @@ class Sampler:
             raise BadInput(
                 f"strength={self.strength}: it must be above 0, and 1 at most"
             )
-        if not hasattr(self.solver, "step") or not callable(self.grid):
+        check_solver(self.solver)
+        if not callable(self.grid):
             raise BadInput(
-                f"solver={self.solver!r}, grid={self.grid!r}: give the values "
-                "themselves, such as Heun() and KarrasGrid()"
+                f"grid={self.grid!r} is not a grid: give a value of "
+                "gengen.diffusion.grids, such as KarrasGrid()"
             )
-        if self.solver.evaluations is None and any(
+        if self.solver.traits.adaptive and any(
             isinstance(guide, tuple) for guide in self.guides
         ):
             raise BadInput(
@@ -86,7 +87,7 @@ class Sampler:
         path = process.path
         low, high = usable_times(process)
         with jax.ensure_compile_time_eval():
-            if self.solver.divides_by_a and path.a(jnp.float32(high)) == 0:
+            if self.solver.traits.divides_by_a and path.a(jnp.float32(high)) == 0:
                 high = 1.0 - 1e-3
             if any(guide.divides_by_a for guide in self.guides):
                 most = jnp.float32(MOST_NOISE)

@@ -3,11 +3,11 @@
 Whatever is predicted, the error can be measured in x, ε, v, … (`loss_weight`), so every
 published weight is a function of time on the error of one prediction:
 
-    In(Noise())      L_simple of DDPM, which is SNR · |x̂ - x|²
+    ErrorIn(Noise()) L_simple of DDPM, which is SNR · |x̂ - x|²
     MinSNR(γ)        min(SNR, γ) · |x̂ - x|²
     TruncatedSNR()   max(SNR, 1) · |x̂ - x|²
     ELBOWeight()     ½ (-λ′) |ε̂ - ε|² = ½ (-SNR′) |x̂ - x|², whose integral is the bound
-    Sigmoid(bias)    σ(bias - λ) times that of Likelihood
+    Sigmoid(bias)    σ(bias - λ) times ELBOWeight()
 
 with SNR = a²/b² and λ = log SNR. Kingma and Gao 2023, arXiv:2303.00848, collects them.
 """
@@ -41,6 +41,7 @@ class ErrorIn:
     """The error in another prediction's space: (det_other/det)²."""
 
     prediction: Prediction
+    """What the error is measured in."""
 
     def __call__(self, process, t):
         return loss_weight(process, Process(process.path, self.prediction), t)
@@ -48,12 +49,13 @@ class ErrorIn:
 
 @static
 class MinSNR:
-    """min(SNR, gamma) on the error of x: no time outshouts the others.
+    """min(SNR, gamma) on the error of x: no time outweighs the others.
 
     Hang et al. 2023, arXiv:2303.09556, equation 6.
     """
 
     gamma: float = 5.0
+    """The largest weight γ of the error of x, above 0."""
 
     def __call__(self, process, t):
         # min(SNR, γ) = SNR · min(1, γ/SNR), and SNR on x is 1 on ε.
@@ -84,12 +86,13 @@ class ELBOWeight:
 
 @static
 class Sigmoid:
-    """sigmoid(bias - λ) times `ELBOWeight`: less of what is nearly clean.
+    """sigmoid(bias - λ) times `ELBOWeight`: a smaller weight where z is nearly clean.
 
     Kingma and Gao 2023, arXiv:2303.00848; Hoogeboom et al. 2024, arXiv:2410.19324.
     """
 
     bias: float = 0.0
+    """The log SNR at which the factor is ½."""
 
     def __call__(self, process, t):
         share = jax.nn.sigmoid(self.bias - jnp.log(snr(process.path, t)))

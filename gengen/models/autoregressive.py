@@ -338,6 +338,6 @@ class Autoregressive:
         x, effective = resampled(generate, *rows, particles)
         return Completion(self.to_model(x), effective)
 
-    def evaluations(self, **options) -> int:
+    def nfe(self, **options) -> int:
         """Passes over all symbols per sample: about one by the cache, T without."""
         return 1 if options.get("cached", True) else self.length

@@ -143,7 +143,7 @@ class ClassifierGuide:
     scale: float = 1.0
     """The weight of the gradient: 1 is Bayes' rule for an unconditional model."""
     divides_by_a: ClassVar[bool] = True
-    evaluations: ClassVar[int] = 0
+    extra_calls: ClassVar[int] = 0
 
     @property
     def condition(self):

@@ -43,9 +43,10 @@ from gengen.conditions import (
 from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.inverse import inverse_solver
 from gengen.diffusion.likelihood import LikelihoodEstimator, VariationalBound
-from gengen.diffusion.process import Process, corrupt, recover
+from gengen.diffusion.parallel import solve_parallel
+from gengen.diffusion.process import Process, corrupt
 from gengen.diffusion.sampler import Sampler
-from gengen.diffusion.solve import invert, solve, solve_parallel
+from gengen.diffusion.solve import denoise, invert, solve, solve_to_data
 from gengen.diffusion.training import Training
 from gengen.errors import BadInput
 from gengen.nets.conditioning import agree
@@ -171,7 +172,8 @@ class Diffusion:
         predict = sampler.guidance(self.process, predictors)
         for guide in sampler.guides:
             predict = guide(predict, self.process, state)
-        return predict if sampler.solver.wants_variance else _means(predict)
+        wanted = sampler.solver.traits.wants_variance
+        return predict if wanted else _means(predict)
 
     def _predictors(self, params, state, guidance: Guidance) -> list[Callable]:
         """Functions (z, t, c) -> r̂ that know ever more of c, the last one all of it."""
@@ -229,15 +231,8 @@ class Diffusion:
         """z at the first time of the sampler's plan -> x."""
         plan = sampler.plan(self.process)
         predict = self.guided_predictor(params, state, sampler)
-        z = solve(sampler.solver, keys, predict, self.process, z, plan.times, c)
-        return self._to_x(predict, z, c, plan)
-
-    def _to_x(self, predict, z, c, plan) -> Array:
-        """z itself at the data; where the grid stops short of them, E[x | z]."""
-        if not plan.jump:
-            return z
-        t = plan.times[-1]
-        return recover(self.process, z, _means(predict)(z, t, c), t)[0]
+        ask = sampler.solver, keys, predict, self.process, z, plan.times, c
+        return solve_to_data(*ask)
 
     def from_latent(
         self,
@@ -346,24 +341,18 @@ class Diffusion:
         sampler, process = sampler or self.sampler, self.process
         keys, plan = sample_keys(key, num, start_index), sampler.plan(process)
         c = self._given(sampler, given, num, keys)
-        network = self.guided_predictor(params, state, sampler)
-
-        def predict(z, t):
-            return network(z, t, c)
-
+        predict = self.guided_predictor(params, state, sampler)
         z = plan.first_b * normal(keys, self.latent_shape)
         ask = sampler.solver, fold_in(keys, 1), predict, process, z, plan.times
-        z, sweeps = solve_parallel(*ask, window, tolerance)
-        return self._to_x(network, z, c, plan), sweeps
+        z, sweeps = solve_parallel(*ask, window, tolerance, c)
+        return denoise(predict, process, z, plan.times[-1], c), sweeps
 
     def parallel(self, sampler: Sampler | None = None) -> bool:
         """Whether the solver has a parallel form: it must have no memory."""
-        solver = (sampler or self.sampler).solver
-        z = jax.ShapeDtypeStruct((1, *self.space.shape), jnp.float32)
-        memory = jax.eval_shape(solver.init, z)
-        return solver.evaluations is not None and not jax.tree.leaves(memory)
+        traits = (sampler or self.sampler).solver.traits
+        return not (traits.adaptive or traits.has_memory)
 
-    def evaluations(self, sampler: Sampler | None = None) -> int | None:
+    def nfe(self, sampler: Sampler | None = None) -> int | None:
         """Network calls per sample: those of all steps and of a last jump, guided.
 
         An upper bound if guidance is limited to an interval; None for adaptive solvers.
@@ -372,12 +361,12 @@ class Diffusion:
         """
         sampler = sampler or self.sampler
         self._refuse_guidance(sampler.guidance)
-        plan, solver = sampler.plan(self.process), sampler.solver
-        if solver.evaluations is None:
+        plan = sampler.plan(self.process)
+        calls = sampler.solver.nfe(len(plan.times) - 1)
+        if calls is None:
             return None
-        calls = solver.evaluations * (len(plan.times) - 1) + solver.at_first + plan.jump
-        more = math.prod(1 + guide.evaluations for guide in sampler.guides)
-        return calls * sampler.guidance.calls * more
+        more = math.prod(1 + guide.extra_calls for guide in sampler.guides)
+        return (calls + plan.jump) * sampler.guidance.calls * more
 
     def refuse(self) -> None:
         """BadInput if training, sampling or likelihood cannot be: nothing is computed.
@@ -386,7 +375,7 @@ class Diffusion:
         table or variances that are not learned, guidance without a null condition.
         """
         self.training.span(self.process)
-        self.evaluations()
+        self.nfe()
         plan, channels = (
             self.sampler.plan(self.process),
             1 + bool(self.training.vlb_weight),

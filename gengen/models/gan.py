@@ -156,7 +156,7 @@ class GAN:
         c = self.condition.given(given, num, keys)
         return self.from_latent(params, state, normal(keys, self.latent_shape), **c)
 
-    def evaluations(self) -> int:
+    def nfe(self) -> int:
         """Network calls a sample."""
         return 1
 

@@ -206,6 +206,6 @@ class MeanFlow:
         """Raises BadInput: averages of the velocity have no divergence to integrate."""
         no_density("a MeanFlow")
 
-    def evaluations(self) -> int:
+    def nfe(self) -> int:
         """Network calls per sample."""
         return self.steps

@@ -274,6 +274,6 @@ class Multiscale:
         x, effective = resampled(generate, *rows, particles)
         return Completion(self.space.to_model(x), effective)
 
-    def evaluations(self, **options) -> int:
+    def nfe(self, **options) -> int:
         """Passes of both networks per sample."""
-        return self.coarse.evaluations(**options) + self.fine.evaluations(**options)
+        return self.coarse.nfe(**options) + self.fine.nfe(**options)

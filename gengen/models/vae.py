@@ -344,7 +344,7 @@ class VAE:
         keys = fold_in(keys, 1)
         return self.observation.draw(own, keys, features, self.space.size)
 
-    def evaluations(self) -> int:
+    def nfe(self) -> int:
         """Network calls per sample."""
         return 1
 

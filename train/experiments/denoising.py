@@ -146,7 +146,7 @@ def solvers() -> dict:
     rows = (Euler(), Heun(), AdamsBashforth(2), AdamsBashforth(3))
     rows += (DDIM(), DDPM(), Ancestral(fixed_large), Ancestral(learned_range))
     rows += (DPMSolver(), DPMSolver(1.0), EDMSampler())
-    rows += (EDMSampler(churn=0.2, low=0.05, high=50.0, noise=1.003),)
+    rows += (EDMSampler(churn=40.0, low=0.05, high=50.0, noise=1.003),)
     rows += (EulerMaruyama(), PredictorCorrector(EulerMaruyama()), annealed_langevin())
     rows += (Adaptive(tsit5), Adaptive(dopri5))
     return dict(zip(SolverName.__args__, rows, strict=True))
@@ -154,7 +154,7 @@ def solvers() -> dict:
 
 def grids() -> dict:
     """Name -> grid of sampling times."""
-    from gengen.diffusion.times import (
+    from gengen.diffusion.grids import (
         Even,
         KarrasGrid,
         Leading,

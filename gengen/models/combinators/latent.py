@@ -108,7 +108,7 @@ class Latent:
         """Raises BadInput: a density of latents is none of x."""
         no_density("a model of latents")
 
-    def evaluations(self, *sampler) -> int | None:
+    def nfe(self, *sampler) -> int | None:
         """The inner model's network calls per sample, and one of the decoder."""
-        calls = self.model.evaluations(*sampler)
+        calls = self.model.nfe(*sampler)
         return None if calls is None else calls + 1
