@@ -6,6 +6,7 @@ it is a safe static argument of `jax.jit`: rebuilding an equal one in a notebook
 cell hits the compilation cache. Arrays live only in params, state, batch and key.
 """
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -88,24 +89,18 @@ class Model(Protocol):
     (tractable p(x)), "bound" (a lower bound on log p(x)) or "none" (samples only).
     `log_likelihood` raises BadInput where `density` is "none"; elsewhere there is,
     beside it, `likelihood_kind`, what it is: "exact", "ELBO", "IWAE-64", …; of a
-    conditional model (`num_classes` > 0) it is log p(x | y = batch["label"]).
+    conditional model it is log p(x | c), c as the batch has it.
 
-    Where it makes sense a model also has what tasks ask for:
-
-        latent_shape, from_latent(params, state, z, *, label) -> samples
-        features(params, state, batch, key) -> [B, F]
-        reconstruct(params, state, batch, key) -> images in [-1, 1]
-        nfe() -> network calls per sample
-        log_prob_labels(params, state, batch, key) -> [B, classes] nats, log p(y|x)
-        complete(params, state, key, batch, observed) -> Completion
-
-    Of a discriminative model, which has `log_prob_labels`, `sample` raises BadInput.
+    What else a model can do, it declares by inheriting from the capabilities below,
+    and tasks ask for them by `isinstance`.
     """
 
     density: str
+    space: Any  # a gengen.spaces.Space: what is generated
+    condition: Any  # a gengen.conditions.Condition: what it depends on
 
-    def init(self, key: Key, batch: Batch) -> tuple[Params, State]:
-        """Parameters by player, and every other array; `batch` gives the shapes."""
+    def init(self, key: Key, batch: Batch | None = None) -> tuple[Params, State]:
+        """Parameters by player, and every other array; a batch is checked."""
         ...
 
     def losses(self) -> dict[str, LossFn]:
@@ -115,7 +110,7 @@ class Model(Protocol):
     def sample(
         self, params: Params, state: State, key: Key, num: int, **condition
     ) -> Array:
-        """`num` samples in data space: images in [-1, 1] or int32 tokens.
+        """x [num, *shape] of the space; condition: c by name, else drawn.
 
         Sample i depends on (key, i) only; `start_index=n` numbers them from n on.
         """
@@ -126,3 +121,63 @@ class Model(Protocol):
     ) -> Array:
         """[B] nats of the *discrete* data: its log-probability or a lower bound."""
         ...
+
+
+class Discriminative(abc.ABC):
+    """A model of p(y|x); its `sample` raises BadInput."""
+
+    @abc.abstractmethod
+    def log_prob_labels(self, params, state, batch: Batch, key: Key) -> Array:
+        """log p(y|x) [B, classes] in nats."""
+
+
+class HasLatents(abc.ABC):
+    """A model whose samples are a function of latents of shape `latent_shape`."""
+
+    @abc.abstractmethod
+    def from_latent(self, params, state, z: Array, **condition) -> Array:
+        """Samples from latents [B, *latent_shape]; standard normal ones give p(x)."""
+
+
+class Inverts(abc.ABC):
+    """A model that finds the latent of which a given sample is the function."""
+
+    @abc.abstractmethod
+    def to_latent(self, params, state, x: Array, **condition) -> Array:
+        """Latents [B, *latent_shape] of samples."""
+
+
+class Encodes(abc.ABC):
+    """A model with a posterior q(z|x) and a density p(x|z)."""
+
+    @abc.abstractmethod
+    def posterior(self, params, batch: Batch, train: bool = False):
+        """(mean, logvar) of q(z|x), each [B, *latent_shape]."""
+
+    @abc.abstractmethod
+    def log_prob_given(self, params, batch: Batch, key: Key, train: bool = False):
+        """The function z [B, Z] -> log p(x|z) [B] in nats."""
+
+
+class HasFeatures(abc.ABC):
+    """A model with a representation."""
+
+    @abc.abstractmethod
+    def features(self, params, state, batch: Batch, key: Key) -> Array:
+        """A representation of the batch, [B, F]."""
+
+
+class Reconstructs(abc.ABC):
+    """An autoencoder."""
+
+    @abc.abstractmethod
+    def reconstruct(self, params, state, batch: Batch, key: Key) -> Array:
+        """The batch after encoding and decoding: images in [-1, 1]."""
+
+
+class Completes(abc.ABC):
+    """A model that draws what was not observed."""
+
+    @abc.abstractmethod
+    def complete(self, params, state, key: Key, batch: Batch, observed) -> Completion:
+        """Samples that agree with the batch where `observed`."""

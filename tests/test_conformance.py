@@ -6,6 +6,7 @@ rounding of gradients that should be zero.
 """
 
 import collections
+import inspect
 import math
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSha
 from program import with_devices
 from sklearn.datasets import load_digits
 
-from gengen import presets
+from gengen import presets, types
 from gengen.conditions import Labels, Maps, Nothing, Sequence, Text, both, parts_of
 from gengen.diffusion.couplings import OptimalTransport
 from gengen.diffusion.density import FlowDensity
@@ -63,7 +64,7 @@ from gengen.observations.categorical import Categorical
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.spaces import Images, Reals, Symbols
 from gengen.step import init_train_state, make_train_step
-from gengen.types import Variables, static
+from gengen.types import Discriminative, HasLatents, Variables, static
 
 SHAPE, LEVELS = (8, 8, 1), 17
 SPACE, TEN = Images(SHAPE, LEVELS), Labels(10)
@@ -295,9 +296,15 @@ def sampler(name, num):
 
 rows = pytest.mark.parametrize("name", ROWS)
 GAMES = [name for name in ROWS if len(ROWS[name]().losses()) > 1]
-GENERATIVE = [name for name in ROWS if not hasattr(ROWS[name](), "log_prob_labels")]
+CAPABILITIES = [
+    x
+    for x in vars(types).values()
+    if inspect.isabstract(x) and x.__module__ == types.__name__
+]
+assert {Discriminative, HasLatents} < set(CAPABILITIES)
+GENERATIVE = [name for name in ROWS if not isinstance(ROWS[name](), Discriminative)]
 generative_rows = pytest.mark.parametrize("name", GENERATIVE)
-LATENT = [name for name in GENERATIVE if hasattr(ROWS[name](), "from_latent")]
+LATENT = [name for name in GENERATIVE if isinstance(ROWS[name](), HasLatents)]
 
 
 # ---------------------------------------------------------------- training
@@ -462,6 +469,15 @@ def test_features_are_one_finite_vector_an_image(name):
 
 
 # ---------------------------------------------------------------- likelihood
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_model_declares_exactly_what_it_can_do(name):
+    model = ROWS[name]()
+    for capability in CAPABILITIES:
+        has = all(hasattr(model, part) for part in capability.__abstractmethods__)
+        assert isinstance(model, capability) == has, capability.__name__
+    assert isinstance(model, HasLatents) == hasattr(model, "latent_shape")
 
 
 @rows

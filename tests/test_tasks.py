@@ -39,7 +39,7 @@ from gengen.tasks.outliers import (
     ReconstructionError,
     paired_noise,
 )
-from gengen.types import static
+from gengen.types import Discriminative, HasFeatures, HasLatents, Reconstructs, static
 
 KEY = jax.random.key(0)
 
@@ -115,7 +115,7 @@ class World:
 
 
 @static
-class Judge:
+class Judge(Discriminative):
     """p(y|x) by a table [16, K]; sees images of levels, nothing else."""
 
     labels: ClassVar[Labels] = Labels(3)
@@ -398,7 +398,7 @@ def test_the_code_agrees_with_deflate_on_photographs():
 
 
 @static
-class Halves:
+class Halves(Reconstructs):
     """An "autoencoder" that gives back half of x."""
 
     space: ClassVar[Images] = Images((2, 2, 1), 2)
@@ -472,7 +472,7 @@ def test_paired_noise_has_the_moments_of_a_normal():
 
 
 @static
-class Flat:
+class Flat(HasFeatures):
     """Features are the pixels' levels themselves."""
 
     def features(self, params, state, batch, key):
@@ -557,7 +557,7 @@ def test_equal_scores_are_one_static_argument():
 
 
 @static
-class Decoder:
+class Decoder(HasLatents):
     """x = W z, plus the label; latents of any shape, W [pixels, coordinates]."""
 
     latent_shape: tuple[int, ...]

@@ -66,6 +66,7 @@ def bayes(options: Bayes) -> dict[str, Any]:
 
     from gengen.conditions import labels_of
     from gengen.errors import BadInput
+    from gengen.types import Discriminative
     from train.evaluate import about
     from train.experiment import write_atomically
     from train.heldout import tightened
@@ -82,7 +83,7 @@ def bayes(options: Bayes) -> dict[str, Any]:
     check_png(out)
     trained = open_workdir(options.workdir)
     model = trained.model
-    if hasattr(model, "log_prob_labels"):
+    if isinstance(model, Discriminative):
         raise BadInput("a classifier is p(y|x) already: take a generative run")
     if not trained.record.data.num_classes:
         name = trained.record.data.name

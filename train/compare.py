@@ -54,6 +54,7 @@ def experiments(options: Compare, spec) -> dict[str, dict]:
     import inspect
 
     from gengen.errors import BadInput
+    from gengen.types import Discriminative
     from train.experiments import EXPERIMENTS
 
     chosen = {}
@@ -74,7 +75,7 @@ def experiments(options: Compare, spec) -> dict[str, dict]:
             if name in options.families:
                 raise
             continue  # nothing for these data, as a classifier without labels
-        if not hasattr(model, "log_prob_labels"):
+        if not isinstance(model, Discriminative):
             chosen[name] = keywords
         elif name in options.families:
             raise BadInput(

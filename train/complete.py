@@ -90,6 +90,7 @@ def complete(options: Complete) -> None:
     from gengen.errors import BadInput
     from gengen.images import to_unit
     from gengen.tasks import require
+    from gengen.types import Completes
     from train.interpolate import check_png
     from train.options import at_least, check_numbers
     from train.outlier_sets import some
@@ -112,7 +113,7 @@ def complete(options: Complete) -> None:
     trained = open_workdir(options.workdir)
     trained.record.data.images_only("train.complete")
     model = trained.model
-    require(model, "complete", "take a diffusion or an autoregressive model")
+    require(model, Completes, "take a diffusion or an autoregressive model")
     keywords = as_keywords(model, given)
     if options.repeats and options.method not in (None, "repaint"):
         raise BadInput(

@@ -94,6 +94,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     """Measure, print, and write `evaluation.json`, which is returned."""
     import json
 
+    from gengen.types import Discriminative
     from train.experiment import write_atomically
     from train.features import alone, empty
     from train.quality import PART, Quality
@@ -114,7 +115,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     figures, noun = per_example(trained, options), trained.record.data.examples
     num = sum(min(x.size, options.likelihood_num) for x in splits.values())
     told = [f"cost: {' and '.join(figures)} of {num:,} {noun}"] if figures else []
-    if hasattr(trained.model, "log_prob_labels"):
+    if isinstance(trained.model, Discriminative):
         refuse_sampling(options)
         print(*told)
     else:
@@ -194,11 +195,12 @@ def per_example(trained, options: Evaluate) -> dict[str, tuple[str, Any]]:
     from gengen.conditions import labels_of
     from gengen.images import bits_name, bits_per_dim
     from gengen.tasks.bayes import generative_classifier
+    from gengen.types import Discriminative
     from train.heldout import tightened
 
     model, shape = trained.model, trained.record.data.shape
     model = tightened(model, options.importance_samples)
-    if hasattr(model, "log_prob_labels"):
+    if isinstance(model, Discriminative):
         labels = model.labels
 
         def right(params, state, batch, key):

@@ -17,6 +17,7 @@ import numpy as np
 
 from gengen.errors import BadInput
 from gengen.images import to_levels, to_unit
+from gengen.types import Discriminative
 from train.checkpoint import digest_of
 from train.data import Spec
 from train.experiment import Record, file_name
@@ -121,7 +122,7 @@ def of_classifier(
 
     trained = open_workdir(path)
     model, data = trained.model, trained.record.data
-    if not hasattr(model, "log_prob_labels"):
+    if not isinstance(model, Discriminative):
         raise BadInput(
             f"--extractor {path} holds a {trained.record.experiment}, not a classifier:"
             f" train one with python -m train classifier --workdir DIR"

@@ -6,7 +6,7 @@ from pathlib import Path
 from gengen.conditions import labels_of
 from gengen.errors import BadInput
 from gengen.models.diffusion import Diffusion
-from gengen.types import Variables
+from gengen.types import Discriminative, Variables
 from train.workdir import Trained, open_workdir
 
 
@@ -49,7 +49,7 @@ def by_classifier(trained: Trained, other: Trained, path: Path, options) -> Trai
     from gengen.models.classifier import ClassifierGuide
 
     noisy = getattr(other.model, "path", None)
-    if not hasattr(other.model, "log_prob_labels"):
+    if not isinstance(other.model, Discriminative):
         raise BadInput(
             f"--classifier {path} holds a {other.record.experiment}, not a classifier: "
             "train one with python -m train classifier --path NAME --workdir DIR"

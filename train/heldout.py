@@ -9,6 +9,7 @@ import numpy as np
 
 from gengen.errors import BadInput
 from gengen.images import bits_name, bits_per_dim
+from gengen.types import Discriminative
 from train import data as datasets
 from train.options import Run
 
@@ -40,7 +41,7 @@ def figure(model, shape) -> tuple[str, Callable] | None:
 
         given = "".join(f"-given-{name}" for name in model.condition.names)
         return f"{bits_name(shape)}_{model.likelihood_kind}{given}", bits
-    if hasattr(model, "log_prob_labels"):
+    if isinstance(model, Discriminative):
 
         def right(params, state, batch, key):
             log_p = model.log_prob_labels(params, state, batch, key)

@@ -44,6 +44,7 @@ def interpolate(options: Interpolate) -> None:
     import jax
 
     from gengen.tasks import latents, require
+    from gengen.types import HasLatents
     from train.options import at_least, check_numbers
     from train.pictures import save_grid, to_uint8
     from train.sampling import calls_in_words, given_classes
@@ -54,7 +55,7 @@ def interpolate(options: Interpolate) -> None:
     check_png(options.out)
     trained = open_workdir(options.workdir)
     model, weights = trained.model, (trained.params, trained.state)
-    require(model, "from_latent", "take a model with latents, such as a VAE or a GAN")
+    require(model, HasLatents, "take a model with latents, such as a VAE or a GAN")
     given, known = given_classes(model, options.pairs, options.label), {}
     if options.between == "data":
         images = image_pairs(trained, given, options)  # [2, pairs, H, W, C]
@@ -96,11 +97,11 @@ def check_png(out: Path) -> None:
 def image_pairs(trained, given: dict, options) -> np.ndarray:
     """Test images [2, pairs, H, W, C] of the given classes; no pair of one image."""
     from gengen.tasks import require
+    from gengen.types import Inverts
     from train.outlier_sets import some
 
-    require(
-        trained.model, "to_latent", "it gives images no codes, so take --between noise"
-    )
+    remedy = "it gives images no codes, so take --between noise"
+    require(trained.model, Inverts, remedy)
     dataset = trained.dataset("test", options.data_dir)
     if not given:
         image = some(dataset, 2 * options.pairs, options.seed)["image"]

@@ -203,6 +203,8 @@ def scored(trained, model, density, scores, sets, train, options) -> tuple:
     """
     import jax
 
+    from gengen.types import HasFeatures
+
     def of_run(function, arrays):
         return measured(function, trained.params, trained.state, arrays, options)
 
@@ -220,7 +222,7 @@ def scored(trained, model, density, scores, sets, train, options) -> tuple:
             of: overflow(of_run(function, {k: v[:limit] for k, v in here.items()}))
             for of, here in arrays.items()
         }
-    if not hasattr(model, "features"):
+    if not isinstance(model, HasFeatures):
         return values, {}
     features = jax.jit(model.features)
     found = {of: of_run(features, here) for of, here in arrays.items()}

@@ -46,6 +46,7 @@ def probe(options: Probe) -> dict[str, Any]:
 
     from gengen.errors import BadInput
     from gengen.tasks import require
+    from gengen.types import Discriminative, HasFeatures
     from train.evaluate import about
     from train.experiment import write_atomically
     from train.options import at_least, check_numbers
@@ -55,7 +56,7 @@ def probe(options: Probe) -> dict[str, Any]:
     at_least(options, per_class=2, repeats=1, num_train=10)
     check_numbers({"seed": options.seed, "batch_size": options.batch_size})
     trained = open_workdir(options.workdir)
-    require(trained.model, "features", "take a run with a representation")
+    require(trained.model, HasFeatures, "take a run with a representation")
     if not trained.record.data.num_classes:
         raise BadInput(
             f"{trained.record.data.name} has no labels, which a probe needs: take a "
@@ -72,7 +73,7 @@ def probe(options: Probe) -> dict[str, Any]:
         f"{len(test['label']):,} test images; {fits} logistic regressions on all of "
         f"them, {options.repeats * fits} on {len(draws[0])}"
     )
-    if hasattr(trained.model, "log_prob_labels"):
+    if isinstance(trained.model, Discriminative):
         print("note: a classifier's features were learnt from all labels already")
     result = about(trained, options) | {
         "n_train": len(train["label"]),

@@ -14,6 +14,7 @@ import numpy as np
 from gengen.conditions import labels_of
 from gengen.errors import BadInput
 from gengen.images import require_finite, to_unit
+from gengen.types import Discriminative
 from train.experiment import write_atomically
 from train.experiments.denoising import grids, solvers
 from train.pictures import save_grid, to_uint8
@@ -299,7 +300,7 @@ class Sorted:
 
 def picture(model, spec, seed: int, batch_size: int, batches: list[dict]):
     """What a run draws of itself: samples, or what it makes of held-out batches."""
-    if hasattr(model, "log_prob_labels"):
+    if isinstance(model, Discriminative):
         return Sorted(model, spec, batches)
     if spec.kind == "text":
         return Texts(model, seed, batch_size)

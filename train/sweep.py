@@ -185,12 +185,13 @@ def check(options: Sweep, base, out: Path) -> None:
 def refuse_unmeasurable(trained, options: Sweep) -> None:
     """BadInput for a run without samples to measure, or without steps to sweep."""
     from gengen.errors import BadInput
+    from gengen.types import Discriminative
     from train.quality import NO_LABELS
     from train.sampling import keywords_of
 
     data, model = trained.record.data, trained.model
     data.images_only("train.sweep")
-    if hasattr(model, "log_prob_labels"):
+    if isinstance(model, Discriminative):
         raise BadInput(
             f"--workdir {options.workdir}: a classifier draws no samples; take the run "
             "of a generative model"

@@ -49,6 +49,7 @@ def traverse(options: Traverse) -> None:
     import jax
 
     from gengen.tasks import latents, require
+    from gengen.types import Encodes, HasLatents
     from train.interpolate import check_png
     from train.options import at_least, check_numbers
     from train.pictures import save_grid, to_uint8
@@ -60,9 +61,9 @@ def traverse(options: Traverse) -> None:
     check_png(options.out)
     trained = open_workdir(options.workdir)
     model = trained.model
-    require(model, "from_latent", "take a model with latents, such as a VAE or a GAN")
+    require(model, HasLatents, "take a model with latents, such as a VAE or a GAN")
     given = given_classes(model, 1, options.label)  # refuses what there is not
-    if hasattr(model, "posterior"):
+    if isinstance(model, Encodes):
         z, own, kl = code(trained, options)
         given = own if options.label is None else given
         dims = options.dims or np.argsort(-kl, kind="stable")[: options.rows].tolist()

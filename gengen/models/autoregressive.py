@@ -43,11 +43,11 @@ from gengen.objective import loss
 from gengen.observations.observation import Observation, symbols_of
 from gengen.scan import sample_keys
 from gengen.spaces import Space
-from gengen.types import Array, Completion, static
+from gengen.types import Array, Completes, Completion, HasFeatures, static
 
 
 @static
-class Autoregressive:
+class Autoregressive(HasFeatures, Completes):
     """A network x, c -> features of every position, and how they are read.
 
     An example is cut into T symbols of the head's shape, in raster order (row, column,

@@ -26,11 +26,11 @@ from gengen.diffusion.process import expand
 from gengen.errors import BadInput, no_density
 from gengen.objective import loss, map_batch
 from gengen.spaces import Space
-from gengen.types import Array, frozen, static
+from gengen.types import Array, Discriminative, HasFeatures, frozen, static
 
 
 @static
-class Classifier:
+class Classifier(Discriminative, HasFeatures):
     """p(y|x) of a network x -> (logits [B, classes], features [B, F])."""
 
     net: nn.Module

@@ -53,7 +53,16 @@ from gengen.nets.conditioning import agree
 from gengen.objective import loss
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.spaces import Space, Symbols
-from gengen.types import Array, Completion, frozen, static
+from gengen.types import (
+    Array,
+    Completes,
+    Completion,
+    HasFeatures,
+    HasLatents,
+    Inverts,
+    frozen,
+    static,
+)
 
 
 def _means(predict: Callable) -> Callable:
@@ -62,7 +71,7 @@ def _means(predict: Callable) -> Callable:
 
 
 @static
-class Diffusion:
+class Diffusion(HasLatents, Inverts, HasFeatures, Completes):
     """A network (z, t, c) -> r̂, and what is asked of it.
 
     In every method `sampler` is a `Sampler` in the place of the model's own, and

@@ -33,11 +33,11 @@ from gengen.nets.conditioning import agree
 from gengen.objective import add, every, loss, scale
 from gengen.scan import normal, sample_keys
 from gengen.spaces import Space
-from gengen.types import Array, static
+from gengen.types import Array, HasFeatures, HasLatents, static
 
 
 @static
-class GAN:
+class GAN(HasLatents, HasFeatures):
     """Two networks: a generator (z, c) -> x and a discriminator (x, c) -> logit."""
 
     generator: nn.Module

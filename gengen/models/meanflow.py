@@ -41,7 +41,7 @@ from gengen.nets.conditioning import agree
 from gengen.objective import loss
 from gengen.scan import normal, sample_keys
 from gengen.spaces import Space
-from gengen.types import Array, static
+from gengen.types import Array, HasFeatures, HasLatents, static
 
 SECOND_TIME = Scalar("r")
 
@@ -88,7 +88,7 @@ def meanflow_loss(
 
 
 @static
-class MeanFlow:
+class MeanFlow(HasLatents, HasFeatures):
     """A network (z, t, c with c["r"]) -> the average velocity from t down to r."""
 
     net: nn.Module

@@ -31,11 +31,11 @@ from gengen.nets.conditioning import agree
 from gengen.objective import loss
 from gengen.scan import fold_in, sample_keys
 from gengen.spaces import Space
-from gengen.types import Array, Completion, Model, static
+from gengen.types import Array, Completes, Completion, HasFeatures, Model, static
 
 
 @static
-class Multiscale:
+class Multiscale(HasFeatures, Completes):
     """Two autoregressive models, of xˢ and of x given a map of xˢ.
 
     The condition is the coarse model's, and the upsampling network reads it as well.

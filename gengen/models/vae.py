@@ -43,7 +43,17 @@ from gengen.nets.conditioning import agree
 from gengen.objective import Weight, loss, weight_at
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.spaces import Space
-from gengen.types import Array, Key, Tree, static
+from gengen.types import (
+    Array,
+    Encodes,
+    HasFeatures,
+    HasLatents,
+    Inverts,
+    Key,
+    Reconstructs,
+    Tree,
+    static,
+)
 
 
 def elbo(
@@ -204,7 +214,7 @@ class DiscretizedLogistic:
 
 
 @static
-class VAE:
+class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
     """An encoder x -> (mean, logvar), a decoder z -> features, and what p(x|z) is.
 
     With a condition both networks see it, and everything is of p(x | c) (Sohn, Lee and

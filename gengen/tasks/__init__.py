@@ -3,18 +3,17 @@
 from gengen.errors import BadInput
 
 
-def require(model, part: str, remedy: str):
-    """Raises BadInput, a sentence, for a model without the method `part`.
+def require(model, capability: type, remedy: str):
+    """BadInput unless a model declares a capability.
 
     Args:
         model: any model.
-        part: the name of the method.
-        remedy: what the caller can do instead.
-
-    >>> require("a text", "upper", "take a model that has it")
+        capability: a class of `gengen.types`, such as HasLatents.
+        remedy: what to do, for the sentence.
     """
-    if not hasattr(model, part):
-        raise BadInput(f"{type(model).__name__} has no {part}: {remedy}")
+    if not isinstance(model, capability):
+        parts = ", ".join(sorted(capability.__abstractmethods__))
+        raise BadInput(f"{type(model).__name__} has no {parts}: {remedy}")
 
 
 def require_density(model):

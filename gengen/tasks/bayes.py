@@ -50,11 +50,11 @@ from gengen.errors import BadInput
 from gengen.scan import sample_keys
 from gengen.spaces import Space
 from gengen.tasks import require, require_density
-from gengen.types import Array, static
+from gengen.types import Array, Discriminative, static
 
 
 @static
-class GenerativeClassifier:
+class GenerativeClassifier(Discriminative):
     """p(y|x) and p(x) of a model of p(x|y), with log p(y): see `generative_classifier`.
 
     It is a discriminative model by `log_prob_labels`, and an unconditional generative
@@ -256,7 +256,7 @@ def conditional_from(discriminative, generative, candidates: int = 64) -> Reweig
     """
     require(
         discriminative,
-        "log_prob_labels",
+        Discriminative,
         "take a classifier, or a generative_classifier of a conditional density",
     )
     if candidates < 1:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from gengen.errors import BadInput
 from gengen.tasks import require
-from gengen.types import Array
+from gengen.types import Array, HasLatents
 
 
 def _times(num: int) -> Array:
@@ -91,7 +91,7 @@ def spherical(start: Array, end: Array, num: int) -> Array:
 
 
 def _require_latents(model, shape: tuple[int, ...]):
-    require(model, "from_latent", "take a model with latents, such as a VAE or a GAN")
+    require(model, HasLatents, "take a model with latents, such as a VAE or a GAN")
     if tuple(shape) != tuple(model.latent_shape):
         raise BadInput(
             f"a latent of shape {tuple(shape)}: {type(model).__name__} takes "

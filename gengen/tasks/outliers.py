@@ -44,7 +44,7 @@ from gengen.errors import BadInput
 from gengen.models.vae import elbo
 from gengen.tasks import require, require_density
 from gengen.tasks.code import code_length
-from gengen.types import Array, Key, static
+from gengen.types import Array, Encodes, HasFeatures, Key, Reconstructs, static
 
 
 @static
@@ -100,7 +100,7 @@ class ReconstructionError:
     model: Any
 
     def __post_init__(self):
-        require(self.model, "reconstruct", "take an autoencoder, such as a VAE")
+        require(self.model, Reconstructs, "take an autoencoder, such as a VAE")
 
     def __call__(self, params, state, batch, key) -> Array:
         x = self.model.space.read(batch)
@@ -141,8 +141,7 @@ class LikelihoodRegret:
     pairs: int = 4
 
     def __post_init__(self):
-        for part in ("posterior", "log_prob_given"):
-            require(self.model, part, "take a VAE")
+        require(self.model, Encodes, "take a VAE")
 
     def __call__(self, params, state, batch, key) -> Array:
         key_noise, key_observe = jax.random.split(key)
@@ -210,7 +209,7 @@ class FeatureDistance:
     k: int = 50
 
     def __post_init__(self):
-        require(self.model, "features", "take a model with a representation")
+        require(self.model, HasFeatures, "take a model with a representation")
         if self.k < 1:
             raise BadInput(f"k={self.k}: the nearest feature is k=1")
 
@@ -242,7 +241,7 @@ class Mahalanobis:
     model: Any
 
     def __post_init__(self):
-        require(self.model, "features", "take a model with a representation")
+        require(self.model, HasFeatures, "take a model with a representation")
 
     @staticmethod
     def fit(features: Array, labels: Array | None = None) -> dict:

@@ -13,12 +13,13 @@ Rombach et al. 2022, arXiv:2112.10752; van den Oord et al. 2017, arXiv:1711.0093
 
 from typing import Any, ClassVar
 
+import chex
 import jax
 
 from gengen.conditions import Condition, check_batch
 from gengen.errors import BadInput, no_density
 from gengen.spaces import Space
-from gengen.types import Array, LossFn, Model, frozen, static
+from gengen.types import Array, HasFeatures, HasLatents, LossFn, Model, frozen, static
 
 
 @static
@@ -33,7 +34,7 @@ class _OfData:
 
 
 @static
-class Latent:
+class Latent(HasLatents, HasFeatures):
     """The inner model, of `to_latent` of what the autoencoder's space reads."""
 
     model: Model
@@ -70,7 +71,12 @@ class Latent:
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """The inner model's latents, if it has any."""
+        """The inner model's latents; BadInput if it has none (a prior of codes)."""
+        if not isinstance(self.model, HasLatents):
+            raise BadInput(
+                f"the inner {type(self.model).__name__} draws without latents: take a "
+                "diffusion model of the latents"
+            )
         return self.model.latent_shape
 
     def encoded(self, state, batch):
@@ -97,7 +103,8 @@ class Latent:
         return self.decoded(state, self.model.sample(params, state, key, num, **how))
 
     def from_latent(self, params, state, z: Array, **how) -> Array:
-        """x of the inner model's latents, by both."""
+        """x of the inner model's latents, by both; BadInput if it has none."""
+        chex.assert_shape(z, (None, *self.latent_shape))
         return self.decoded(state, self.model.from_latent(params, state, z, **how))
 
     def features(self, params, state, batch, key) -> Array:
