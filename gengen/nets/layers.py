@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.nets.strided import Conv, ConvTranspose
 from gengen.types import Array, BadInput
 
 # Initialisers live at module scope: a fresh closure would make equal modules unequal.
@@ -40,8 +41,8 @@ class Layers(NamedTuple):
 
 
 def layers(dtype: Any, groups: int = 1) -> Layers:
-    """nn.Dense, nn.Conv, nn.ConvTranspose and `group_norm` with their dtype bound."""
-    kinds = (nn.Dense, nn.Conv, nn.ConvTranspose)
+    """nn.Dense, `Conv`, `ConvTranspose` and `group_norm` with their dtype bound."""
+    kinds = (nn.Dense, Conv, ConvTranspose)
     made = [functools.partial(kind, dtype=dtype) for kind in kinds]
     return Layers(*made, functools.partial(group_norm, groups=groups, dtype=dtype))
 

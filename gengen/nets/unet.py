@@ -10,11 +10,11 @@ arXiv:2006.11239, appendix B; the scale-and-shift modulation of Dhariwal and Nic
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from gengen.nets.attention import Attention, either
 from gengen.nets.layers import Conditioning, halvings, layers, zeros
+from gengen.nets.strided import DoubledConv
 from gengen.types import Array, BadInput
 
 
@@ -149,9 +149,7 @@ class UNet(nn.Module):
             for _ in range(self.blocks + 1):
                 h = block(jnp.concatenate([h, skips.pop()], axis=-1), width)
             if level > 0:
-                b, height, breadth, c = h.shape
-                h = jax.image.resize(h, (b, 2 * height, 2 * breadth, c), "nearest")
-                h = conv(widths[level - 1], (3, 3))(h)
+                h = DoubledConv(widths[level - 1], (3, 3), dtype=self.dtype)(h)
         h = nn.silu(norm(h.shape[-1])(h))
         outputs = z.shape[-1] * (1 + self.learned_variance)
         return nn.Conv(outputs, (3, 3), kernel_init=zeros)(h)
