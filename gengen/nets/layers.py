@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.nets.normalization import GroupNorm
 from gengen.nets.strided import Conv, ConvTranspose
 from gengen.types import Array, BadInput
 
@@ -17,14 +18,14 @@ dcgan_normal = nn.initializers.normal(0.02)
 normal = nn.initializers.normal(1.0)  # what a layer takes for its input
 
 
-def group_norm(channels: int, groups: int, dtype: Any = None) -> nn.GroupNorm:
-    """`nn.GroupNorm`, or a BadInput that names the channels that do not divide."""
+def group_norm(channels: int, groups: int, dtype: Any = None) -> GroupNorm:
+    """`GroupNorm`, or a BadInput that names the channels that do not divide."""
     if channels % groups:
         raise BadInput(
             f"{channels} channels cannot be normalised in {groups} groups: choose a "
             f"number of channels that is a multiple of {groups}"
         )
-    return nn.GroupNorm(num_groups=groups, dtype=dtype)
+    return GroupNorm(groups, dtype)
 
 
 class Layers(NamedTuple):
