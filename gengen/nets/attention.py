@@ -21,10 +21,10 @@ lecun_normal = nn.initializers.lecun_normal()
 def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
     """softmax(q kᵀ/√d) v: q [B, T, N, d], k and v [B, S, N, d] -> [B, T, N, d].
 
-    mask bool, broadcast to [B, N, T, S]; the softmax is float32.
+    mask bool, broadcast to [B, N, T, S]; the softmax is float32 at least.
     """
     scores = jnp.einsum("btnd,bsnd->bnts", q, k) * q.shape[-1] ** -0.5
-    scores = scores.astype(jnp.float32)
+    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     if mask is not None:
         scores = jnp.where(mask, scores, -jnp.inf)
     return jnp.einsum("bnts,bsnd->btnd", jax.nn.softmax(scores).astype(v.dtype), v)

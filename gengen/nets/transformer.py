@@ -8,42 +8,19 @@ position t sees x_<t; sinusoidal positions, of the embedding's own scale, say wh
 Given a context sequence, a cross-attention to it stands between the two. Vaswani et al.
 2017, arXiv:1706.03762; norms before the blocks: Xiong et al. 2020, arXiv:2002.04745.
 
-In decoding the cache of a layer holds the keys and values so far. Attention reads only
-the segment of it that is filled: one branch of a switch over a few static lengths.
+In decoding the cache of a layer holds the keys and values so far, in whole segments, of
+which attention reads those that are filled: `gengen.nets.cache`.
 """
 
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from gengen.nets.attention import attend, head_width
+from gengen.nets.cache import attend_cached, empty_cache, write
 from gengen.nets.layers import Before, sinusoidal_embedding
-from gengen.types import Array, BadInput
-
-
-def attend_cached(q: Array, k: Array, v: Array, t: Array, segment: int) -> Array:
-    """`attend` of position t to positions 0 … t of a cache.
-
-    q [B, N, d], k and v [B, N, L, d] -> [B, N, d]. Reads whole segments of `segment`
-    positions, up to that of t.
-    """
-    length = k.shape[2]
-
-    def over(n):
-        def attention(q, k, v, t):
-            scores = jnp.einsum("bnd,bnsd->bns", q, k[:, :, :n]) * q.shape[-1] ** -0.5
-            seen = jnp.arange(n) <= t
-            weight = jax.nn.softmax(
-                jnp.where(seen, scores.astype(jnp.float32), -jnp.inf)
-            )
-            return jnp.einsum("bns,bnsd->bnd", weight.astype(v.dtype), v[:, :, :n])
-
-        return attention
-
-    lengths = [min(n + segment, length) for n in range(0, length, segment)]
-    return jax.lax.switch(t // segment, [over(n) for n in lengths], q, k, v, t)
+from gengen.types import BadInput
 
 
 class Block(nn.Module):
@@ -85,21 +62,21 @@ class Block(nn.Module):
         """Keys and values [B, S, N, d] of a context [B, S, D']."""
         return tuple(map(self._heads, jnp.split(self.kv(context), 2, axis=-1)))
 
-    def start(self, num: int, length: int, context):
-        """An empty cache: keys and values [B, N, L, d], and those of the context."""
+    def start(self, num: int, length: int, context, dtype):
+        """An empty cache of keys and one of values, and those of the context.
+
+        dtype: what h will have, which the layers keep if they have none of their own.
+        """
         shape = num, self.heads, length, self.width // self.heads
-        empty = jnp.zeros(shape, self.dtype or jnp.float32)
+        empty = empty_cache(*shape, self.segment, self.dtype or dtype)
         return empty, empty, self.keys(context) if self.cross else None
 
     def decode(self, h, t, cache):
         """`__call__` at position t alone: h [B, D]."""
         k, v, keys = cache
         q, *new = map(self._heads, jnp.split(self.qkv(self.norm(h)), 3, axis=-1))
-        k, v = (
-            jax.lax.dynamic_update_slice(old, x[:, :, None], (0, 0, t, 0))
-            for old, x in zip((k, v), new, strict=True)
-        )
-        h = h + self.out(attend_cached(q, k, v, t, self.segment).reshape(h.shape))
+        k, v = (write(old, x, t) for old, x in zip((k, v), new, strict=True))
+        h = h + self.out(attend_cached(q, k, v, t).reshape(h.shape))
         if self.cross:
             h = h + self._to(h[:, None], *keys)[:, 0]
         return h + self._mlp(h), (k, v, keys)
@@ -161,17 +138,25 @@ class Transformer(nn.Module):
                 f"positions of the network: give it length={length}"
             )
         h = self.before(x, self._vector(context))
-        h = h + sinusoidal_embedding(jnp.arange(length), self.width)
+        h = h + sinusoidal_embedding(jnp.arange(length), self.width).astype(h.dtype)
         for block in self.layers:
             h = block(h, context, train)
-        h = self.norm(h.astype(jnp.float32))
+        h = self._normed(h)
         self.sow("intermediates", "features", h)
         return self.out(h)
 
     def start(self, num: int, context=None):
         """The cache before the first symbol: one a block, and the label's vector."""
-        caches = [block.start(num, self.length, context) for block in self.layers]
-        return caches, self.before.start(self._vector(context))
+        label = self.before.start(self._vector(context))
+        dtype = self.before.decode(jnp.zeros(num, jnp.int32), 0, label).dtype
+        caches = [
+            block.start(num, self.length, context, dtype) for block in self.layers
+        ]
+        return caches, label
+
+    def _normed(self, h):
+        """The last norm, in float32 at least."""
+        return self.norm(h.astype(jnp.promote_types(h.dtype, jnp.float32)))
 
     def _vector(self, context):
         """What is added at every position; a sequence is attended to instead."""
@@ -187,9 +172,10 @@ class Transformer(nn.Module):
     def decode(self, symbol, t, cache, context=None):
         """Features [B, F] at position t, after symbol x_{t-1} [B] (t = 0: any)."""
         caches, label = cache
-        h = self.before.decode(symbol, t, label) + sinusoidal_embedding(t, self.width)
+        h = self.before.decode(symbol, t, label)
+        h = h + sinusoidal_embedding(t, self.width).astype(h.dtype)
         new = []
         for block, old in zip(self.layers, caches, strict=True):
             h, kept = block.decode(h, t, old)
             new.append(kept)
-        return self.out(self.norm(h.astype(jnp.float32))), (new, label)
+        return self.out(self._normed(h)), (new, label)
