@@ -77,7 +77,7 @@ PLAIN_DOUBLING = ((unet, "DoubledConv", resized),)
 
 
 def train_step(experiment, dataset):
-    """Four dispatches of the compiled step: R1, where there is one, is in one of them."""
+    """Four dispatches of the compiled step: R1 is in one of them."""
     from tests.scaling import prepared
     from train.devices import make_mesh, make_view
 
