@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gengen.errors import BadInput
+from gengen.nets.normalization import GroupNorm
+from gengen.nets.strided import Conv, ConvTranspose
 from gengen.types import Array
 
 # Initialisers live at module scope: a fresh closure would make equal modules unequal.
@@ -16,14 +18,14 @@ dcgan_normal = nn.initializers.normal(0.02)
 normal = nn.initializers.normal(1.0)  # what a layer takes for its input
 
 
-def group_norm(channels: int, groups: int, dtype: Any = None) -> nn.GroupNorm:
-    """`nn.GroupNorm`, or a BadInput that names the channels that do not divide."""
+def group_norm(channels: int, groups: int, dtype: Any = None) -> GroupNorm:
+    """`GroupNorm`, or a BadInput that names the channels that do not divide."""
     if channels % groups:
         raise BadInput(
             f"{channels} channels cannot be normalised in {groups} groups: choose a "
             f"number of channels that is a multiple of {groups}"
         )
-    return nn.GroupNorm(num_groups=groups, dtype=dtype)
+    return GroupNorm(groups, dtype)
 
 
 def at_least_float32(x: Array) -> Array:
@@ -45,8 +47,8 @@ class Layers(NamedTuple):
 
 
 def layers_of_dtype(dtype: Any, groups: int = 1) -> Layers:
-    """nn.Dense, nn.Conv, nn.ConvTranspose and `group_norm` with their dtype bound."""
-    kinds = (nn.Dense, nn.Conv, nn.ConvTranspose)
+    """nn.Dense, `Conv`, `ConvTranspose` and `group_norm` with their dtype bound."""
+    kinds = (nn.Dense, Conv, ConvTranspose)
     made = [functools.partial(kind, dtype=dtype) for kind in kinds]
     return Layers(*made, functools.partial(group_norm, groups=groups, dtype=dtype))
 

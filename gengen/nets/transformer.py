@@ -9,20 +9,20 @@ A sequence or a text that x is conditioned on is read by a cross-attention betwe
 two. Vaswani et al. 2017, arXiv:1706.03762; norms before the blocks: Xiong et al. 2020,
 arXiv:2002.04745.
 
-In decoding the cache of a layer holds the keys and values so far. Attention reads only
-the segment of it that is filled: one branch of a switch over a few static lengths.
+In decoding the cache of a layer holds the keys and values so far, in whole segments, of
+which attention reads those that are filled: `gengen.nets.cache`.
 """
 
 from typing import Any
 
 import chex
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from gengen.conditions import Condition, Given, Labels, Nothing, Scalar, Sequence, Text
 from gengen.errors import BadInput
 from gengen.nets.attention import attend, head_width
+from gengen.nets.cache import attend_cached, empty_cache, write
 from gengen.nets.conditioning import (
     Context,
     ShiftedEmbedding,
@@ -31,41 +31,6 @@ from gengen.nets.conditioning import (
 )
 from gengen.nets.layers import at_least_float32, sinusoidal_embedding
 from gengen.types import Array
-
-
-def attend_cached(q: Array, k: Array, v: Array, t: Array, segment: int) -> Array:
-    """`attend` of position t to positions 0 … t of a cache.
-
-    Args:
-        q: the query of position t, [B, N, d].
-        k: the keys of all L positions, [B, N, L, d].
-        v: their values, of the same shape.
-        t: the position, an integer scalar.
-        segment: whole segments of this many positions are read, up to that of t.
-
-    Returns:
-        [B, N, d].
-
-    >>> k = v = jnp.arange(3.0).reshape(1, 1, 3, 1)
-    >>> attend_cached(jnp.zeros((1, 1, 1)), k, v, jnp.int32(1), 2).tolist()
-    [[[0.5]]]
-    """
-    chex.assert_rank([q, k, v], [3, 4, 4])
-    chex.assert_equal_shape([k, v])
-    chex.assert_type([q, k, v], float)
-    length = k.shape[2]
-
-    def over(n):
-        def attention(q, k, v, t):
-            scores = jnp.einsum("bnd,bnsd->bns", q, k[:, :, :n]) * q.shape[-1] ** -0.5
-            seen = jnp.arange(n) <= t
-            weight = jax.nn.softmax(jnp.where(seen, at_least_float32(scores), -jnp.inf))
-            return jnp.einsum("bns,bnsd->bnd", weight.astype(v.dtype), v[:, :, :n])
-
-        return attention
-
-    lengths = [min(n + segment, length) for n in range(0, length, segment)]
-    return jax.lax.switch(t // segment, [over(n) for n in lengths], q, k, v, t)
 
 
 class Block(nn.Module):
@@ -111,22 +76,20 @@ class Block(nn.Module):
         return k, v, there[:, None, None]
 
     def start(self, num: int, length: int, context, dtype):
-        """An empty cache: keys and values [B, N, L, d], and those of the context."""
+        """An empty cache of keys and one of values, and those of the context.
+
+        dtype: of the layers' output.
+        """
         shape = num, self.heads, length, self.width // self.heads
-        empty = jnp.zeros(shape, dtype)
+        empty = empty_cache(*shape, self.segment, dtype)
         return empty, empty, self.keys(context) if self.cross else None
 
     def decode(self, h, t, cache):
         """`__call__` at position t alone: h [B, D]."""
         k, v, keys = cache
         q, *new = map(self._heads, jnp.split(self.qkv(self.norm(h)), 3, axis=-1))
-        k, v = (
-            jax.lax.dynamic_update_slice(
-                old, x[:, :, None].astype(old.dtype), (0, 0, t, 0)
-            )
-            for old, x in zip((k, v), new, strict=True)
-        )
-        h = h + self.out(attend_cached(q, k, v, t, self.segment).reshape(h.shape))
+        k, v = (write(old, x, t) for old, x in zip((k, v), new, strict=True))
+        h = h + self.out(attend_cached(q, k, v, t).reshape(h.shape))
         if self.cross:
             h = h + self._attend_context(h[:, None], *keys)[:, 0]
         return h + self._mlp(h), (k, v, keys)

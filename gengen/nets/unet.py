@@ -10,7 +10,6 @@ modulation of Dhariwal and Nichol 2021, arXiv:2105.05233, section 3.
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from gengen.conditions import Given, Labels, Nothing, Scalar, Sequence, Text
@@ -18,6 +17,7 @@ from gengen.errors import BadInput
 from gengen.nets.attention import Attention
 from gengen.nets.conditioning import Conditioning, Context, refuse_parts
 from gengen.nets.layers import check_divisible, layers_of_dtype, zeros
+from gengen.nets.strided import DoubledConv
 from gengen.types import Array
 
 
@@ -154,9 +154,7 @@ class UNet(nn.Module):
             for _ in range(self.blocks + 1):
                 h = block(jnp.concatenate([h, skips.pop()], axis=-1), width)
             if level > 0:
-                b, height, breadth, c = h.shape
-                h = jax.image.resize(h, (b, 2 * height, 2 * breadth, c), "nearest")
-                h = conv(widths[level - 1], (3, 3))(h)
+                h = DoubledConv(widths[level - 1], (3, 3), dtype=self.dtype)(h)
         h = nn.silu(norm(h.shape[-1])(h))
         outputs = z.shape[-1] * (1 + self.learned_variance)
         return nn.Conv(outputs, (3, 3), kernel_init=zeros)(h)

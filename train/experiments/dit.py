@@ -91,6 +91,8 @@ def dit(
         dropout=dropout,
         precision=precision,
         remat=remat,
+        # XLA would undo the recomputation between blocks of one turn.
+        unroll=1 if remat else min(blocks, 4),
     )
     return denoising.experiment(
         data,

@@ -1,0 +1,54 @@
+"""Group normalisation in two passes over its input, equal to `nn.GroupNorm`.
+
+    y = scale · (x - mean) / √(var + ε) + bias,  var = E[x²] - E[x]²,
+
+mean and variance over the pixels and channels of a group. Wu and He 2018,
+arXiv:1803.08494, equations 1 to 4.
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gengen.types import Array
+
+
+class GroupNorm(nn.Module):
+    """x [B, …, C] -> [B, …, C]: the parameters, statistics and values of nn.GroupNorm.
+
+    Sums over pixels come before those over a group's channels, so that no array is cut
+    into groups but the sums: XLA's CPU backend then reads x once for the statistics
+    and once for the result. Statistics are float32 at least.
+    """
+
+    num_groups: int
+    "Groups of channels; it divides C."
+    dtype: Any = None
+    "Type of the result; None for that of x and the parameters."
+    epsilon: float = 1e-6
+    "Added to the variance."
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        num, *sides, channels = x.shape
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        dtype = self.dtype or jnp.result_type(x, scale, bias)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        each = channels // self.num_groups
+
+        def mean(x):  # [B, …, C] -> [B, groups]
+            sums = jnp.sum(x, axis=range(1, x.ndim - 1))
+            groups = sums.reshape(num, self.num_groups, each)
+            return jnp.sum(groups, axis=-1) / (each * math.prod(sides))
+
+        def over_pixels(x):  # [B, groups] -> [B, …, C]
+            return jnp.repeat(x, each, axis=-1).reshape(num, *[1] * len(sides), -1)
+
+        center, square = mean(x), mean(x * x)
+        variance = jnp.maximum(square - center * center, 0.0)
+        factor = over_pixels(jax.lax.rsqrt(variance + self.epsilon)) * scale
+        return ((x - over_pixels(center)) * factor + bias).astype(dtype)
