@@ -27,7 +27,7 @@ ROOMS = {
     "losses": {"types", "images"},
     "objective": {"types", "losses"},
     "autoregressive": {"types", "scan", "losses"},
-    "observations": {"types", "images", "scan", "losses", "autoregressive"},
+    "observations": {"types", "images", "scan", "losses", "autoregressive", "spaces"},
     "augment": {"types"},
     "nets": {"types", "images", "conditions"},
     "diffusion": {"types", "images", "scan", "losses", "conditions"},
@@ -40,12 +40,12 @@ ROOMS = {
 PACKAGES = {"jax", "flax", "optax", "chex"}
 MORE_PACKAGES = {
     "gengen/autoregressive/clamping.py": {"numpy"},
+    "gengen/autoregressive/order.py": {"numpy"},
     "gengen/observations/logistic_mixture.py": {"numpy"},
     "gengen/labels.py": {"numpy"},
     "gengen/spaces.py": {"numpy"},
     "gengen/conditions.py": {"numpy"},
     "gengen/metrics.py": {"numpy", "scipy"},
-    "gengen/models/autoregressive.py": {"numpy"},
     "gengen/models/multiscale.py": {"numpy"},
     "gengen/diffusion/ode.py": {"diffrax"},
 }

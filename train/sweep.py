@@ -209,7 +209,7 @@ def points(model, values: dict[str, tuple]) -> list[dict]:
     """The product of the lists, each point once; evaluations become steps."""
     import itertools
 
-    from train.sampling import as_keywords, check_options
+    from train.sampling import check_options
 
     result = []
     for combination in itertools.product(*reversed(values.values())):
