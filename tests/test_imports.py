@@ -28,7 +28,7 @@ ROOMS = {
     "losses": {"types", "images"},
     "objective": {"types", "losses"},
     "autoregressive": {"types", "scan", "losses"},
-    "observations": {"types", "images", "scan", "losses", "autoregressive"},
+    "observations": {"types", "images", "scan", "losses", "autoregressive", "spaces"},
     "augment": {"types"},
     "nets": {"types", "images", "conditions"},
     "diffusion": {"types", "images", "scan", "losses", "conditions"},
@@ -38,24 +38,11 @@ ROOMS = {
 }
 
 # Packages the library may use, and the files that may use more.
-PACKAGES = {"jax", "flax", "optax", "chex"}
+PACKAGES = {"jax", "flax", "optax", "chex", "numpy"}
 MORE_PACKAGES = {
-    "gengen/autoregressive/clamping.py": {"numpy"},
-    "gengen/images.py": {"numpy"},
-    "gengen/observations/logistic_mixture.py": {"numpy"},
-    "gengen/labels.py": {"numpy"},
-    "gengen/spaces.py": {"numpy"},
-    "gengen/conditions.py": {"numpy"},
-    "gengen/metrics/frechet.py": {"numpy"},
-    "gengen/metrics/inception.py": {"numpy", "scipy"},
-    "gengen/metrics/kernel.py": {"numpy"},
-    "gengen/metrics/modes.py": {"numpy", "scipy"},
-    "gengen/metrics/neighbours.py": {"numpy"},
-    "gengen/metrics/ranking.py": {"numpy", "scipy"},
-    "gengen/metrics/result.py": {"numpy"},
-    "gengen/models/autoregressive.py": {"numpy"},
-    "gengen/models/closed_form.py": {"numpy"},
-    "gengen/models/multiscale.py": {"numpy"},
+    "gengen/metrics/inception.py": {"scipy"},
+    "gengen/metrics/modes.py": {"scipy"},
+    "gengen/metrics/ranking.py": {"scipy"},
     "gengen/diffusion/ode.py": {"diffrax"},
 }
 EFFECTS = {"os", "sys", "time", "pathlib", "io", "datetime", "logging", "random"}

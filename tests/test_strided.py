@@ -114,7 +114,7 @@ class Fast(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        _, conv, conv_transpose, _ = layers.layers(None)
+        _, conv, conv_transpose, _ = layers.layers_of_dtype(None)
         for features, taps in ((2, 4), (3, 3)):
             x = conv(features, (taps, taps), 2, use_bias=taps == 3)(x)
         x = conv_transpose(4, (4, 4), (2, 2))(x)

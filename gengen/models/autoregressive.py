@@ -29,18 +29,18 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 
 from gengen.autoregressive import decoding
 from gengen.autoregressive.clamping import check_particles, observed_mask, resampled
 from gengen.autoregressive.decoding import View
+from gengen.autoregressive.order import check_order, in_order, in_raster_order
 from gengen.autoregressive.tempering import PLAIN, Tempering
 from gengen.conditions import Condition, Given, Nothing, labels_of
 from gengen.errors import BadInput
 from gengen.losses.likelihood import per_example
 from gengen.nets.conditioning import agree
 from gengen.objective import loss
-from gengen.observations.observation import Observation, symbols_of
+from gengen.observations.observation import Observation, check_head, symbols_of
 from gengen.scan import sample_keys
 from gengen.spaces import Space
 from gengen.types import Array, Completes, Completion, HasFeatures, static
@@ -72,23 +72,9 @@ class Autoregressive(HasFeatures, Completes):
     likelihood_kind: ClassVar[str] = "exact"
 
     def __post_init__(self):
-        if self.space.size is None or self.head.continuous:
-            raise BadInput(
-                f"{type(self.head).__name__} on {type(self.space).__name__}: an "
-                "autoregressive model draws symbols, so take Images or Symbols and a "
-                "discrete observation, or a diffusion model of real numbers"
-            )
-        if self.head.levels != self.space.size:
-            raise BadInput(
-                f"a head of {self.head.levels} levels in a space of {self.space.size}: "
-                "make both for the same data"
-            )
+        check_head(self.head, self.space)
         num = symbols_of(self.space.shape, self.head)
-        if self.order is not None and sorted(self.order) != list(range(num)):
-            raise BadInput(
-                f"an order of {len(self.order)} places, {self.order[:8]} …: give a "
-                f"permutation of 0 … {num - 1}, the symbols there are"
-            )
+        check_order(self.order, num)
         here = {"shape": self.space.shape, "length": num}
         here |= {"levels": self.space.size, "vocabulary": self.space.size}
         here["features"] = self.head.features
@@ -133,13 +119,11 @@ class Autoregressive(HasFeatures, Completes):
     def in_order(self, data):
         """[B, *shape] -> [B, T, *symbol], in the model's order."""
         x = data.reshape(len(data), self.length, *self.head.symbol)
-        return x if self.order is None else x[:, np.array(self.order)]
+        return in_order(x, self.order)
 
     def from_symbols(self, x: Array) -> Array:
         """[B, T, *symbol], in the model's order -> [B, *shape]."""
-        if self.order is not None:
-            x = x[:, np.argsort(self.order)]
-        return x.reshape(x.shape[0], *self.space.shape)
+        return in_raster_order(x, self.order).reshape(len(x), *self.space.shape)
 
     def to_model(self, symbols: Array) -> Array:
         """Symbols, in the model's order -> x as samplers of the space return it."""
@@ -208,10 +192,6 @@ class Autoregressive(HasFeatures, Completes):
         h = sown["intermediates"]["features"][0]
         return jnp.mean(h.reshape(h.shape[0], -1, h.shape[-1]), axis=1)
 
-    def _draw(self, keys, features, given=None, observed=None, sampler=PLAIN):
-        """(symbol, nats) of one position, by the head."""
-        return self.head.sample({}, keys, features, given, observed, sampler)
-
     def generate(
         self,
         params,
@@ -237,7 +217,7 @@ class Autoregressive(HasFeatures, Completes):
             given = jnp.zeros((len(keys), self.length, *self.head.symbol), jnp.int32)
             observed = jnp.zeros(given.shape, bool)
         view = (self.cached_view if cached else self.naive_view)(params, len(keys), c)
-        draw = partial(self._draw, sampler=sampler)
+        draw = partial(self.head.sample, {}, tempering=sampler)
         return decoding.generate(view, draw, keys, given, observed)
 
     def cached_view(self, params, num: int, c: Given | None = None) -> View:
@@ -297,7 +277,7 @@ class Autoregressive(HasFeatures, Completes):
         c = self.condition.given(given, num, keys)
 
         def draw(keys, features):
-            return self._draw(keys, features, sampler=sampler)[0]
+            return self.head.sample({}, keys, features, tempering=sampler)[0]
 
         shape = num, self.length, *self.head.symbol
         predict = partial(self.features_of, params, c=c)
@@ -318,17 +298,12 @@ class Autoregressive(HasFeatures, Completes):
     ) -> Completion:
         """Samples of p(x | x_observed, c): what is observed stays, exactly.
 
-        Args:
-            params: the model's parameters.
-            state: not used.
-            key: sample i depends on (key, i) only.
+        Args, beside those of `sample`:
             batch: the data, of which the observed part is read, and the condition.
             observed: bool, of a shape that broadcasts to [B, *shape]; known values.
-            start_index: the number of the first sample.
             particles: the number of draws that are weighed against each other per row,
                 see `gengen.autoregressive.clamping`. One is enough, and exact, where
                 what is observed is a beginning of the order; elsewhere it is refused.
-            sampler: the tempering of every conditional.
         """
         x, c = self.read(batch), self.condition.read(batch)
         mask = self.in_order(observed_mask(observed, len(x), self.space.shape))

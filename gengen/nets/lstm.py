@@ -90,7 +90,9 @@ class LSTMLayer(nn.Module):
     """h [T, B, D'] -> [T, B, D]."""
 
     width: int
+    """D, the size of the state."""
     dtype: Any = None
+    """The layer's type: bfloat16, or None for the parameters'."""
 
     def setup(self):
         self.dense = nn.Dense(4 * self.width, dtype=self.dtype)

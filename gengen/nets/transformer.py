@@ -37,11 +37,17 @@ class Block(nn.Module):
     """h [B, T, D] -> [B, T, D]: self-attention, cross-attention if `cross`, MLP."""
 
     width: int
+    """D, a multiple of `heads`."""
     heads: int
+    """The attention heads."""
     dropout: float = 0.0
+    """The rate of dropout on each residual branch."""
     cross: bool = False
+    """Whether the layer attends to a context."""
     segment: int = 128
+    """The positions of the cache that are read together."""
     dtype: Any = None
+    """The layer's type: bfloat16, or None for the parameters'."""
 
     def setup(self):
         def dense(features):

@@ -30,9 +30,13 @@ class Dilated(nn.Module):
     """h [B, T, D] -> (h [B, T, D], skip [B, T, D]): one gated residual unit."""
 
     width: int
+    """D."""
     dilation: int
+    """d, the distance of the two taps."""
     dropout: float = 0.0
+    """The rate of dropout on the gates' output."""
     dtype: Any = None
+    """The layer's type: bfloat16, or None for the parameters'."""
 
     def setup(self):
         def dense(features, **kwargs):

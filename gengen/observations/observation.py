@@ -129,6 +129,26 @@ def symbols_of(shape: tuple[int, ...], observation: Observation) -> int:
     return size // each
 
 
+def check_head(head: Observation, space) -> None:
+    """BadInput for a head of an autoregressive model that does not fit its space.
+
+    >>> from gengen.observations.categorical import Categorical
+    >>> from gengen.spaces import tokens
+    >>> check_head(Categorical(256), tokens(length=8))
+    """
+    if space.size is None or head.continuous:
+        raise BadInput(
+            f"{type(head).__name__} on {type(space).__name__}: an autoregressive model "
+            "draws symbols, so take Images or Symbols and a discrete observation, or a "
+            "diffusion model of real numbers"
+        )
+    if head.levels != space.size:
+        raise BadInput(
+            f"a head of {head.levels} levels in a space of {space.size}: make both for "
+            "the same data"
+        )
+
+
 def outputs(observation: Observation, channels: int) -> int:
     """The output channels that a decoder of `channels` needs.
 
