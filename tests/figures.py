@@ -147,7 +147,7 @@ def decoding(names, num):
     for name, model in networks().items():
         if names and name not in names:
             continue
-        batch = {"image": np.zeros((num, *model.shape), np.uint8)}
+        batch = {"image": np.zeros((num, *model.space.shape), np.uint8)}
         params, _ = jax.jit(model.init)(KEY, batch)
         params = jax.tree.map(
             lambda p: p + 0.02 * jax.random.normal(KEY, p.shape), params

@@ -12,28 +12,31 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Room of gengen -> the other rooms it may import. A new room is one line.
-LEAVES = {"types", "images", "scan", "labels", "spaces", "conditions"}
+LEAVES = {"errors", "types", "images", "scan", "spaces", "conditions"}
 MATHEMATICS = {"losses", "objective", "nets", "diffusion", "autoregressive"}
 MATHEMATICS |= {"observations"}
 ROOMS = {
     "__init__": set(),
     "errors": set(),
-    "types": set(),
-    "images": {"types"},
-    "scan": {"types"},
-    "step": {"types"},
-    "labels": {"types", "scan"},
-    "spaces": {"types", "images"},
-    "conditions": {"types", "scan"},
-    "losses": {"types", "images"},
-    "objective": {"types", "losses"},
-    "autoregressive": {"types", "scan", "losses"},
-    "observations": {"types", "images", "scan", "losses", "autoregressive", "spaces"},
+    "types": {"errors"},
+    "images": {"errors", "types"},
+    "scan": {"errors", "types"},
+    "spaces": {"errors", "types", "images"},
+    "conditions": {"errors", "types", "scan"},
     "augment": {"types"},
-    "nets": {"types", "images", "conditions"},
-    "diffusion": {"types", "images", "scan", "losses", "conditions"},
-    "metrics": {"types"},
+    "guard": {"types"},
+    "gradients": {"errors", "types"},
+    "multi_step": {"types"},
+    "step": {"errors", "types", "scan", "guard", "gradients"},
+    "losses": {"errors", "types", "images"},
+    "objective": {"errors", "types"},
+    "metrics": {"errors", "types"},
+    "autoregressive": {*LEAVES, "losses"},
+    "observations": {*LEAVES, "losses", "autoregressive"},
+    "nets": LEAVES,
+    "diffusion": {*LEAVES, "losses"},
     "models": LEAVES | MATHEMATICS,
+    "presets": {*LEAVES, "diffusion", "models"},
     "tasks": LEAVES | MATHEMATICS | {"models"},
 }
 

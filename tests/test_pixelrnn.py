@@ -179,7 +179,9 @@ def dependence(net, params, x):
 def seen_by(kind, shape):
     net = PixelRNN(2, (*shape, 1), 2, 12, 1, kind)
     model = Autoregressive(net, Categorical(2), Images((*shape, 1), 2))
-    params = random_params(model, random_batch(model.shape, 2, 1))["autoregressive"]
+    params = random_params(model, random_batch(model.space.shape, 2, 1))[
+        "autoregressive"
+    ]
     return dependence(net, params, jnp.zeros((1, model.length), jnp.int32))
 
 

@@ -150,34 +150,26 @@ def check_options(model, options: dict) -> None:
 class Sampler:
     """Samples of one model, `batch_size` at a time, by one compiled program.
 
-    Call it with (params, state, key, num, labels): [num, ...] in data space, labels
-    int32 [num] or None. Sample i is number i of the key whatever the batch size; the
-    last batch is padded. BadInput names the first sample that is not finite.
-    prompt: the bytes with which every sample begins, if any.
+    Call it with (params, state, key, num, given): x [num, ...]. given: the condition by
+    name, one value per sample. Sample i is number i of the key whatever the batch size;
+    the last batch is padded. BadInput names the first sample that is not finite.
+    prompt: the bytes with which every sample begins, if any. options: the sampler's, by
+    their names on the command line.
     """
 
     def __init__(self, model, batch_size: int, prompt: bytes = b"", **options):
-        check_options(model, options)
+        keywords = as_keywords(model, options)
         self.batch_size = batch_size
-        given, observed = prompted(prompt, model.shape) if prompt else (None, None)
+        shape = model.space.shape
+        begun, observed = prompted(prompt, shape) if prompt else (None, None)
 
-        def draw(params, state, key, first, label):
-            condition = {} if label is None else {"label": label}
-            if prompt:
-                tokens = jax.numpy.broadcast_to(given, (batch_size, *given.shape))
-                batch = {"tokens": tokens}
-                return model.complete(
-                    params, state, key, batch, observed, start_index=first, **options
-                ).x
-            return model.sample(
-                params,
-                state,
-                key,
-                batch_size,
-                start_index=first,
-                **condition,
-                **options,
-            )
+        def draw(params, state, key, first, given):
+            how = {"start_index": first, **keywords}
+            if not prompt:
+                return model.sample(params, state, key, batch_size, **given, **how)
+            tokens = jax.numpy.broadcast_to(begun, (batch_size, *begun.shape))
+            batch = {"tokens": tokens, **given}
+            return model.complete(params, state, key, batch, observed, **how).x
 
         self._draw = jax.jit(draw)
 

@@ -35,7 +35,7 @@ from gengen.autoregressive.clamping import check_particles, observed_mask, resam
 from gengen.autoregressive.decoding import View
 from gengen.autoregressive.order import check_order, in_order, in_raster_order
 from gengen.autoregressive.tempering import PLAIN, Tempering
-from gengen.conditions import Condition, Given, Nothing, labels_of
+from gengen.conditions import Condition, Given, Nothing
 from gengen.errors import BadInput
 from gengen.losses.likelihood import per_example
 from gengen.nets.conditioning import agree
@@ -86,23 +86,6 @@ class Autoregressive(HasFeatures, Completes):
                     "both for the same data"
                 )
         agree(self.net, self.condition)
-
-    # These three go once train/ asks the space and the condition.
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The space's."""
-        return self.space.shape
-
-    @property
-    def levels(self) -> int:
-        """The space's size."""
-        return self.space.size
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes of the condition; 0 without labels."""
-        labels = labels_of(self.condition)
-        return labels.num if labels else 0
 
     @property
     def length(self) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 
 from gengen.autoregressive.clamping import check_particles, observed_mask, resampled
 from gengen.autoregressive.tempering import PLAIN, Tempering
-from gengen.conditions import Condition, Given, Maps, labels_of, parts_of
+from gengen.conditions import Condition, Given, Maps, parts_of
 from gengen.errors import BadInput
 from gengen.losses.likelihood import per_example
 from gengen.nets.conditioning import agree
@@ -93,23 +93,6 @@ class Multiscale(HasFeatures, Completes):
     def condition(self) -> Condition:
         """The coarse model's."""
         return self.coarse.condition
-
-    # These three go once train/ asks the space and the condition.
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The space's."""
-        return self.space.shape
-
-    @property
-    def levels(self) -> int:
-        """The space's size."""
-        return self.space.size
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes of the condition; 0 without labels."""
-        labels = labels_of(self.condition)
-        return labels.num if labels else 0
 
     def small(self, image: Array) -> Array:
         """xˢ of x, images [B, H, W, C] of anything."""
