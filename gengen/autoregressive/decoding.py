@@ -21,6 +21,7 @@ Caches: Ramachandran et al. 2017, arXiv:1704.06001.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -106,6 +107,8 @@ def generate(
     >>> generate(view, draw, jax.random.split(jax.random.key(0), 1), *free)[0].tolist()
     [[1, 2, 3]]
     """
+    chex.assert_equal_shape([given, observed])
+    chex.assert_shape(keys, given.shape[:1])
     length, row_length = given.shape[1], view.row_length
 
     def step(keys, carry, x):
@@ -154,6 +157,7 @@ def jacobi(
     >>> x.tolist(), int(sweeps)
     ([[1, 2, 3]], 4)
     """
+    chex.assert_shape(keys, shape[:1])
     places = jnp.arange(shape[1])
 
     def at(t, features):

@@ -133,8 +133,8 @@ class Recurrence(nn.Module):
         cache = start_row(cache, bias)                        a new row, its bias
         h [B, F/C], cache = decode(x [B, 2 F/C], s, cache)    symbol s of the row
 
-    Of the 4 (or, in two directions, 8) `gates` per feature, those of one direction are
-    in the order o, f, i, g, F/C each, within the group of their channel.
+    Layout of the gates [C, gates F/C]: for each channel, the blocks o, f, i, g of F/C
+    numbers each; `gates` is 4, or 8 in two directions (first left, then right).
     """
 
     width: int

@@ -1,7 +1,7 @@
 """One protocol of p(data | features), for decoders and for autoregressive networks.
 
-A network answers every symbol of the data with features, and an observation reads them
-as the distribution of that symbol. A decoder (of a VAE) has the features of all symbols
+A network gives every symbol of the data features, and an observation reads them as the
+distribution of that symbol. A decoder (of a VAE) has the features of all symbols
 at once; an autoregressive network has them one after the other, each after the symbols
 before it. The observation does not know which.
 
