@@ -38,7 +38,11 @@ class NonFinite:
 
 
 def init() -> NonFinite:
-    """The counters before step 0: all are zero."""
+    """The counters before step 0: all are zero.
+
+    >>> int(init().total_notfinite)
+    0
+    """
     return NonFinite(*jnp.zeros(4, jnp.int32))
 
 
@@ -82,7 +86,17 @@ def named(groups: Mapping[str, Tree]) -> dict[str, Array]:
 
 
 def checked_tensors(player: str, batch, loss, grads) -> dict[str, Array]:
-    """{path: array} of what one turn computes with, causes before effects."""
+    """{path: array} of what one turn computes with, causes before effects.
+
+    >>> list(checked_tensors("net", {"x": jnp.ones(2)}, 1.0, {"w": jnp.ones(2)}))
+    ['batch/x', 'net/loss', 'net/gradient/w', 'net/grad_norm']
+
+    Args:
+        player: the name of the turn's player.
+        batch: the turn's batch.
+        loss: the value of its loss, a scalar.
+        grads: the gradient of the player's parameters.
+    """
     groups = {"batch": batch, f"{player}/loss": loss, f"{player}/gradient": grads}
     return named({**groups, f"{player}/grad_norm": optax.tree.norm(grads)})
 
@@ -100,6 +114,9 @@ def squares(tensors: Mapping[str, Array]) -> Array:
 def count(nonfinite: NonFinite, finite: Array, player: int, sums: Array) -> NonFinite:
     """The counters after one turn: unchanged if it was finite.
 
+    >>> int(count(init(), jnp.bool_(False), 0, jnp.array([1.0, jnp.inf])).tensor)
+    1
+
     Args:
         nonfinite: the counters before the turn.
         finite: whether the turn was finite; a boolean scalar.
@@ -116,6 +133,10 @@ def count(nonfinite: NonFinite, finite: Array, player: int, sums: Array) -> NonF
 
 def end_step(nonfinite: NonFinite, before: NonFinite) -> NonFinite:
     """The counters after a step whose turns are counted.
+
+    >>> after = count(init(), jnp.bool_(False), 0, jnp.array([jnp.inf]))
+    >>> int(end_step(after, init()).consecutive_notfinite)
+    1
 
     Args:
         nonfinite: the counters after the step's last turn.

@@ -34,6 +34,12 @@ def changed(model: Diffusion, **changes) -> Diffusion:
     """The model with other values, each put where the field is: by name.
 
     Raises BadInput for a name that no value of the model has.
+
+    >>> from gengen.nets.dit import DiT
+    >>> from gengen.spaces import Images
+    >>> model = flow(DiT(), Images((8, 8, 1), 17))
+    >>> changed(model, steps=10, scale=2.0).sampler.steps
+    10
     """
     training = {f.name for f in dataclasses.fields(Training)}
     sampler = {f.name for k in (Sampler, Guidance) for f in dataclasses.fields(k)}
@@ -61,6 +67,11 @@ def flow(net, space: Space, condition: Condition = Nothing(), **changes) -> Diff
     """Flow matching: velocity on the linear path, logit-normal times, Euler's steps.
 
     Lipman et al. 2023, arXiv:2210.02747; times: Esser et al. 2024, arXiv:2403.03206.
+
+    >>> from gengen.nets.dit import DiT
+    >>> from gengen.spaces import Images
+    >>> flow(DiT(), Images((8, 8, 1), 17), steps=10).nfe()
+    10
     """
     process, training = Process(Linear(), Velocity()), Training(LogitNormal())
     return changed(Diffusion(net, process, space, condition, training), **changes)

@@ -122,7 +122,9 @@ def sample_scan(
     Returns:
         The last state, and the emits stacked along a new leading axis n.
     """
-    chex.assert_rank([keys, start_index], [1, 0])
+    chex.assert_rank(start_index, 0)
+    if keys is not None:
+        chex.assert_rank(keys, 1)
     chex.assert_equal_shape_prefix(jax.tree.leaves(xs), 1)
     steps = start_index + jnp.arange(jax.tree.leaves(xs)[0].shape[0])
 

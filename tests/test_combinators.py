@@ -213,8 +213,8 @@ MEAN, STD = 0.7, 0.4
 
 def exact_average(z, t, c):
     """(z_t - z_r)/(t - r) of the flow of N(MEAN, STD²), whose solution is known."""
-    t, r = (jnp.broadcast_to(x, z.shape[:1])[:, None] for x in (t, c["r"]))
-    gap = jnp.where(t > r, t - r, 1.0)
+    t, r = (jnp.broadcast_to(x, z.shape[:1]) for x in (t, c["r"]))
+    gap = jnp.where(t > r, t - r, 1.0)[:, None]
     return (z - gaussian_flow(FLOW.path, MEAN, STD, z, t, r)) / gap
 
 

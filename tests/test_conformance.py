@@ -48,7 +48,7 @@ from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
 from gengen.models.meanflow import SECOND_TIME, MeanFlow
 from gengen.models.multiscale import Multiscale
-from gengen.models.vae import VAE, Bernoulli, DiscretizedLogistic, Gaussian
+from gengen.models.vae import VAE
 from gengen.multi_step import multi_step
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -60,7 +60,10 @@ from gengen.nets.resnet import ResNet
 from gengen.nets.transformer import Transformer
 from gengen.nets.unet import UNet
 from gengen.nets.upsample import Upsample
+from gengen.observations.binomial import Binomial
 from gengen.observations.categorical import Categorical
+from gengen.observations.discretized_logistic import DiscretizedLogistic
+from gengen.observations.gaussian import Gaussian
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.spaces import Images, Reals, Symbols
 from gengen.step import init_train_state, make_train_step
@@ -168,10 +171,10 @@ def multiscale():
 
 
 ROWS = {
-    "VAE, Bernoulli": partial(mlp_vae, Bernoulli()),
+    "VAE, Bernoulli": partial(mlp_vae, Binomial(LEVELS)),
     "VAE, Gaussian": partial(mlp_vae, Gaussian()),
-    "VAE, logistic": partial(mlp_vae, DiscretizedLogistic()),
-    "VAE, conditional": partial(mlp_vae, Bernoulli(), TEN),
+    "VAE, logistic": partial(mlp_vae, DiscretizedLogistic(LEVELS)),
+    "VAE, conditional": partial(mlp_vae, Binomial(LEVELS), TEN),
     "VAE, convolutional": conv_vae,
     "GAN": partial(gan, r1_weight=0.1, r1_interval=2),
     "GAN, conditional": partial(gan, TEN),

@@ -262,7 +262,7 @@ def test_score_of_the_optimal_network_is_the_gradient_of_the_log_density(path):
 
 @far_paths
 def test_velocity_of_the_optimal_network_is_that_of_the_gaussian_flow(path):
-    (z,), t = arrays(1), T[:, None]
+    (z,), t = arrays(1), T
 
     def flow(s):
         return gaussian_flow(path, MEAN, STD, z, t, s)

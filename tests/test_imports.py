@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # Room of gengen -> the other rooms it may import. A new room is one line.
 LEAVES = {"errors", "types", "images", "scan", "spaces", "conditions"}
 MATHEMATICS = {"losses", "objective", "nets", "diffusion", "autoregressive"}
-MATHEMATICS |= {"observations"}
+MATHEMATICS |= {"observations", "latent"}
 ROOMS = {
     "__init__": set(),
     "errors": set(),
@@ -35,6 +35,7 @@ ROOMS = {
     "observations": {*LEAVES, "losses", "autoregressive"},
     "nets": LEAVES,
     "diffusion": {*LEAVES, "losses"},
+    "latent": {*LEAVES, "losses"},
     "models": LEAVES | MATHEMATICS,
     "presets": {*LEAVES, "diffusion", "models"},
     "tasks": LEAVES | MATHEMATICS | {"models"},
@@ -112,7 +113,7 @@ def test_the_library_is_jax_and_the_standard_library(file):
 
 
 # Rooms of equations: they take functions, never modules.
-EQUATIONS = ("diffusion", "losses", "autoregressive", "observations")
+EQUATIONS = ("diffusion", "losses", "latent", "autoregressive", "observations")
 FREE_OF_NETWORKS = [file for room in EQUATIONS for file in files(f"gengen/{room}")]
 
 

@@ -41,6 +41,7 @@ from gengen.diffusion.solvers import (
 from gengen.diffusion.training import Training
 from gengen.errors import BadInput
 from gengen.images import bin_width, log_bin_volume, to_levels, to_unit
+from gengen.latent.bounds import elbo, iwae_bound, log_weight
 from gengen.losses.adversarial import (
     minimax_generator_loss,
     nonsaturating_generator_loss,
@@ -48,19 +49,14 @@ from gengen.losses.adversarial import (
 from gengen.models.closed_form import Mixture, gaussian
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
-from gengen.models.vae import (
-    VAE,
-    Bernoulli,
-    DiscretizedLogistic,
-    Gaussian,
-    elbo,
-    iwae_bound,
-    log_weight,
-)
+from gengen.models.vae import VAE
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.objective import Ramp
+from gengen.observations.binomial import Binomial
+from gengen.observations.discretized_logistic import DiscretizedLogistic
+from gengen.observations.gaussian import Gaussian
 from gengen.presets import changed
-from gengen.spaces import Images
+from gengen.spaces import Images, Reals
 from gengen.step import init_train_state, make_train_step
 from gengen.types import static
 
@@ -97,11 +93,11 @@ def close(actual, desired, rtol=1e-6, atol=1e-6):
 
 
 @static
-class Continuous(Gaussian):
+class Exact(Images):
     """Without dequantisation, so that encoder and likelihood see the same numbers."""
 
-    def observe(self, key, image, levels):
-        return to_unit(image, levels)
+    def dequantize(self, key, data):
+        return self.to_model(data)
 
 
 SHAPE, LATENT = (1, 4, 1), 2
@@ -112,8 +108,8 @@ Y = IMAGE / 128 - 1
 PPCA = fit_ppca(Y, LATENT)
 EVIDENCE = PPCA.log_evidence(Y)
 BATCH = {"image": IMAGE.reshape(-1, *SHAPE)}
-SPACE = Images(SHAPE, LEVELS)
-LINEAR = VAE(MLPEncoder(LATENT, ()), MLPDecoder(SHAPE, ()), Continuous(), SPACE, LATENT)
+SPACE = Exact(SHAPE, LEVELS)
+LINEAR = VAE(MLPEncoder(LATENT, ()), MLPDecoder(SHAPE, ()), Gaussian(), SPACE, LATENT)
 
 
 def ppca_params():
@@ -229,11 +225,11 @@ NINE = np.array(list(itertools.product(range(3), repeat=2)), np.uint8)
 def curved():
     """A nonlinear VAE of nine images, its parameters, and their exact evidence [9]."""
     nets = MLPEncoder(1, (8,)), MLPDecoder(PAIR, (8,))
-    model = VAE(*nets, Bernoulli(), Images(PAIR, 3), 1)
+    model = VAE(*nets, Binomial(3), Images(PAIR, 3), 1)
     batch = {"image": NINE.reshape(-1, *PAIR)}
     params = jax.tree.map(lambda x: 2 * x + 0.3, jax.jit(model.init)(KEY, batch)[0])
     z = np.linspace(-9, 9, 4001)
-    p = jax.nn.sigmoid(model.decode(params, z[:, None], {}))[:, 0, :, 0]
+    p = jax.nn.sigmoid(model.decode(params, z[:, None], {}))[:, 0, :, 0, 0]
     given_z = np.prod(stats.binom.pmf(NINE[:, None], 2, np.asarray(p)), axis=-1)
     evidence = np.trapezoid(given_z * stats.norm.pdf(z), z)
     assert evidence.sum() == pytest.approx(1, abs=1e-5)
@@ -310,65 +306,24 @@ def test_drawn_images_have_the_evidence_as_their_frequencies(curved):
 
 # ---------------------------------------------------------------- likelihoods
 
-DISCRETE = [Bernoulli(), DiscretizedLogistic(), DiscretizedLogistic(-1.0)]
-
-
-def one_pixel(likelihood, levels, seed=0):
-    """(features [levels, 1, 1, F], all levels of one pixel)."""
-    features = np.random.default_rng(seed).normal(size=(1, 1, likelihood.features))
-    features = np.float32(np.tile(features, (levels, 1, 1, 1)))
-    return features, np.arange(levels, dtype=np.uint8).reshape(-1, 1, 1, 1)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def level_log_prob(likelihood, levels, features, image):
-    """[levels] log-probabilities of one pixel's levels."""
-    y = likelihood.observe(KEY, image, levels)
-    log_prob = likelihood.log_prob(likelihood.init(), features, y, levels)
-    return log_prob + likelihood.log_volume((1, 1, 1), levels)
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("levels", [2, 17, 256])
-@pytest.mark.parametrize("likelihood", DISCRETE, ids=str)
-def test_probabilities_of_all_levels_sum_to_one(likelihood, levels, seed):
-    pixel = one_pixel(likelihood, levels, seed)
-    total = np.sum(np.exp(level_log_prob(likelihood, levels, *pixel)))
-    assert total == pytest.approx(1, abs=1e-4)  # float32, a sum of up to 256 terms
-
-
-@pytest.mark.parametrize("levels", [2, 5])
-@pytest.mark.parametrize("likelihood", DISCRETE, ids=str)
-def test_draws_have_the_probabilities_of_the_levels(likelihood, levels):
-    features, image = one_pixel(likelihood, levels)
-    keys, many = jax.random.split(KEY, 4000), np.tile(features[:1], (4000, 1, 1, 1))
-    draw = jax.jit(lambda keys: likelihood.draw(likelihood.init(), keys, many, levels))
-    drawn = draw(keys)
-    k = np.asarray(to_levels(drawn, levels))
-    close(drawn, to_unit(k, levels))
-    counts = np.bincount(k.ravel(), minlength=levels)
-    assert fits(counts, np.exp(level_log_prob(likelihood, levels, features, image)))
-
 
 @pytest.mark.parametrize("levels", [5, 256])
 def test_gaussian_bounds_the_mass_of_each_bin(levels):
     # Jensen: the mean log-density over a bin is below the log of its mass.
-    likelihood, std = Gaussian(), 0.4
-    features, image = one_pixel(likelihood, levels)
+    space, std = Images((1, 1, 1), levels), 0.4
+    image = np.arange(levels, dtype=np.uint8)
     x, half = np.asarray(to_unit(image, levels)), bin_width(levels) / 2
+    features = np.full((levels, 1), 0.13, np.float32)
     nodes, weights = np.polynomial.legendre.leggauss(3)  # exact for the quadratic
     params = {"log_scale": jnp.log(std)}
-    bound = likelihood.log_volume((1, 1, 1), levels) + sum(
-        w / 2 * likelihood.log_prob(params, features, np.float32(x + half * u), levels)
+    bound = space.log_volume + sum(
+        w / 2 * Gaussian().log_prob(params, features, np.float32(x + half * u))
         for u, w in zip(nodes, weights, strict=True)
     )
-    true = stats.norm(np.float64(features), std)
-    close(
-        bound,
-        (true.logpdf(x) - half**2 / 6 / std**2 + np.log(2 * half)).ravel(),
-        atol=1e-5,
-    )
-    mass = np.log(true.cdf(x + half) - true.cdf(x - half)).ravel()
+    true = stats.norm(0.13, std)
+    exact = true.logpdf(x) - half**2 / 6 / std**2 + np.log(2 * half)
+    close(bound, exact, atol=1e-5)
+    mass = np.log(true.cdf(x + half) - true.cdf(x - half))
     assert np.all(bound < mass + 1e-5)
     if levels == 256:
         close(bound, mass, atol=1e-3)
@@ -376,7 +331,7 @@ def test_gaussian_bounds_the_mass_of_each_bin(levels):
 
 def test_dequantised_images_are_uniform_over_their_bins():
     image = np.tile(np.arange(5, dtype=np.uint8), 400).reshape(-1, 1, 1, 1)
-    y = Gaussian().observe(KEY, image, 5)
+    y = Images((1, 1, 1), 5).dequantize(KEY, image)
     offset = (y - to_unit(image, 5)) / bin_width(5)
     assert stats.kstest(offset.ravel(), stats.uniform(-0.5, 1).cdf).pvalue > 1e-3
 
@@ -384,30 +339,42 @@ def test_dequantised_images_are_uniform_over_their_bins():
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_logistic_mean_is_that_of_its_levels_within_half_a_level(levels):
     mean, log_scale = jnp.meshgrid(jnp.linspace(-1.7, 1.7, 21), jnp.arange(-7.0, 3.0))
-    features = jnp.stack([mean.ravel(), log_scale.ravel()], -1)[:, None, None]
-    likelihood, all_levels = DiscretizedLogistic(), jnp.arange(levels)
-    log_prob = jax.jit(
-        jax.vmap(
-            lambda k: likelihood.log_prob(
-                {}, features, jnp.full((len(features), 1, 1, 1), k), levels
-            )
-        )
-    )(all_levels)
-    exact = jnp.exp(log_prob).T @ to_unit(all_levels, levels)
-    got = likelihood.mean({}, features)[:, 0, 0, 0]
+    features = jnp.stack([mean.ravel(), log_scale.ravel()], -1)
+    logistic, every = DiscretizedLogistic(levels), jnp.arange(levels)
+
+    def log_prob(k):
+        return logistic.log_prob({}, features, jnp.full(len(features), k))
+
+    exact = jnp.exp(jax.jit(jax.vmap(log_prob))(every)).T @ to_unit(every, levels)
+    got = logistic.mean({}, features)
     np.testing.assert_allclose(got, exact, atol=bin_width(levels) / 2 + 1e-5)
     # The midpoint rule of a bin that the logistic's scale resolves: 1/24 of w²F''.
-    wide = jnp.exp(features[:, 0, 0, 1]) > 2 * bin_width(levels)
+    wide = jnp.exp(features[:, 1]) > 2 * bin_width(levels)
     np.testing.assert_allclose(got[wide], exact[wide], atol=bin_width(levels) / 100)
 
 
-def test_gaussian_draws_are_normal_and_clipped_to_the_image_range():
-    keys, params = jax.random.split(KEY, 2000), {"log_scale": jnp.log(0.4)}
-    drawn = Gaussian().draw(params, keys, np.full((2000, 1, 1, 1), 0.1), 256)
+def test_gaussian_pixels_are_normal_and_clipped_to_the_image_range():
+    space = Images((1, 1, 1), 256)
+    model = VAE(MLPEncoder(1, ()), MLPDecoder((1, 1, 1), ()), Gaussian(), space, 1)
+    params, state = model.init(KEY)
+    own = params["vae"]
+    own["decoder"] = jax.tree.map(lambda x: 0 * x + 0.1 * (x.ndim == 1), own["decoder"])
+    own["likelihood"] = {"log_scale": jnp.log(0.4)}
+    drawn = model.sample(params, state, KEY, 2000, sample_pixels=True)
     inside = drawn[np.abs(drawn) < 1]
     law = stats.truncnorm((-1 - 0.1) / 0.4, (1 - 0.1) / 0.4, 0.1, 0.4)
     assert np.abs(drawn).max() <= 1
     assert stats.kstest(inside, law.cdf).pvalue > 1e-3
+
+
+def test_what_a_decoder_observes_has_the_levels_of_its_space():
+    nets = MLPEncoder(1, ()), MLPDecoder((1, 1, 1), ())
+    with pytest.raises(BadInput, match="Binomial of 2 levels on Images of 17"):
+        VAE(*nets, Binomial(2), Images((1, 1, 1), 17), 1)
+    with pytest.raises(BadInput, match="Binomial of 2 levels on Reals of None"):
+        VAE(*nets, Binomial(2), Reals((1, 1, 1)), 1)
+    with pytest.raises(BadInput, match="give the decoder 2 output channels"):
+        VAE(*nets, DiscretizedLogistic(17), Images((1, 1, 1), 17), 1).init(KEY)
 
 
 # ---------------------------------------------------------------- GAN

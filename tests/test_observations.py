@@ -17,7 +17,6 @@ from scipy import stats
 from gengen.autoregressive.tempering import PLAIN, Tempering
 from gengen.errors import BadInput
 from gengen.images import to_levels, to_unit
-from gengen.models import vae
 from gengen.models.autoregressive import Autoregressive
 from gengen.observations.binomial import Binomial
 from gengen.observations.categorical import Categorical
@@ -237,40 +236,6 @@ def test_a_decoders_output_is_cut_into_symbols():
     np.testing.assert_array_equal(
         decoded(Gaussian(), output[:, 0, 0], (6,)), output[:, 0, 0, :, None]
     )
-
-
-@pytest.mark.parametrize("levels", [2, 17])
-@pytest.mark.parametrize(
-    ("now", "before"),
-    [
-        (Binomial, vae.Bernoulli()),
-        (DiscretizedLogistic, vae.DiscretizedLogistic()),
-        (lambda levels: Gaussian(), vae.Gaussian()),
-    ],
-    ids=["Bernoulli", "logistic", "Gaussian"],
-)
-def test_decoders_have_the_numbers_that_they_had(now, before, levels):
-    """Of a map [B, H, W, outputs]: nats, means and draws, of the VAE's own classes."""
-    observation, shape = now(levels), (3, 2, 3)
-    rng = np.random.default_rng(0)
-    output = rng.normal(size=(4, 3, 2, outputs(observation, 3))).astype("f4")
-    image = rng.integers(0, levels, (4, *shape)).astype(np.uint8)
-    params, keys = observation.init(), sample_keys(KEY, 4)
-    assert jax.tree.structure(params) == jax.tree.structure(before.init())
-    features = decoded(observation, output, shape)
-    y = before.observe(KEY, image, levels)
-    nats = observation.log_prob(params, features, y).reshape(4, -1).sum(-1)
-    old = before.log_prob(params, output, y, levels)
-    np.testing.assert_allclose(nats, old, rtol=1e-6)
-    mean = jnp.clip(observation.mean(params, features), -1.0, 1.0)
-    np.testing.assert_allclose(mean, before.mean(params, output), rtol=1e-6, atol=1e-7)
-    data, _ = observation.sample(params, keys, features)
-    old = before.draw(params, keys, output, levels)
-    if observation.continuous:
-        np.testing.assert_allclose(jnp.clip(data, -1, 1), old, rtol=1e-6, atol=1e-7)
-    else:
-        np.testing.assert_array_equal(data, to_levels(old, levels))
-        np.testing.assert_allclose(to_unit(data, levels), old, atol=1e-6)
 
 
 # ---------------------------------------------------------------- heads

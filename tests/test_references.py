@@ -15,7 +15,9 @@ import optax
 import pytest
 from program import EVENTS, TINY, call, refused
 
+from gengen.conditions import Nothing
 from gengen.errors import BadInput
+from gengen.spaces import Images
 from gengen.types import static
 from train import experiment as experiments
 from train.checkpoint import Checkpoints, leaf_names
@@ -34,9 +36,9 @@ class MeanCode:
     """
 
     autoencoder: Any
-    shape: tuple[int, ...]
+    space: Images
+    condition: Nothing = Nothing()
     density: ClassVar[str] = "none"
-    num_classes: ClassVar[int] = 0
 
     def init(self, key, batch):
         return {"reader": {"w": jnp.zeros(2)}}, {}
@@ -53,7 +55,7 @@ class MeanCode:
 def mean_code_loss(autoencoder):
     def loss(params, state, batch, key):
         weights = state["frozen"]["autoencoder"].params
-        code, _ = autoencoder.encode(weights, batch["image"], None)
+        code, _ = autoencoder.posterior(weights, batch)
         value = 0.5 * jnp.sum(jnp.mean((params["reader"]["w"] - code) ** 2, axis=0))
         return value, (state, {})
 
@@ -73,7 +75,7 @@ def reader(
     inner = experiments.load(Path(autoencoder)).build().model
     frozen = {"autoencoder": Reference(autoencoder)}
     optimizers = {"reader": optax.sgd(RATE)}
-    model = MeanCode(inner, data.shape)
+    model = MeanCode(inner, data.space())
     return Experiment(model, optimizers, batch_size, steps, frozen=frozen)
 
 
@@ -118,7 +120,7 @@ def mean_codes(folder, num):
     feed, w = Feed(load("digits"), 16, 0), np.zeros(2)
     for step in range(num):
         batch = feed.fetch(feed.data, jax.tree.map(lambda x: x[0], feed.items(step, 1)))
-        code, _ = vae.model.encode(vae.params, batch["image"], None)
+        code, _ = vae.model.posterior(vae.params, batch)
         w = w - RATE * (w - np.mean(code, axis=0))
     return w
 

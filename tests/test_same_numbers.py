@@ -18,7 +18,28 @@ import pytest
 import test_autoregressive as ar
 import test_conformance as conformance
 
+from gengen import presets
+from gengen.conditions import Labels, Nothing
+from gengen.diffusion.couplings import OptimalTransport
+from gengen.diffusion.density import FlowLogDensity
+from gengen.diffusion.ode import HEUN
+from gengen.diffusion.solvers import Ancestral, EDMSampler, learned_range
+from gengen.diffusion.times import Uniform, stratified
+from gengen.diffusion.weights import ELBOWeight
+from gengen.models.classifier import Classifier
+from gengen.models.gan import GAN
+from gengen.models.vae import VAE
+from gengen.nets.conv import ConvDecoder, ConvEncoder
+from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from gengen.nets.dit import DiT
+from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.nets.recurrence import DiagonalBiLSTM, RowLSTM
+from gengen.nets.resnet import ResNet
+from gengen.nets.unet import UNet
+from gengen.observations.binomial import Binomial
+from gengen.observations.discretized_logistic import DiscretizedLogistic
+from gengen.observations.gaussian import Gaussian
+from gengen.spaces import Images
 
 BEFORE = json.loads((Path(__file__).parent / "fixtures/families.json").read_text())
 KEY = jax.random.key(7)
@@ -63,8 +84,75 @@ ROWS = {
     "WaveNet, conditional": (row(ar.wavenet, *GREY, ar.LABELS), SMALL),
 }
 
+
+def mlp_vae(observation, condition=Nothing()):
+    nets = (
+        MLPEncoder(2, (16,), condition),
+        MLPDecoder((8, 8, observation.features), (16,), condition),
+    )
+    return VAE(*nets, observation, X, 2, condition)
+
+
+def conv_vae():
+    nets = ConvEncoder(2, 8, 1, groups=4), ConvDecoder((8, 8, 1), 8, 1, groups=4)
+    return VAE(*nets, Gaussian(), X, 2, importance_samples=2)
+
+
+def gan(condition=Nothing(), **values):
+    generator = DCGANGenerator((8, 8, 1), 8, 1, condition)
+    discriminator = DCGANDiscriminator(8, 2, condition)
+    return GAN(generator, discriminator, X, 4, condition, **values)
+
+
+def flow():
+    net = UNet(8, (1,), groups=4, condition=TEN)
+    return presets.flow(net, X, TEN, steps=3, times=Uniform())
+
+
+def ddpm():
+    values = {"vlb_weight": 1e-3, "solver": Ancestral(learned_range), "steps": 3}
+    net = UNet(8, (1,), groups=4, learned_variance=True)
+    return presets.ddpm(net, X, **values)
+
+
+def edm():
+    values = {"solver": EDMSampler(0.1), "coupling": OptimalTransport()}
+    net = DiT(2, 16, 2, 2, condition=TEN)
+    return presets.edm(net, X, TEN, importance_bins=4, steps=3, **values)
+
+
+def score_sde():
+    values = {"weight": ELBOWeight(), "uniforms": stratified}
+    values["likelihood"] = FlowLogDensity(integrator=HEUN)
+    return presets.score_sde(DiT(2, 16, 1, 2), X, steps=3, **values)
+
+
+X, TEN = Images((8, 8, 1), 17), Labels(10)
+OTHERS = {
+    "VAE, Bernoulli": row(mlp_vae, Binomial(17)),
+    "VAE, Gaussian": row(mlp_vae, Gaussian()),
+    "VAE, logistic": row(mlp_vae, DiscretizedLogistic(17)),
+    "VAE, conditional": row(mlp_vae, Binomial(17), TEN),
+    "VAE, convolutional": conv_vae,
+    "GAN": row(gan, r1_weight=0.1, r1_interval=2),
+    "GAN, conditional": row(gan, TEN),
+    "flow matching, conditional": flow,
+    "DDPM, learned variances": ddpm,
+    "EDM, DiT": edm,
+    "score SDE": score_sde,
+    "classifier": lambda: Classifier(
+        ResNet(10, 16, (1, 2), dropout=0.1, groups=4), X, TEN
+    ),
+}
+ROWS |= {name: (make, DIGITS) for name, make in OTHERS.items()}
+
 # model -> {path of a parameter now: its path in the fixture}; renamed if unavoidable.
-RENAMED: dict[str, dict[str, str]] = {}
+RENAMED = {
+    "GAN, conditional": {
+        f"{player}/embed/kernel": f"{player}/Embed_0/embedding"
+        for player in ("discriminator", "generator")
+    }
+}
 
 
 def paths(tree):

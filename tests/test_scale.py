@@ -153,7 +153,7 @@ SIZE, SYMBOLS = (8, 6, 1), jax.random.randint(KEY, (16, 48), 0, 5)
 # PixelCNN's peak stays: there XLA still recomputes all at once.
 BLOCKS = {
     "unet": (UNet(16, (1,), blocks=2), (IMAGES, TIMES), 0.25, 0.9),
-    "resnet": (ResNet(5, 16, (1,), 3), (IMAGES,), 0.25, 0.9),
+    "resnet": (ResNet(5, 16, (1,), 3), (IMAGES,), 0.25, 0.95),
     "transformer": (Transformer(5, 48, 5, 16, 3, 2), (SYMBOLS,), 0.25, 0.9),
     "lstm": (LSTM(5, 5, 16, 3), (SYMBOLS,), 0.25, 0.9),
     "wavenet": (WaveNet(5, 5, 32, 10), (SYMBOLS,), 0.25, 0.95),

@@ -362,10 +362,10 @@ def test_traversal_of_a_vae_has_the_largest_divergence_first(runs):
     trained = open_workdir(runs / "vae")
     z, label, kl = code(trained, Traverse(runs / "vae", image=5))
     image = trained.dataset("test").fetch(np.arange(447))["image"]
-    mean, logvar = jax.jit(trained.model.encode)(trained.params, image)
+    mean, logvar = jax.jit(trained.model.posterior)(trained.params, {"image": image})
     np.testing.assert_allclose(z, mean[5], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(kl.sum(), gaussian_kl(mean, logvar).mean(), rtol=1e-4)
-    assert label is None and kl.shape == (2,)
+    assert not label and kl.shape == (2,)
 
 
 def test_walks_refuse(cli, runs, tmp_path):
@@ -383,7 +383,7 @@ def test_walks_refuse(cli, runs, tmp_path):
         refused(jpg, "x.jpg", ".png")
     refused(
         cli(f"train.interpolate --workdir {runs / 'gan'} --between data"),
-        "no encode",
+        "no to_latent",
         "--between noise",
     )
     vae = f"train.traverse --workdir {runs / 'vae'} --out {tmp_path / 'x.png'}"

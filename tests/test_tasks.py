@@ -19,8 +19,9 @@ from sklearn.neighbors import NearestNeighbors
 from gengen.conditions import Labels, Nothing
 from gengen.errors import BadInput
 from gengen.images import to_levels, to_unit
-from gengen.models.vae import VAE, Gaussian
+from gengen.models.vae import VAE
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
+from gengen.observations.gaussian import Gaussian
 from gengen.scan import sample_keys
 from gengen.spaces import Images
 from gengen.tasks.bayes import (
@@ -412,18 +413,18 @@ def test_reconstruction_error_is_the_mean_square():
 
 
 @static
-class Continuous(Gaussian):
+class Exact(Images):
     """Without dequantisation, so that encoder and likelihood see the same numbers."""
 
-    def observe(self, key, image, levels):
-        return to_unit(image, levels)
+    def dequantize(self, key, data):
+        return self.to_model(data)
 
 
 SHAPE, LATENT, LEVELS = (1, 4, 1), 2, 257
 CLOUD = np.random.default_rng(0).normal(size=(2, 40, 4))
 CLOUD = np.clip(128 + 20 * CLOUD[0] @ CLOUD[1, :4], 0, 255).astype(np.uint8)
-SPACE = Images(SHAPE, LEVELS)
-LINEAR = VAE(MLPEncoder(LATENT, ()), MLPDecoder(SHAPE, ()), Continuous(), SPACE, LATENT)
+SPACE = Exact(SHAPE, LEVELS)
+LINEAR = VAE(MLPEncoder(LATENT, ()), MLPDecoder(SHAPE, ()), Gaussian(), SPACE, LATENT)
 
 
 def ppca_params(shift, widen):
@@ -522,7 +523,7 @@ def test_mahalanobis_is_that_of_sklearn(labels):
         (lambda: NegativeLogLikelihood(Judge()), "Judge has no density"),
         (lambda: ComplexityCorrected(Judge()), "Judge has no density"),
         (lambda: ReconstructionError(World()), "World has no reconstruct"),
-        (lambda: LikelihoodRegret(World()), "World has no posterior"),
+        (lambda: LikelihoodRegret(World()), "World has no log_prob_given, posterior"),
         (lambda: FeatureDistance(World()), "World has no features"),
         (lambda: Mahalanobis(World()), "World has no features"),
         (lambda: FeatureDistance(Flat(), 0), "k=0"),

@@ -109,10 +109,10 @@ def feature_scores(where: str, found: dict, known, labels, options) -> tuple:
     import jax
 
     from gengen.tasks.outliers import FeatureDistance, Mahalanobis
-    from gengen.types import static
+    from gengen.types import HasFeatures, static
 
     @static
-    class Given:
+    class Given(HasFeatures):
         """Features that the batch holds."""
 
         def features(self, params, state, batch, key):

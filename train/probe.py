@@ -138,7 +138,7 @@ def representations(trained, options) -> dict[str, Any]:
     blind = {"image": example["image"]}
     try:
         jax.eval_shape(model.features, trained.params, trained.state, blind, key)
-    except KeyError as error:
+    except (KeyError, BadInput) as error:
         raise BadInput(
             f"the features of this {type(model).__name__} are computed from the image "
             "and its label, so that they give the label away: take an unconditional run"

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gengen.conditions import labels_of
+from gengen.conditions import Nothing, labels_of
 from gengen.errors import BadInput
 from gengen.images import require_finite, to_unit
 from gengen.types import Discriminative
@@ -34,7 +34,7 @@ OF_THE_LIBRARY = {"guidance_scale": "scale", "draw": "sample_pixels"}
 def sample_condition(model):
     """What a sample of this model can be asked for: its own condition, and guides'."""
     ask = getattr(model, "sampling_condition", None)
-    return ask() if ask else model.condition
+    return ask() if ask else getattr(model, "condition", Nothing())
 
 
 def sample_classes(model) -> int:

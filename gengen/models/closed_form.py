@@ -260,10 +260,10 @@ def gaussian_flow(
         path: the path of the process.
         mean: of the data.
         std: of the data.
-        z: the samples at time t, of any shape, floats.
-        t: the time of z, a scalar.
-        s: the time to reach, a scalar.
+        z: the samples at time t, floats [B, *rest].
+        t: the time of z, a scalar or [B].
+        s: the time to reach, a scalar or [B].
     """
-    chex.assert_rank([jnp.asarray(t), jnp.asarray(s)], 0)
+    t, s = (expand(jnp.asarray(x), z) if jnp.ndim(x) else x for x in (t, s))
     v_t, v_s = gaussian_variance(path, std, t), gaussian_variance(path, std, s)
     return mean * path.a(s) + jnp.sqrt(v_s / v_t) * (z - mean * path.a(t))

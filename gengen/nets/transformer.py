@@ -169,12 +169,15 @@ class Transformer(nn.Module):
             )
         context = self.context(c, len(x))
         h = self.before(x, c)
-        h = h + sinusoidal_embedding(jnp.arange(length), self.width)
+        h = self._positioned(h, jnp.arange(length))
         for block in self.layers:
             h = block(h, context, train)
         h = self.norm(at_least_float32(h))
         self.sow("intermediates", "features", h)
         return self.out(h)
+
+    def _positioned(self, h, t):
+        return h + sinusoidal_embedding(t, self.width).astype(h.dtype)
 
     def start(self, num: int, c: Given | None = None):
         """The cache before the first symbol: one per block, and what labels add."""
@@ -188,7 +191,7 @@ class Transformer(nn.Module):
     def decode(self, symbol, t, cache, c: Given | None = None):
         """Features [B, F] at position t, after symbol x_{t-1} [B] (t = 0: any)."""
         caches, bias = cache
-        h = self.before.decode(symbol, t, bias) + sinusoidal_embedding(t, self.width)
+        h = self._positioned(self.before.decode(symbol, t, bias), t)
         new = []
         for block, old in zip(self.layers, caches, strict=True):
             h, kept = block.decode(h, t, old)

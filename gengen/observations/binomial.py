@@ -46,8 +46,8 @@ class Binomial:
         """The coins themselves; by the table of all levels if they are tempered."""
         given, observed = clamped(self, features, given, observed)
         if tempering != PLAIN:
-            every = jnp.arange(self.levels)
-            logits = tempering(binomial_log_prob(every, features, self.levels))
+            every = jnp.broadcast_arrays(jnp.arange(self.levels), features)
+            logits = tempering(binomial_log_prob(*every, self.levels))
             data = choose(keys, logits, given, observed)
             return data, log_mass(logits, data)
 

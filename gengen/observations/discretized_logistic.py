@@ -52,10 +52,10 @@ class DiscretizedLogistic:
         given, observed = clamped(self, features, given, observed)
         mean, log_scale = self._split(features)
         if tempering != PLAIN:
-            every = jnp.arange(self.levels)
-            each = (x[..., None] for x in (mean, log_scale))
-            table = discretized_logistic_log_prob(every, *each, self.levels)
-            logits = tempering(table)
+            table = jnp.broadcast_arrays(
+                jnp.arange(self.levels), mean[..., None], log_scale[..., None]
+            )
+            logits = tempering(discretized_logistic_log_prob(*table, self.levels))
             data = choose(keys, logits, given, observed)
             return data, log_mass(logits, data)
         logistic = jax.vmap(lambda k: jax.random.logistic(k, mean.shape[1:]))(keys)

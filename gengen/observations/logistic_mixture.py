@@ -81,6 +81,11 @@ class LogisticMixture:
             mean = mean + coefficient[..., first + before, :] * x
         return mean, log_scale[..., c, :]
 
+    def _log_mass(self, level, logistic):
+        """log P_i(level) of every component: [...], [..., K] twice -> [..., K]."""
+        every = jnp.broadcast_arrays(level[..., None], *logistic)
+        return discretized_logistic_log_prob(*every, self.levels)
+
     def log_prob(self, params, features, data):
         """log p(x_c | x_<c) of every channel; their sum is the pixel's."""
         check_shapes(self, features, data)
@@ -89,16 +94,14 @@ class LogisticMixture:
         for c in range(self.channels):
             before = jax.nn.logsumexp(joint, axis=-1)
             logistic = self._logistics(parts, data, c)
-            level = data[..., c, None]
-            joint += discretized_logistic_log_prob(level, *logistic, self.levels)
+            joint += self._log_mass(data[..., c], logistic)
             log_probs.append(jax.nn.logsumexp(joint, axis=-1) - before)
         return jnp.stack(log_probs, axis=-1)
 
     def logits(self, log_weight, mean, log_scale):
         """log Σ_i w_i P_i of every level: [..., K] three times -> [..., levels]."""
-        level = jnp.arange(self.levels)[:, None]
-        parts = (x[..., None, :] for x in (mean, log_scale))
-        log_p = discretized_logistic_log_prob(level, *parts, self.levels)
+        every = jnp.arange(self.levels)
+        log_p = self._log_mass(every, (mean[..., None, :], log_scale[..., None, :]))
         log_p = jax.nn.logsumexp(log_weight[..., None, :] + log_p, axis=-1)
         return log_p - jax.nn.logsumexp(log_weight, axis=-1, keepdims=True)
 
@@ -134,8 +137,7 @@ class LogisticMixture:
             logits = tempering(every_level(joint, *logistic))
             channel = choose(fold_in(keys, c), logits, given[..., c], observed[..., c])
             symbol = symbol.at[..., c].set(channel)
-            level = channel[..., None]
-            joint += discretized_logistic_log_prob(level, *logistic, self.levels)
+            joint += self._log_mass(channel, logistic)
             log_probs.append(log_mass(logits, channel))
         if tempering == PLAIN:  # without the table's rounding
             return symbol, self.log_prob(params, features, symbol)
@@ -162,7 +164,7 @@ class LogisticMixture:
             joint = parts[0]
             for c, level in enumerate(symbol):
                 logistic = self._logistics(parts, symbol, c)
-                joint += discretized_logistic_log_prob(level, *logistic, self.levels)
+                joint += self._log_mass(level, logistic)
             last = self._logistics(parts, symbol, self.channels - 1)
             above = jnp.sum(1.0 - self._cdf(joint, *last), axis=-1)  # E[k]
             x = jnp.broadcast_to(

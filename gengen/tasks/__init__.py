@@ -10,6 +10,12 @@ def require(model, capability: type, remedy: str):
         model: any model.
         capability: a class of `gengen.types`, such as HasLatents.
         remedy: what to do, for the sentence.
+
+    >>> from gengen.types import HasFeatures
+    >>> require(object(), HasFeatures, "take a model with a representation")
+    Traceback (most recent call last):
+        ...
+    gengen.errors.BadInput: object has no features: take a model with a representation
     """
     if not isinstance(model, capability):
         parts = ", ".join(sorted(capability.__abstractmethods__))

@@ -123,8 +123,11 @@ def interpolate(
 
     Raises BadInput for a model without latents, another latent shape or num < 2.
 
-    >>> from types import SimpleNamespace
-    >>> model = SimpleNamespace(latent_shape=(1,), from_latent=lambda p, s, z: 10 * z)
+    >>> class Tenfold(HasLatents):
+    ...     latent_shape = (1,)
+    ...     def from_latent(self, params, state, z):
+    ...         return 10 * z
+    >>> model = Tenfold()
     >>> ends = jnp.zeros((1, 1)), jnp.ones((1, 1))
     >>> interpolate(model, {}, {}, *ends, num=3, path=linear)[0, :, 0]
     Array([ 0.,  5., 10.], dtype=float32)
@@ -158,8 +161,11 @@ def traverse(
     Raises BadInput for a model without latents, another latent shape or a coordinate
     that it does not have.
 
-    >>> from types import SimpleNamespace
-    >>> model = SimpleNamespace(latent_shape=(2,), from_latent=lambda p, s, z: z)
+    >>> class Itself(HasLatents):
+    ...     latent_shape = (2,)
+    ...     def from_latent(self, params, state, z):
+    ...         return z
+    >>> model = Itself()
     >>> traverse(model, {}, {}, jnp.zeros(2), [1], jnp.array([-3.0, 3.0]))
     Array([[[ 0., -3.],
             [ 0.,  3.]]], dtype=float32)

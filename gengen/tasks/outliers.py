@@ -41,7 +41,7 @@ import jax.numpy as jnp
 import optax
 
 from gengen.errors import BadInput
-from gengen.models.vae import elbo
+from gengen.latent.bounds import elbo
 from gengen.tasks import require, require_density
 from gengen.tasks.code import code_length
 from gengen.types import Array, Encodes, HasFeatures, Key, Reconstructs, static

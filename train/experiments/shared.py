@@ -12,14 +12,14 @@ def permutation(
     order: Order, shape: tuple[int, ...], whole_pixels: bool = False
 ) -> tuple[int, ...] | None:
     """Of the subpixels of images [H, W, C], or of their pixels; None for raster."""
+    if order == "raster":
+        return None
     places = np.arange(np.prod(shape[:2] if whole_pixels else shape))
     if order == "columns":
         return tuple(places.reshape(*shape[:2], -1).swapaxes(0, 1).ravel().tolist())
-    if order == "random":
-        # Philox' raw stream is the same in every version of NumPy.
-        bits = np.random.Philox(0).random_raw(len(places))
-        return tuple(np.argsort(bits, kind="stable").tolist())
-    return None
+    # Philox' raw stream is the same in every version of NumPy.
+    bits = np.random.Philox(0).random_raw(len(places))
+    return tuple(np.argsort(bits, kind="stable").tolist())
 
 
 def dtype(precision: Precision):

@@ -54,21 +54,25 @@ def vae(
         steps: Training steps in all.
         ema_decay: Decay of the averaged parameters, from which samples are drawn.
     """
-    from gengen.models.vae import VAE, Bernoulli, DiscretizedLogistic, Gaussian
+    from gengen.models.vae import VAE
     from gengen.nets.conv import ConvDecoder, ConvEncoder
     from gengen.nets.mlp import MLPDecoder, MLPEncoder
     from gengen.objective import Ramp
+    from gengen.observations.binomial import Binomial
+    from gengen.observations.discretized_logistic import DiscretizedLogistic
+    from gengen.observations.gaussian import Gaussian
+    from gengen.observations.observation import outputs
     from train.experiments.shared import adam, dtype
 
     likelihoods = {
-        "bernoulli": Bernoulli(),
+        "bernoulli": Binomial(data.levels),
         "gaussian": Gaussian(),
-        "logistic": DiscretizedLogistic(),
+        "logistic": DiscretizedLogistic(data.levels),
     }
     p_x = likelihoods[likelihood]
     condition = data.condition(conditional)
     height, width, depth = data.shape
-    out = (height, width, depth * p_x.features)
+    out = (height, width, outputs(p_x, depth))
     if architecture == "mlp":
         encoder = MLPEncoder(latent, hidden, condition, dtype(precision))
         decoder = MLPDecoder(out, hidden[::-1], condition, dtype(precision))

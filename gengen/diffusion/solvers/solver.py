@@ -120,7 +120,7 @@ def check_solver(solver: Solver) -> None:
     >>> check_solver("heun")
     Traceback (most recent call last):
         ...
-    gengen.types.BadInput: solver='heun' is not a solver: give a value of \
+    gengen.errors.BadInput: solver='heun' is not a solver: give a value of \
 gengen.diffusion.solvers, such as Heun()
 
     Args:

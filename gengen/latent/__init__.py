@@ -1,0 +1,1 @@
+"""Models with latents: bounds on their likelihood."""
