@@ -37,16 +37,16 @@ from gengen.conditions import (
     Scalar,
     check_batch,
     drop,
-    only,
     union,
 )
 from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.inverse import inverse_solver
 from gengen.diffusion.likelihood import LikelihoodEstimator, VariationalBound
 from gengen.diffusion.parallel import solve_parallel
+from gengen.diffusion.predictors import check_guidance, dry_run, means, nested
 from gengen.diffusion.process import Process, corrupt
 from gengen.diffusion.sampler import Sampler
-from gengen.diffusion.solve import denoise, invert, solve, solve_to_data
+from gengen.diffusion.solve import denoise, invert, solve_to_data
 from gengen.diffusion.training import Training
 from gengen.errors import BadInput
 from gengen.nets.conditioning import agree
@@ -63,11 +63,6 @@ from gengen.types import (
     frozen,
     static,
 )
-
-
-def _means(predict: Callable) -> Callable:
-    """r̂ without the learned variances behind it, if there are any."""
-    return lambda z, t, *c: predict(z, t, *c)[..., : z.shape[-1]]
 
 
 @static
@@ -177,59 +172,21 @@ class Diffusion(HasLatents, Inverts, HasFeatures, Completes):
     ) -> Callable:
         """`predict(z, t, c)` as the sampler guides it, and as its solver wants it."""
         sampler = sampler or self.sampler
-        predictors = self._predictors(params, state, sampler.guidance)
-        predict = sampler.guidance(self.process, predictors)
+        guidance, predict = sampler.guidance, self.predictor(params)
+        self._refuse_guidance(guidance)
+        predictors = nested(predict, guidance, self.condition)
+        if guidance.scales and guidance.model is not None:
+            guiding = guidance.model.predictor(frozen(state, "guide").params)
+            predictors = [guiding, predict]
+        predict = guidance(self.process, predictors)
         for guide in sampler.guides:
             predict = guide(predict, self.process, state)
         wanted = sampler.solver.traits.wants_variance
-        return predict if wanted else _means(predict)
-
-    def _predictors(self, params, state, guidance: Guidance) -> list[Callable]:
-        """Functions (z, t, c) -> r̂ that know ever more of c, the last one all of it."""
-        predict = self.predictor(params)
-        self._refuse_guidance(guidance)
-        if not guidance.scales:
-            return [predict]
-        if guidance.model is not None:
-            return [guidance.model.predictor(frozen(state, "guide").params), predict]
-        if not isinstance(guidance.scale, tuple):
-            null = self.condition.null
-            return [lambda z, t, c: predict(z, t, null(c)), predict]
-        guided = [name for name, _ in guidance.scale]
-        others = [name for name in self.condition.names if name not in guided]
-
-        def knowing(num):
-            kept = (*others, *guided[:num])
-            return lambda z, t, c: predict(z, t, only(self.condition, c, kept))
-
-        return [*map(knowing, range(len(guided))), predict]
+        return predict if wanted else means(predict)
 
     def _refuse_guidance(self, guidance: Guidance) -> None:
-        """BadInput for guidance that the model was not trained for."""
-        other = guidance.model
-        if other is not None and other.process != self.process:
-            raise BadInput(
-                f"the guiding model is of {other.process}, this one of {self.process}: "
-                "guidance needs two of one path and prediction"
-            )
-        if other is not None or not guidance.scales:
-            return
-        if not self.condition.droppable:
-            reason = "the model is unconditional"
-        elif self.training.condition_dropout == 0:
-            reason = "it was trained with condition_dropout=0, so it has no null"
-        elif isinstance(guidance.scale, tuple) and (
-            unknown := {n for n, _ in guidance.scale} - set(self.condition.names)
-        ):
-            reason = f"the model is not conditioned on {', '.join(sorted(unknown))}"
-        elif len(guidance.scales) > 1 and getattr(self.condition, "together", False):
-            reason = "its parts were dropped together; make them both(together=False)"
-        else:
-            return
-        raise BadInput(
-            f"guidance scale {guidance.scale}: {reason}; leave it at 1, or train with "
-            "a condition that is dropped"
-        )
+        dropout = self.training.condition_dropout
+        check_guidance(guidance, self.process, self.condition, dropout)
 
     def _given(self, sampler, given, num, keys=None):
         """c of a sampler, from what the caller gives."""
@@ -385,34 +342,16 @@ class Diffusion(HasLatents, Inverts, HasFeatures, Completes):
         """
         self.training.span(self.process)
         self.nfe()
-        plan, channels = (
-            self.sampler.plan(self.process),
-            1 + bool(self.training.vlb_weight),
-        )
-
-        def predict(z, t, c):
-            return jnp.concatenate([z] * channels, axis=-1)
-
-        def sample(keys, z):
-            ask = self.sampler.solver, keys, predict, self.process, z, plan.times
-            return solve(*ask, {})
-
-        def likelihood(keys, data):
-            ask = keys, _means(predict), self.process, data, self.space, {}
-            return self.likelihood(*ask)
-
-        keys = jax.random.split(jax.random.key(0), 1)
-        z = jax.ShapeDtypeStruct((1, *self.space.shape), jnp.float32)
-        jax.eval_shape(sample, keys, z)
-        data = jax.eval_shape(lambda z: self.space.to_data(z), z)
-        jax.eval_shape(likelihood, keys, data)
+        variances = bool(self.training.vlb_weight)
+        own = self.process, self.space, self.sampler, self.likelihood
+        dry_run(*own, variances)
 
     # ------------------------------------------------------------ likelihood, features
 
     def log_likelihood(self, params, state, batch, key) -> Array:
         """[B] nats of the data, given its condition: what `likelihood` says."""
         data, c = self.space.data(batch), self.condition.read(batch)
-        keys, predict = sample_keys(key, len(data)), _means(self.predictor(params))
+        keys, predict = sample_keys(key, len(data)), means(self.predictor(params))
         return self.likelihood(keys, predict, self.process, data, self.space, c)
 
     def features(self, params, state, batch, key, t: float = 0.1) -> Array:

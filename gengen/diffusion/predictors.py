@@ -1,0 +1,143 @@
+"""What a network's function (z, t, c) -> r̂ is made into before a solver sees it.
+
+Guidance needs predictors that know ever more of the condition; a likelihood and most
+solvers need the means without the learned variances; a dry run needs only the shapes.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from gengen.conditions import Condition, only
+from gengen.diffusion.guidance import Guidance
+from gengen.diffusion.likelihood import LikelihoodEstimator
+from gengen.diffusion.process import Process
+from gengen.diffusion.sampler import Sampler
+from gengen.diffusion.solve import solve
+from gengen.errors import BadInput
+from gengen.spaces import Space
+
+
+def means(predict: Callable) -> Callable:
+    """r̂ without the learned variances behind it, if there are any.
+
+    >>> predict = means(lambda z, t: jnp.concatenate([z, 0 * z], axis=-1))
+    >>> predict(jnp.ones((2, 3)), 0.5).shape
+    (2, 3)
+    """
+    return lambda z, t, *c: predict(z, t, *c)[..., : z.shape[-1]]
+
+
+def nested(
+    predict: Callable, guidance: Guidance, condition: Condition
+) -> list[Callable]:
+    """Functions (z, t, c) -> r̂ that know ever more of c, the last one all of it.
+
+    Without scales it is the network alone; with one scale, the network without and with
+    c; with a scale for each of several parts, the parts are added in their order.
+
+    Args:
+        predict: the network, (z, t, c) -> r̂.
+        guidance: what the predictors are for.
+        condition: of the network.
+
+    >>> from gengen.conditions import Labels
+    >>> knows = nested(lambda z, t, c: c["label"], Guidance(2.0), Labels(3))
+    >>> [known(None, None, {"label": jnp.array([1])}).tolist() for known in knows]
+    [[3], [1]]
+    """
+    if not guidance.scales:
+        return [predict]
+    if not isinstance(guidance.scale, tuple):
+        return [lambda z, t, c: predict(z, t, condition.null(c)), predict]
+    guided = [name for name, _ in guidance.scale]
+    others = [name for name in condition.names if name not in guided]
+
+    def knowing(num):
+        kept = (*others, *guided[:num])
+        return lambda z, t, c: predict(z, t, only(condition, c, kept))
+
+    return [*map(knowing, range(len(guided))), predict]
+
+
+def check_guidance(
+    guidance: Guidance, process: Process, condition: Condition, dropout: float
+) -> None:
+    """BadInput for guidance that a model was not trained for.
+
+    Args:
+        guidance: what is asked for.
+        process: of the model.
+        condition: of the model.
+        dropout: the share of rows whose condition was dropped in its training.
+
+    >>> from gengen.diffusion import paths
+    >>> from gengen.diffusion.process import Velocity
+    >>> from gengen.conditions import Labels
+    >>> process = Process(paths.Linear(), Velocity())
+    >>> check_guidance(Guidance(2.0), process, Labels(10), dropout=0.1)
+    """
+    other = guidance.model
+    if other is not None and other.process != process:
+        raise BadInput(
+            f"the guiding model is of {other.process}, this one of {process}: "
+            "guidance needs two of one path and prediction"
+        )
+    if other is not None or not guidance.scales:
+        return
+    if not condition.droppable:
+        reason = "the model is unconditional"
+    elif dropout == 0:
+        reason = "it was trained with condition_dropout=0, so it has no null"
+    elif isinstance(guidance.scale, tuple) and (
+        unknown := {name for name, _ in guidance.scale} - set(condition.names)
+    ):
+        reason = f"the model is not conditioned on {', '.join(sorted(unknown))}"
+    elif len(guidance.scales) > 1 and getattr(condition, "together", False):
+        reason = "its parts were dropped together; make them both(together=False)"
+    else:
+        return
+    raise BadInput(
+        f"guidance scale {guidance.scale}: {reason}; leave it at 1, or train with "
+        "a condition that is dropped"
+    )
+
+
+def dry_run(
+    process: Process,
+    space: Space,
+    sampler: Sampler,
+    likelihood: LikelihoodEstimator,
+    variances: bool,
+) -> None:
+    """Traces sampling and likelihood, so that what they refuse is refused: no result.
+
+    Args:
+        process: the path and what is predicted.
+        space: the type of x.
+        sampler: how noise is carried to data.
+        likelihood: what is estimated.
+        variances: whether the network learns variances.
+
+    >>> from gengen.diffusion import likelihood, paths
+    >>> from gengen.diffusion.process import Velocity
+    >>> from gengen.spaces import Reals
+    >>> process, bound = Process(paths.Linear(), Velocity()), likelihood.VariationalBound()
+    >>> dry_run(process, Reals((2,)), Sampler(steps=3), bound, variances=False)
+    """
+
+    def predict(z, t, c):
+        return jnp.concatenate([z] * (1 + variances), axis=-1)
+
+    def sample(keys, z):
+        times = sampler.plan(process).times
+        return solve(sampler.solver, keys, predict, process, z, times, {})
+
+    def estimate(keys, data):
+        return likelihood(keys, means(predict), process, data, space, {})
+
+    keys = jax.random.split(jax.random.key(0), 1)
+    z = jax.ShapeDtypeStruct((1, *space.shape), jnp.float32)
+    jax.eval_shape(sample, keys, z)
+    jax.eval_shape(estimate, keys, jax.eval_shape(space.to_data, z))
