@@ -16,26 +16,32 @@ class Shift:
     """Move each image by up to `pixels` rows and columns; level 0 comes in."""
 
     pixels: int = 1
+    """The most by which an image is moved."""
+    key: str = "image"
+    """The batch's name for the images, a space's `key`."""
 
     def __call__(self, batch, key):
-        image, p = batch["image"], self.pixels
+        image, p = batch[self.key], self.pixels
         padded = jnp.pad(image, ((0, 0), (p, p), (p, p), (0, 0)))
         corners = jax.random.randint(key, (image.shape[0], 2), 0, 2 * p + 1)
 
         def cut(padded, corner):
             return jax.lax.dynamic_slice(padded, (*corner, 0), image.shape[1:])
 
-        return {**batch, "image": jax.vmap(cut)(padded, corners)}
+        return {**batch, self.key: jax.vmap(cut)(padded, corners)}
 
 
 @static
 class Flip:
     """Mirror each image left to right with probability 1/2."""
 
+    key: str = "image"
+    """The batch's name for the images, a space's `key`."""
+
     def __call__(self, batch, key):
-        image = batch["image"]
+        image = batch[self.key]
         flip = jax.random.bernoulli(key, 0.5, (image.shape[0], 1, 1, 1))
-        return {**batch, "image": jnp.where(flip, image[:, :, ::-1], image)}
+        return {**batch, self.key: jnp.where(flip, image[:, :, ::-1], image)}
 
 
 @static

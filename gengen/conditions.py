@@ -81,7 +81,15 @@ class Condition(Protocol):
 
 
 def refuse_unknown(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    """BadInput for a value whose name the condition does not have."""
+    """BadInput for a value whose name the condition does not have.
+
+    >>> refuse_unknown({"label": 3, "caption": None}, ("label",))  # None is missing
+    >>> try:
+    ...     refuse_unknown({"label": 3}, ())
+    ... except BadInput as error:
+    ...     print(str(error)[:34])
+    label: the model is unconditional;
+    """
     given = {name for name, value in values.items() if value is not None}
     if unknown := sorted(given - set(names)):
         known = f"conditioned on {', '.join(names)}" if names else "unconditional"

@@ -155,6 +155,13 @@ def first_nonfinite(train_state, batch) -> str:
     more than float32 holds counts as not finite. Parameters and state are examined as
     they are now, because a bad value in them stays.
 
+    >>> from types import SimpleNamespace
+    >>> counters = init().replace(tensor=jnp.int32(1))  # of net: batch/x, net/loss, …
+    >>> params = {"net": {"w": jnp.ones(2)}}
+    >>> seen = SimpleNamespace(nonfinite=counters, params=params, state={})
+    >>> first_nonfinite(seen, {"x": jnp.ones(2)})
+    'net/loss'
+
     Args:
         train_state: a `gengen.step.TrainState` with at least one skipped turn.
         batch: any batch with the same leaves as the one of the skipped turn; only the

@@ -87,6 +87,17 @@ def test_flip_is_an_involution():
     np.testing.assert_array_equal(apply(Flip(), once), batch["image"])
 
 
+@pytest.mark.parametrize(
+    ("change", "same"), [(Shift(1, "digit"), Shift(1)), (Flip("digit"), Flip())]
+)
+def test_images_may_have_another_name_in_the_batch(change, same):
+    batch = copies(50)
+    named = {"digit": batch["image"], "label": batch["label"]}
+    out = change(named, KEY)
+    assert out.keys() == named.keys()
+    np.testing.assert_array_equal(out["digit"], apply(same, batch))
+
+
 # ------------------------------------------------------------------------ chain
 
 

@@ -257,6 +257,39 @@ def test_dcgan_reads_the_label(net, x):
     np.testing.assert_array_equal(changed, label != LABEL["label"])
 
 
+@pytest.mark.parametrize(
+    ("net", "x"),
+    [
+        (DCGANGenerator((2, 2, 1), 4, downsamples=1), (3,)),
+        (DCGANDiscriminator(4), (4, 4, 1)),
+    ],
+)
+def test_batch_normalisation_of_one_value_is_refused_in_training(net, x):
+    variables = randomised(net, jnp.zeros((1, *x)))
+
+    def logits(num, train):
+        given = jnp.zeros((num, *x))
+        return net.apply(variables, given, train=train, mutable=["batch_stats"])[0]
+
+    assert len(logits(1, train=False)) == 1
+    assert len(logits(2, train=True)) == 2
+    with pytest.raises(BadInput, match=r"\[1, 1, 1, .* a batch of 2 or more"):
+        logits(1, train=True)
+
+
+def test_batches_of_one_on_several_devices_are_normalised_together():
+    net = DCGANGenerator((2, 2, 1), 4, downsamples=1, axis_name="data")
+    z = images(2, (3,))
+    variables = randomised(net.clone(axis_name=None), z)
+
+    def out(net, z):
+        return net.apply(variables, z, train=True, mutable=["batch_stats"])[0]
+
+    split = jax.vmap(lambda z: out(net, z[None])[0], axis_name="data")(z)
+    whole = out(net.clone(axis_name=None), z)
+    np.testing.assert_allclose(split, whole, rtol=1e-4, atol=1e-5)
+
+
 def test_the_projection_discriminator_reads_the_label_like_its_last_layer():
     """<embedding, h> and <kernel, h> are the same function of the features h."""
     net, x = DCGANDiscriminator(4, condition=Labels(3)), images(4)

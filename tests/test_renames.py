@@ -7,7 +7,11 @@ import optax
 import pytest
 
 import train.checkpoint
+from gengen.conditions import Labels
 from gengen.errors import BadInput
+from gengen.models.gan import GAN
+from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from gengen.spaces import Images
 from gengen.step import init_train_state
 from train.checkpoint import Checkpoints, leaf_names
 from train.renames import RENAMES, Renames, current_names
@@ -108,6 +112,26 @@ def test_renamed_layers_are_found_with_their_averages_and_moments(
 def test_a_model_that_still_has_the_old_names_is_left_alone():
     paths = ["params/p/Embed_0/embedding", "params/p/Dense_0/kernel"]
     assert current_names(paths, paths, (LAYERS,)) == {path: path for path in paths}
+
+
+def test_the_embeddings_of_a_gan_are_found_under_their_old_names():
+    nets = DCGANGenerator((4, 4, 1), 4), DCGANDiscriminator(4)
+    labels = Labels(3)
+    nets = [net.clone(condition=labels) for net in nets]
+    model = GAN(*nets, Images((4, 4, 1), 5), latent=2, condition=labels)
+    adam = {player: optax.adam(0.1) for player in ("generator", "discriminator")}
+    now = jax.eval_shape(
+        lambda key: init_train_state(key, *model.init(key), adam), jax.random.key(0)
+    )
+    now = [*leaf_names(now)]
+    then = {path.replace("embed/kernel", "Embed_0/embedding"): path for path in now}
+    assert len(then.keys() - now) == 2 * 4  # params, ema and two moments, of two nets
+    assert current_names(then, now, RENAMES) == then
+
+
+def test_an_embedding_of_another_model_keeps_its_name():
+    paths = ["params/autoregressive/Embed_0/embedding"]
+    assert current_names(paths, [], RENAMES) == {path: path for path in paths}
 
 
 def test_a_checkpoint_of_another_model_is_still_refused(saved_of_old):

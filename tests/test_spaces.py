@@ -36,6 +36,13 @@ def test_to_data_is_the_inverse_of_to_model(space):
 
 
 @EVERY
+def test_what_a_network_is_initialised_with_has_32_bits(space):
+    with jax.enable_x64(True):
+        kind = jnp.int32 if isinstance(space, Symbols) else jnp.float32
+        assert space.zeros(2).dtype == kind
+
+
+@EVERY
 def test_spaces_are_values(space):
     again = type(space)(**vars(space))
     assert again == space and hash(again) == hash(space)

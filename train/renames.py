@@ -18,6 +18,8 @@ class Renames(NamedTuple):
     """(pattern of the whole old path, new path): the first match renames a path."""
 
 
+_GAN = "(?:params|ema|opt_state)/(?:generator|discriminator)/(?:.*/)?"
+
 # Oldest change first; each sees the names that the changes before it have given.
 RENAMES = (
     Renames(
@@ -27,6 +29,10 @@ RENAMES = (
             ("skipped/in_a_row", "nonfinite/consecutive_notfinite"),
             ("skipped/(player|tensor)", r"nonfinite/\1"),
         ),
+    ),
+    # The GAN's embedding of labels has become a linear map of a condition's vector.
+    Renames(
+        f"{_GAN}Embed_0/embedding", ((f"({_GAN})Embed_0/embedding", r"\1embed/kernel"),)
     ),
 )
 

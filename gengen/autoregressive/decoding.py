@@ -45,6 +45,12 @@ class View(NamedTuple):
 def cached_view(apply: Callable, row_length: int | None, num: int, length: int, c):
     """The network's own step-by-step view, by its methods start, start_row and decode.
 
+    >>> def network(*arguments, method):  # features: the number of symbols so far
+    ...     return 0 if method == "start" else (arguments[0], arguments[2] + 1)
+    >>> view = cached_view(network, None, 2, 5, {})
+    >>> view.decode(jnp.array([3, 4]), 0, view.start())
+    (Array([3, 4], dtype=int32), 1)
+
     Args:
         apply: (*arguments, method) -> the result of the network's method.
         row_length: the network's symbols per row; None for a network without rows.
@@ -69,6 +75,11 @@ def cached_view(apply: Callable, row_length: int | None, num: int, length: int, 
 
 def naive_view(features_of: Callable, shape: tuple[int, ...]) -> View:
     """The same, where the cache is x and every symbol costs a whole pass.
+
+    >>> view = naive_view(lambda x: jnp.cumsum(x, axis=1)[..., None], (1, 3))
+    >>> features, x = view.decode(jnp.array([4]), 1, view.start())  # x_0 = 4 is known
+    >>> features.tolist(), x.tolist()
+    ([[4]], [[4, 0, 0]])
 
     Args:
         features_of: the parallel view, x of that shape -> features [B, T, F].

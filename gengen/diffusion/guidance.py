@@ -44,7 +44,11 @@ class Guide(Protocol):
 
 
 def from_paper_w(w: float) -> float:
-    """scale = 1 + w for the w of (1 + w) r̂_y - w r̂_∅."""
+    """scale = 1 + w for the w of (1 + w) r̂_y - w r̂_∅.
+
+    >>> from_paper_w(0.5)
+    1.5
+    """
     return 1.0 + w
 
 
@@ -126,6 +130,14 @@ def classifier_guided(
     log_prob: (z, t, *c) -> log p(y | z) [B] of a classifier of noisy data. Scale = 0 is
     no guidance of an unconditional network, and 1 is Bayes' rule. Dhariwal and Nichol
     2021, arXiv:2105.05233, algorithm 2; Song et al. 2021, arXiv:2011.13456, eq. 14.
+
+    >>> from gengen.diffusion.paths import Linear
+    >>> from gengen.diffusion.process import Score
+    >>> process = Process(Linear(), Score())
+    >>> predict, classifier = (lambda z, t: 0.0 * z), (lambda z, t: 2.0 * z[:, 0])
+    >>> guided = classifier_guided(predict, process, classifier, 3.0)
+    >>> guided(jnp.ones((1, 1)), jnp.array(0.5)).tolist()  # the score: 0 + 3 · 2
+    [[6.0]]
     """
 
     def guided_predict(z: Array, t: Array, *c) -> Array:
@@ -142,6 +154,13 @@ def map_denoised(predict: Callable, process: Process, change: Callable):
     """`predict` with x̂ ← change(x̂, z, t) and the ε̂ that leaves z what it is.
 
     Where b(t) = 0 there is none: z is the data, and nothing changes.
+
+    >>> from gengen.diffusion.paths import Linear
+    >>> from gengen.diffusion.process import Data
+    >>> process = Process(Linear(), Data())
+    >>> half = map_denoised(lambda z, t: z, process, lambda x, z, t: x / 2.0)
+    >>> half(jnp.ones((1, 1)), jnp.array(0.5)).tolist()
+    [[0.5]]
     """
 
     def changed(z: Array, t: Array, *c) -> Array:
@@ -159,6 +178,9 @@ def thresholded(x: Array, quantile: float) -> Array:
     """x̂ clipped to [-s, s] and divided by s = max(1, that quantile of |x̂|), a sample.
 
     Saharia et al. 2022, arXiv:2205.11487, section 2.3 (dynamic thresholding).
+
+    >>> thresholded(jnp.array([[4.0, 1.0, -2.0]]), 0.5).tolist()
+    [[1.0, 0.5, -1.0]]
     """
     size = jnp.quantile(jnp.abs(x).reshape(x.shape[0], -1), quantile, axis=-1)
     s = expand(jnp.maximum(size, 1.0), x)

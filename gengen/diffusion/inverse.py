@@ -107,6 +107,10 @@ def pinv_residual(
 
     AAᵀ is taken for the diagonal of its row sums, which it is where A's rows are
     orthogonal; A is linearised at x where it is not linear. variance: v [] or [B].
+
+    >>> x, y = jnp.zeros((1, 2, 2, 1)), jnp.ones((1, 1, 1, 1))
+    >>> pinv_residual(Average(2), x, y, jnp.array(1.0), 0.0).ravel().tolist()
+    [1.0, 1.0, 1.0, 1.0]
     """
     seen, transpose = jax.vjp(operator, x)
     _, rows = jax.jvp(operator, (x,), transpose(jnp.ones_like(seen)))
@@ -116,7 +120,14 @@ def pinv_residual(
 
 
 def data_variance(process: Process, t: Array, data_std: float = 1.0) -> Array:
-    """v_t = v₀ b²/(a² v₀ + b²), of x given z where the data have v₀ = data_std²."""
+    """v_t = v₀ b²/(a² v₀ + b²), of x given z where the data have v₀ = data_std².
+
+    >>> from gengen.diffusion.paths import Linear
+    >>> from gengen.diffusion.process import Noise
+    >>> process = Process(Linear(), Noise())
+    >>> data_variance(process, jnp.array([0.5, 1.0])).tolist()
+    [0.5, 1.0]
+    """
     a, b = process.path.a(t), process.path.b(t)
     return (data_std * b) ** 2 / ((data_std * a) ** 2 + b**2)
 
@@ -133,6 +144,14 @@ def posterior_guided(
     """The score plus scale ∇ log N(y; A x̂(z), v_t AAᵀ + σ²): through the network.
 
     operator: A, images [B, ...] -> [B, ...] like y. noise_std: σ. Divides by a(t).
+
+    >>> from gengen.diffusion.paths import Linear
+    >>> from gengen.diffusion.process import Score
+    >>> process = Process(Linear(), Score())
+    >>> white, known = (lambda z, t: -2.0 * z), (lambda x: x)  # -z/(a² + b²)
+    >>> guided = posterior_guided(white, process, known, jnp.ones((1, 1)), 1.0)
+    >>> round(guided(jnp.zeros((1, 1)), jnp.array(0.5)).item(), 4)
+    0.6667
     """
 
     def log_prob(z, t, *c):
@@ -158,6 +177,13 @@ def projected(
 
     `posterior_guided` with the ∂x̂/∂z of white Gaussian data in the place of the
     network's own: no gradient of the network, and defined where a = 0.
+
+    >>> from gengen.diffusion.paths import Linear
+    >>> from gengen.diffusion.process import Data
+    >>> process = Process(Linear(), Data())
+    >>> fitted = projected(lambda z, t: z, process, lambda x: x, jnp.ones((1, 1)))
+    >>> fitted(jnp.zeros((1, 1)), jnp.array(0.5)).tolist()
+    [[1.0]]
     """
 
     def change(x, z, t):
@@ -270,6 +296,12 @@ def inverse_solver(
     """(solver, guides) of a sampler of the rest of x.
 
     method: "repaint", "replace" (which is repaint without repeats) or one of METHODS.
+
+    >>> from gengen.diffusion.solvers import Euler
+    >>> x = jnp.ones((1, 2, 2, 1))
+    >>> solver, guides = inverse_solver("projection", Euler(), x, x > 0, 1)
+    >>> type(guides[0]).__name__
+    'Projection'
     """
     if method in METHODS:
         mask = Observed(observed)

@@ -69,6 +69,14 @@ def hybrid_loss(
     The KL's gradient reaches the variances alone: the mean is stopped. Nichol and
     Dhariwal 2021, arXiv:2102.09672, section 3.1.
 
+    >>> from gengen.diffusion.paths import Cosine
+    >>> from gengen.diffusion.process import Noise
+    >>> process, t = Process(Cosine(), Noise()), jnp.array([0.5])
+    >>> x, noise = jnp.zeros((1, 2)), jnp.ones((1, 2))
+    >>> predict = lambda z, t: jnp.array([[1.0, 1.0, -1.0, -1.0]])  # noise, β̃²
+    >>> hybrid_loss(predict, process, x, noise, t, Unweighted(), 1.0, 100).round(4)
+    Array([0.], dtype=float32)
+
     Args:
         predict: (z, t) -> [r̂, v], of twice the channels of z.
         process: the path and what is predicted.

@@ -107,14 +107,22 @@ RK4 = RungeKutta(
 
 
 def tsit5():
-    """Tsitouras 2011: order 5, six evaluations per step."""
+    """Tsitouras 2011: order 5, six evaluations per step.
+
+    >>> int(tsit5().order(None))
+    5
+    """
     from diffrax import Tsit5
 
     return Tsit5()
 
 
 def dopri5():
-    """Dormand and Prince 1980, scipy's RK45: order 5, six evaluations per step."""
+    """Dormand and Prince 1980, scipy's RK45: order 5, six evaluations per step.
+
+    >>> int(dopri5().order(None))
+    5
+    """
     from diffrax import Dopri5
 
     return Dopri5()

@@ -120,11 +120,12 @@ def dry_run(
         likelihood: what is estimated.
         variances: whether the network learns variances.
 
-    >>> from gengen.diffusion import likelihood, paths
+    >>> from gengen.diffusion.likelihood import VariationalBound
+    >>> from gengen.diffusion.paths import Linear
     >>> from gengen.diffusion.process import Velocity
-    >>> from gengen.spaces import Reals
-    >>> process, bound = Process(paths.Linear(), Velocity()), likelihood.VariationalBound()
-    >>> dry_run(process, Reals((2,)), Sampler(steps=3), bound, variances=False)
+    >>> from gengen.spaces import Images
+    >>> process, space = Process(Linear(), Velocity()), Images((2, 2, 1), 17)
+    >>> dry_run(process, space, Sampler(steps=3), VariationalBound(), variances=False)
     """
 
     def predict(z, t, c):

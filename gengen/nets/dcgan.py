@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from gengen.conditions import Given, Labels, Nothing, Scalar
 from gengen.nets.conditioning import flat, refuse_parts
 from gengen.nets.layers import check_divisible, dcgan_normal, layers_of_dtype
+from gengen.nets.normalization import batch_norm
 from gengen.types import Array
 
 # The vector of a label has length one, about.
@@ -45,13 +46,8 @@ class DCGANGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, c: Given | None = None, train: bool = False) -> Array:
-        def norm():
-            return nn.BatchNorm(
-                use_running_average=not train,
-                momentum=0.9,
-                axis_name=self.axis_name,
-                dtype=self.dtype,
-            )
+        def norm(h):
+            return batch_norm(h, train, self.axis_name, self.dtype)
 
         dense, _, conv_transpose, _ = layers_of_dtype(self.dtype)
         height, width, out = self.shape
@@ -68,14 +64,14 @@ class DCGANGenerator(nn.Module):
             z = jnp.concatenate([z, linear(vector)], axis=-1)
         top = self.channels * 2 ** (self.downsamples - 1)
         h = dense(low[0] * low[1] * top, use_bias=False, kernel_init=dcgan_normal)(z)
-        h = nn.relu(norm()(h.reshape(-1, *low, top)))
+        h = nn.relu(norm(h.reshape(-1, *low, top)))
         for level in reversed(range(self.downsamples)):
             last = level == 0
             features = out if last else self.channels * 2 ** (level - 1)
             h = conv_transpose(
                 features, (4, 4), (2, 2), use_bias=last, kernel_init=dcgan_normal
             )(h)
-            h = jnp.tanh(h.astype(jnp.float32)) if last else nn.relu(norm()(h))
+            h = jnp.tanh(h.astype(jnp.float32)) if last else nn.relu(norm(h))
         return h
 
 
@@ -113,12 +109,7 @@ class DCGANDiscriminator(nn.Module):
                 features, (4, 4), 2, use_bias=not normed, kernel_init=dcgan_normal
             )(h)
             if normed:
-                h = nn.BatchNorm(
-                    use_running_average=not train,
-                    momentum=0.9,
-                    axis_name=self.axis_name,
-                    dtype=self.dtype,
-                )(h)
+                h = batch_norm(h, train, self.axis_name, self.dtype)
             h = nn.leaky_relu(h, 0.2)
         h = h.reshape(h.shape[0], -1).astype(jnp.float32)
         self.sow("intermediates", "features", h)

@@ -1,9 +1,10 @@
-"""Group normalisation in two passes over its input, equal to `nn.GroupNorm`.
+"""Normalisation by a group's statistics, or by a batch's.
 
     y = scale · (x - mean) / √(var + ε) + bias,  var = E[x²] - E[x]²,
 
-mean and variance over the pixels and channels of a group. Wu and He 2018,
-arXiv:1803.08494, equations 1 to 4.
+mean and variance over the pixels and channels of a group, in two passes over the input
+(Wu and He 2018, arXiv:1803.08494, equations 1 to 4), or over the pixels and examples of
+a batch (Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 1).
 """
 
 import math
@@ -13,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gengen.errors import BadInput
 from gengen.types import Array
 
 
@@ -52,3 +54,23 @@ class GroupNorm(nn.Module):
         variance = jnp.maximum(square - center * center, 0.0)
         factor = over_pixels(jax.lax.rsqrt(variance + self.epsilon)) * scale
         return ((x - over_pixels(center)) * factor + bias).astype(dtype)
+
+
+def batch_norm(
+    x: Array, train: bool, axis_name: str | None = None, dtype: Any = None
+) -> Array:
+    """x [B, …, C] normalised by nn.BatchNorm: the batch's statistics if train=True.
+
+    Raises BadInput in training on one value per channel: it is its own mean, so that
+    the result is the bias, whatever x is.
+    """
+    num = math.prod(x.shape[:-1])
+    if train and axis_name is not None:
+        num *= jax.lax.axis_size(axis_name)
+    if train and num == 1:
+        raise BadInput(
+            f"batch normalisation of an array of shape {list(x.shape)} has one value "
+            "per channel, which is its own mean: train on a batch of 2 or more"
+        )
+    norm = nn.BatchNorm(not train, momentum=0.9, axis_name=axis_name, dtype=dtype)
+    return norm(x)

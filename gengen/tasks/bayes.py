@@ -131,6 +131,11 @@ def generative_classifier(
     log_prior: log p(y) of each of the model's classes in nats, uniform if None. Raises
     BadInput for a model without a density, an unconditional one, and a prior of
     another length or that does not sum to one.
+
+    >>> from types import SimpleNamespace
+    >>> model = SimpleNamespace(density="exact", condition=Labels(4))
+    >>> [round(value, 3) for value in generative_classifier(model).log_prior]
+    [-1.386, -1.386, -1.386, -1.386]
     """
     require_density(model)
     labels = labels_of(model.condition)
@@ -158,6 +163,9 @@ def rejection_threshold(log_likelihood: Array, rate: float) -> Array:
     """The `rate`-quantile of log p(x) [N] of known data: `classify` rejects that share.
 
     Take data that the model was not trained on. Raises BadInput unless 0 <= rate <= 1.
+
+    >>> float(rejection_threshold(jnp.array([-4.0, -3.0, -2.0, -1.0, 0.0]), 0.25))
+    -3.0
     """
     if not 0 <= rate <= 1:
         raise BadInput(f"rate={rate}: a share of the data lies between 0 and 1")
@@ -253,6 +261,12 @@ def conditional_from(discriminative, generative, candidates: int = 64) -> Reweig
 
     A sample costs M samples of the generative model and M labels. Raises BadInput for
     a discriminative model without `log_prob_labels` and fewer than one candidate.
+
+    >>> from types import SimpleNamespace
+    >>> density = SimpleNamespace(density="exact", condition=Labels(4))
+    >>> both_ways = conditional_from(generative_classifier(density), density, 8)
+    >>> both_ways.candidates, both_ways.condition
+    (8, Labels(num=4, key='label'))
     """
     require(
         discriminative,

@@ -26,6 +26,16 @@ def edit(
 ) -> Array:
     """x [B, *shape] noised to a time and drawn again from there.
 
+    >>> import jax
+    >>> from gengen.nets.dit import DiT
+    >>> from gengen.presets import flow
+    >>> from gengen.spaces import Images
+    >>> model = flow(DiT(2, 8, 1, 1), Images((4, 4, 1), 17), steps=2)
+    >>> params, state = model.init(jax.random.key(0))
+    >>> x = model.space.zeros(3)
+    >>> edit(model, params, state, jax.random.key(1), x, 0.5).shape
+    (3, 4, 4, 1)
+
     Args:
         model: a `Diffusion`.
         params: its parameters.

@@ -113,6 +113,10 @@ def paired_noise(key: Key, pairs: int, shape: tuple[int, ...]) -> Array:
     """ε and -ε [2 pairs, *shape], scaled: mean 0, mean square 1 in every coordinate.
 
     The mean of a function over it is exact where that is quadratic without mixed terms.
+
+    >>> noise = paired_noise(jax.random.key(0), 4, (3,))
+    >>> noise.shape, bool(jnp.allclose(jnp.mean(noise**2, axis=0), 1.0))
+    ((8, 3), True)
     """
     half = jax.random.normal(key, (pairs, *shape))
     half = half / jnp.sqrt(jnp.mean(jnp.square(half), axis=0))

@@ -65,7 +65,9 @@ def classifier(
             f"{data.name} has no labels, which a classifier needs: take a labelled "
             "data set (a folder: one subfolder a class)"
         )
-    changes = ((Shift(shift),) if shift else ()) + ((Flip(),) if flip else ())
+    key = data.space().key
+    changes = (Shift(shift, key),) if shift else ()
+    changes += (Flip(key),) if flip else ()
     model = Classifier(
         ResNet(
             data.num_classes,
