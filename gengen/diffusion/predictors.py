@@ -122,9 +122,10 @@ def dry_run(
 
     >>> from gengen.diffusion import likelihood, paths
     >>> from gengen.diffusion.process import Velocity
-    >>> from gengen.spaces import Reals
-    >>> process, bound = Process(paths.Linear(), Velocity()), likelihood.VariationalBound()
-    >>> dry_run(process, Reals((2,)), Sampler(steps=3), bound, variances=False)
+    >>> from gengen.spaces import Images
+    >>> process, space = Process(paths.Linear(), Velocity()), Images((2, 2, 1), 17)
+    >>> own = Sampler(steps=3), likelihood.VariationalBound()
+    >>> dry_run(process, space, *own, variances=False)
     """
 
     def predict(z, t, c):
