@@ -290,12 +290,11 @@ def bound_terms(
         scale = scale * (num / draws)
 
     def term(i):  # [B]
-        own = fold_in(keys, i)
+        own, t, s = fold_in(keys, i), grid[i], grid[i + 1]
         noise, within = normal(own, x.shape[1:]), uniform(fold_in(own, 0))
-        t, s = grid[i], grid[i + 1]
         return diffusion_loss(predict, process, x, noise, t, s, within, limit)
 
-    diffusion = jax.lax.map(term, chosen) * scale
+    diffusion = scale * jax.lax.map(term, chosen)
     noise = normal(fold_in(keys, num), x.shape[1:])
     reconstruction = reconstruction_loss(process, image, noise, grid[-1], levels)
     return Bound(prior_kl(process, x, grid[0]), diffusion, reconstruction)

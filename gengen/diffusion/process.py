@@ -26,8 +26,7 @@ What follows, each a line of code and a test:
 - The probability-flow ODE is ż = a′ x̂ + b′ ε̂ (`ode_velocity`), the score -ε̂/b.
 - Weights that sum to one commute with the matrix: guidance is the same for every
   prediction.
-- A change of the score by g moves the answer by (b/a) det g (`guidance`), and a change
-  of x̂ leaves ε̂ = (z - a x̂)/b (`from_data`).
+- A change of the score by g moves r̂ by (b/a) det g; one of x̂ leaves `from_data`.
 - Where det vanishes the question has no answer: noise prediction cannot recover x
   where a = 0. `usable_times` finds those ends; nothing hides them under an epsilon.
 

@@ -4,12 +4,9 @@ Any distribution is a product of conditionals, in any order. One network predict
 all: its features at position t are a function of x_<t alone, because its masks, shifts
 or recurrences let nothing else through. A head, which is a discrete observation
 (`gengen.observations`), reads them as the distribution of x_t. In training all x_t are
-known, so one pass scores a whole sequence (teacher forcing):
-
-    log p(x) = Σ_t log p(x_t | features_t(x_<t)).
-
-Sampling must go one symbol after the other, but need not start again at every symbol.
-A network therefore has two views of one set of weights:
+known, so one pass scores a whole sequence (teacher forcing). Sampling goes one symbol
+after the other, but need not start again at every symbol. A network therefore has two
+views of one set of weights:
 
     net(x, c) -> features                           all positions, x [B, T, …] known
     net.start(num, c) -> cache
@@ -291,8 +288,8 @@ class Autoregressive(HasFeatures, Completes):
         x, c = self.read(batch), self.condition.read(batch)
         mask = self.in_order(observed_mask(observed, len(x), self.space.shape))
         check_particles(particles, mask.reshape(len(x), -1))
-        generate = partial(self.generate, params, sampler=sampler)
         rows = sample_keys(key, len(x), start_index), c, x, mask
+        generate = partial(self.generate, params, sampler=sampler)
         x, effective = resampled(generate, *rows, particles)
         return Completion(self.to_model(x), effective)
 

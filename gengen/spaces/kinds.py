@@ -1,150 +1,19 @@
-"""What is generated: how a batch holds it, and what a model computes with.
+"""Images, symbols without order, and real numbers."""
 
-Every space has two representations, and both maps between them:
-
-    data   as the batch holds it: uint8 levels, int32 symbols, raw latents
-    x      what networks see and samplers return: [-1, 1], symbols, unit-scale reals
-
-    x = space.to_model(data),   data = space.to_data(x),   space.read(batch) = x
-
-`size` is the number of symbols that a dimension can hold, 0 … size - 1, and None for
-real numbers. Images have ordered symbols, so a model may compute with x or with the
-symbols; symbols without order are their own x. A density of x becomes one of the data
-by `log_volume`: log p(data) = log p(x) + log_volume.
-
-    space      data            x                    log_volume
-    Images     levels k        2 k/(L - 1) - 1      D log(2/(L - 1))
-    Symbols    symbols         the symbols          0
-    Reals      real numbers    (data - mean)/std    -Σ log std
-"""
-
-import math
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gengen.errors import BadInput
 from gengen.images import dequantize, log_bin_volume, to_levels, to_unit
-from gengen.types import Array, Batch, Key, static
-
-
-class Space(Protocol):
-    """The type of what is generated. A space is a `static` value."""
-
-    @property
-    def key(self) -> str:
-        """The batch's name for the data."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one example."""
-
-    @property
-    def size(self) -> int | None:
-        """The number of symbols of a dimension; None for real numbers."""
-
-    @property
-    def unit(self) -> str:
-        """The name of -log p/(D log 2), such as "bits_per_dim"."""
-
-    @property
-    def log_volume(self) -> float:
-        """log p(data) - log p(x), in nats per example."""
-
-    def data(self, batch: Batch) -> Array:
-        """The batch's own data [B, *shape]. BadInput for what is not of this space."""
-
-    def read(self, batch: Batch) -> Array:
-        """x [B, *shape] of the batch. BadInput for what is not of this space."""
-
-    def to_model(self, data: Array) -> Array:
-        """Data [..., *shape] -> x."""
-
-    def to_data(self, x: Array) -> Array:
-        """x [..., *shape] -> data, the inverse of `to_model`."""
-
-    def zeros(self, num: int) -> Array:
-        """x of zeros [num, *shape]: the shapes and type that a network sees."""
-
-    def dequantize(self, key: Key, data: Array) -> Array:
-        """x of the data plus uniform noise over the bins of ordered symbols."""
-
-    def bits(self, log_likelihood: Array) -> Array:
-        """-log p/(D log 2) from nats: bits per dimension."""
-
-
-class _Space:
-    """What all spaces share."""
-
-    def data(self, batch: Batch) -> Array:
-        """The batch's own data [B, *shape]. BadInput for what is not of this space.
-
-        The type and the shape are always checked; values are where they are known,
-        which they are not under a trace.
-        """
-        if self.key not in batch:
-            raise BadInput(
-                f"the batch has {', '.join(sorted(batch)) or 'nothing'} and no "
-                f"{self.key}: take other data, or give the space key=NAME"
-            )
-        given = batch[self.key]
-        kind, shape = jnp.result_type(given), tuple(np.shape(given))
-        if len(shape) != 1 + len(self.shape) or shape[1:] != self.shape:
-            raise BadInput(
-                f"{self.key} has shape {list(shape)} and the model's space is "
-                f"[B, {', '.join(map(str, self.shape))}]: make both for the same data"
-            )
-        whole = jnp.issubdtype(kind, jnp.integer)
-        if self.size is not None and not whole:
-            raise BadInput(
-                f"{self.key} is of type {kind}, and a batch holds whole numbers 0 to "
-                f"{self.size - 1}: give the levels or symbols themselves, unscaled"
-            )
-        if self.size is None and not jnp.issubdtype(kind, jnp.floating):
-            raise BadInput(
-                f"{self.key} is of type {kind}, and this space holds real numbers: "
-                "convert it to float32, or take Images or Symbols"
-            )
-        if self.size is not None and not isinstance(given, jax.core.Tracer):
-            values = np.asarray(given)  # NumPy's own, so known under a trace, too
-            least, most = values.min(initial=0), values.max(initial=0)
-            if least < 0:
-                raise BadInput(f"{self.key} {least} is out of range: the least is 0")
-            if most >= self.size:
-                raise BadInput(
-                    f"{self.key} {most} is out of range: the model knows 0 to "
-                    f"{self.size - 1}, so make its space of size {most + 1} or more, "
-                    "or take other data"
-                )
-        return jnp.asarray(given)
-
-    def read(self, batch: Batch) -> Array:
-        """x [B, *shape] of the batch. BadInput for what is not of this space."""
-        return self.to_model(self.data(batch))
-
-    def zeros(self, num: int) -> Array:
-        """x of zeros [num, *shape], float32."""
-        return jnp.zeros((num, *self.shape), jnp.float32)
-
-    def bits(self, log_likelihood: Array) -> Array:
-        """-log p/(D log 2) from nats: bits per dimension."""
-        return -log_likelihood / (math.prod(self.shape) * math.log(2.0))
-
-    def _check_shape(self, x: Array) -> None:
-        chex.assert_shape(x, (..., *self.shape))
-
-
-def _check_size(space) -> None:
-    """BadInput for a space of fewer than two symbols, or without dimensions."""
-    if space.size < 2:
-        raise BadInput(f"size={space.size}: a space has 2 symbols or more")
+from gengen.spaces.space import BaseSpace, check_size
+from gengen.types import Array, Key, static
 
 
 @static
-class Images(_Space):
+class Images(BaseSpace):
     """Pixel levels 0 … size - 1 in order; x is in [-1, 1].
 
     >>> space = Images((1, 2, 1), size=3)
@@ -162,7 +31,7 @@ class Images(_Space):
     unit: ClassVar[str] = "bits_per_dim"
 
     def __post_init__(self):
-        _check_size(self)
+        check_size(self)
         if len(self.shape) != 3:
             raise BadInput(
                 f"shape={self.shape}: an image has a height, a width and channels"
@@ -190,7 +59,7 @@ class Images(_Space):
 
 
 @static
-class Symbols(_Space):
+class Symbols(BaseSpace):
     """Symbols 0 … size - 1 without order, a sequence or a grid: x is the data, int32.
 
     >>> codes = Symbols((2, 2), size=512)
@@ -209,7 +78,7 @@ class Symbols(_Space):
     log_volume: ClassVar[float] = 0.0
 
     def __post_init__(self):
-        _check_size(self)
+        check_size(self)
 
     def to_model(self, data: Array) -> Array:
         """The symbols as int32."""
@@ -243,7 +112,7 @@ def tokens(length: int, vocabulary: int = 256) -> Symbols:
 
 
 @static
-class Reals(_Space):
+class Reals(BaseSpace):
     """Real numbers, standardised: x = (data - mean)/std.
 
     >>> space = Reals((2,), mean=(1.0, 0.0), std=(2.0, 0.5))
