@@ -19,7 +19,7 @@ import test_autoregressive as ar
 import test_conformance as conformance
 
 from gengen import presets
-from gengen.conditions import Labels, Nothing
+from gengen.conditions import Labels, Nothing, Sequence
 from gengen.diffusion.couplings import OptimalTransport
 from gengen.diffusion.density import FlowDensity
 from gengen.diffusion.ode import HEUN
@@ -116,7 +116,7 @@ def ddpm():
 
 
 def edm():
-    values = {"solver": EDMSampler(0.1), "coupling": OptimalTransport()}
+    values = {"solver": EDMSampler(), "coupling": OptimalTransport()}
     net = DiT(2, 16, 2, 2, condition=TEN)
     return presets.edm(net, X, TEN, importance_bins=4, steps=3, **values)
 
@@ -198,3 +198,24 @@ def test_parameters_losses_likelihoods_and_samples_are_those_before(name):
             sample = jax.jit(model.sample, static_argnums=3)
             x = np.asarray(sample(params, state, KEY, 2)).ravel()
             np.testing.assert_allclose(x, before["samples"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name, net",
+    [
+        ("UNet, context", UNet(8, (1,), groups=4, condition=Sequence(6))),
+        ("DiT, context", DiT(2, 16, 1, 2, condition=Sequence(6))),
+    ],
+)
+def test_networks_that_attend_to_a_sequence_answer_what_they_did(name, net):
+    before, t = BEFORE[name], np.array([0.2, 0.7], np.float32)
+    x, context = (
+        np.random.default_rng(seed).normal(size=size).astype(np.float32)
+        for seed, size in ((1, (2, 4, 4, 1)), (2, (2, 3, 6)))
+    )
+    params = net.init(jax.random.key(0), x, t, {"context": context})["params"]
+    assert {p: list(v.shape) for p, v in paths(params).items()} == before["params"]
+    with jax.default_matmul_precision("highest"):
+        for key, c in (("output", {"context": context}), ("null", None)):
+            r = jax.jit(net.apply)({"params": fill(params, {})}, x, t, c)
+            np.testing.assert_allclose(r.ravel(), before[key], rtol=1e-5, atol=1e-5)
