@@ -19,6 +19,7 @@ from exact import fit_ppca, sigma_points
 from scipy import special, stats
 from scipy.spatial.distance import jensenshannon
 
+from gengen import presets
 from gengen.conditions import Labels, Nothing
 from gengen.diffusion import paths
 from gengen.diffusion.guidance import Guidance
@@ -365,6 +366,38 @@ def test_gaussian_pixels_are_normal_and_clipped_to_the_image_range():
     law = stats.truncnorm((-1 - 0.1) / 0.4, (1 - 0.1) / 0.4, 0.1, 0.4)
     assert np.abs(drawn).max() <= 1
     assert stats.kstest(inside, law.cdf).pvalue > 1e-3
+
+
+class TwoArguments(nn.Module):
+    def __call__(self, z, t):
+        return z
+
+
+class WithAverages(nn.Module):
+    @nn.compact
+    def __call__(self, z, t, c=None, train=False):
+        return nn.BatchNorm(not train)(z)
+
+
+def test_a_network_of_ones_own_is_refused_in_a_sentence_at_init():
+    space = Images((1, 1, 1), 5)
+    with pytest.raises(BadInput, match=r"TwoArguments.__call__\(z, t\) cannot be"):
+        presets.flow(TwoArguments(), space).init(KEY)
+    with pytest.raises(BadInput, match="WithAverages keeps batch_stats beside"):
+        presets.flow(WithAverages(), space).init(KEY)
+    nets = TwoArguments(), MLPDecoder((1, 1, 1), ())
+    with pytest.raises(BadInput, match="cannot be called with 2 arguments and train"):
+        VAE(nets[1], nets[0], Gaussian(), space, 1).init(KEY)
+
+
+def test_what_a_sampler_has_is_said_when_it_is_given_to_sample():
+    model = presets.flow(WithAverages(), Images((1, 1, 1), 5))
+    with pytest.raises(BadInput, match=r"give sampler=model\.sampler\.replace"):
+        model.sample({}, {}, KEY, 1, steps=3)
+    with pytest.raises(BadInput, match="sampler='heun' is not a Sampler"):
+        model.sample({}, {}, KEY, 1, sampler="heun")
+    with pytest.raises(BadInput, match="num_steps: the model is unconditional"):
+        model.sample({}, {}, KEY, 1, num_steps=3)
 
 
 def test_what_a_decoder_observes_has_the_levels_of_its_space():

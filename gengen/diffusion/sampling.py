@@ -20,9 +20,12 @@ from gengen.diffusion.process import Process
 from gengen.diffusion.sampler import Sampler
 from gengen.diffusion.solve import denoise, invert, solve_to_data
 from gengen.diffusion.training import Training
+from gengen.errors import BadInput
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.spaces import Space
 from gengen.types import Array, Completes, Completion, HasLatents, Inverts, frozen
+
+FIELDS = {f.name for kind in (Sampler, Guidance) for f in dataclasses.fields(kind)}
 
 
 class Samples(HasLatents, Inverts, Completes):
@@ -48,7 +51,7 @@ class Samples(HasLatents, Inverts, Completes):
 
         A guiding model adds its own condition, a scale of None the number "guidance".
         """
-        sampler = sampler or self.sampler
+        sampler = self._own(sampler)
         parts = [self.condition, *(guide.condition for guide in sampler.guides)]
         if sampler.guidance.model is not None:
             parts.append(sampler.guidance.model.condition)
@@ -60,7 +63,7 @@ class Samples(HasLatents, Inverts, Completes):
         self, params, state, sampler: Sampler | None = None
     ) -> Callable:
         """`predict(z, t, c)` as the sampler guides it, and as its solver wants it."""
-        sampler = sampler or self.sampler
+        sampler = self._own(sampler)
         guidance, predict = sampler.guidance, self.predictor(params)
         self._refuse_guidance(guidance)
         predictors = nested(predict, guidance, self.condition)
@@ -77,8 +80,23 @@ class Samples(HasLatents, Inverts, Completes):
         dropout = self.training.condition_dropout
         check_guidance(guidance, self.process, self.condition, dropout)
 
+    def _own(self, sampler: Sampler | None) -> Sampler:
+        """The caller's sampler, or the model's own. BadInput for anything else."""
+        if sampler is not None and not isinstance(sampler, Sampler):
+            raise BadInput(
+                f"sampler={sampler!r} is not a Sampler: give model.sampler.replace("
+                "steps=10, solver=Heun()), for example"
+            )
+        return self.sampler if sampler is None else sampler
+
     def _given(self, sampler, given, num, keys=None):
         """c of a sampler, from what the caller gives."""
+        for name in given.keys() - set(self.sampling_condition(sampler).names):
+            if name in FIELDS:
+                raise BadInput(
+                    f"{name}={given[name]!r} is the sampler's: give "
+                    f"sampler=model.sampler.replace({name}={given[name]!r})"
+                )
         known = self.training.condition_dropout > 0
         return self.sampling_condition(sampler).given(given, num, keys, known)
 
@@ -104,7 +122,7 @@ class Samples(HasLatents, Inverts, Completes):
         keys [B]: for a stochastic solver; by default all rows share one, so that this
         is a function of z.
         """
-        sampler = sampler or self.sampler
+        sampler = self._own(sampler)
         c = self._given(sampler, given, len(z))
         if keys is None:
             keys = jnp.broadcast_to(jax.random.key(0), z.shape[:1])
@@ -119,7 +137,7 @@ class Samples(HasLatents, Inverts, Completes):
         The solver is deterministic, and there is no guidance: so the two are inverse up
         to the steps' error.
         """
-        sampler = dataclasses.replace(sampler or self.sampler, guidance=Guidance())
+        sampler = dataclasses.replace(self._own(sampler), guidance=Guidance())
         plan, c = sampler.plan(self.process), self._given(sampler, given, len(x))
         predict, z = self.guided_predictor(params, state, sampler), plan.last_a * x
         z = invert(sampler.solver, predict, self.process, z, plan.times, c)
@@ -137,7 +155,7 @@ class Samples(HasLatents, Inverts, Completes):
         **given,
     ) -> Array:
         """x [num, *shape]: `from_latent` of noise. What is not given is drawn."""
-        sampler = sampler or self.sampler
+        sampler = self._own(sampler)
         keys = sample_keys(key, num, start_index)
         c = self._given(sampler, given, num, keys)
         z = sampler.plan(self.process).first_b * normal(keys, self.latent_shape)
@@ -166,7 +184,7 @@ class Samples(HasLatents, Inverts, Completes):
             method: "repaint", of `repeats` draws per step; "replace", of one;
                 "posterior" or "projection", a guide: see `diffusion.inverse`.
         """
-        sampler, x = sampler or self.sampler, self.space.read(batch)
+        sampler, x = self._own(sampler), self.space.read(batch)
         observed = jnp.asarray(observed)
         solver, more = inverse_solver(method, sampler.solver, x, observed, repeats)
         guides = *sampler.guides, *more
@@ -193,7 +211,7 @@ class Samples(HasLatents, Inverts, Completes):
 
         window: steps that are taken at once, None for all; see `solve_parallel`.
         """
-        sampler, process = sampler or self.sampler, self.process
+        sampler, process = self._own(sampler), self.process
         keys, plan = sample_keys(key, num, start_index), sampler.plan(process)
         c = self._given(sampler, given, num, keys)
         predict = self.guided_predictor(params, state, sampler)
@@ -204,7 +222,7 @@ class Samples(HasLatents, Inverts, Completes):
 
     def parallel(self, sampler: Sampler | None = None) -> bool:
         """Whether the solver has a parallel form: it must have no memory."""
-        traits = (sampler or self.sampler).solver.traits
+        traits = (self._own(sampler)).solver.traits
         return not (traits.adaptive or traits.has_memory)
 
     def nfe(self, sampler: Sampler | None = None) -> int | None:
@@ -214,7 +232,7 @@ class Samples(HasLatents, Inverts, Completes):
         Gradients of the network count as one call; a guide's own network is not
         counted.
         """
-        sampler = sampler or self.sampler
+        sampler = self._own(sampler)
         self._refuse_guidance(sampler.guidance)
         plan = sampler.plan(self.process)
         calls = sampler.solver.nfe(len(plan.times) - 1)

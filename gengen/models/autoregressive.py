@@ -35,7 +35,7 @@ from gengen.autoregressive.tempering import PLAIN, Tempering
 from gengen.conditions import Condition, Given, Nothing
 from gengen.errors import BadInput
 from gengen.losses.likelihood import per_example
-from gengen.nets.conditioning import agree
+from gengen.nets.conditioning import agree, init_params
 from gengen.objective import loss
 from gengen.observations.observation import Observation, check_head, symbols_of
 from gengen.scan import sample_keys
@@ -115,7 +115,7 @@ class Autoregressive(HasFeatures, Completes):
             self.space.data(batch)
             self.condition.read(batch)
         x = self.in_order(jnp.zeros((1, *self.space.shape), jnp.int32))
-        params = self.net.init(key, x, self.condition.zeros(1))["params"]
+        params = init_params(self.net, key, x, self.condition.zeros(1))
         return {"autoregressive": params}, {}
 
     def losses(self):

@@ -37,7 +37,7 @@ from gengen.diffusion.sampler import Sampler
 from gengen.diffusion.sampling import Samples
 from gengen.diffusion.training import Training
 from gengen.errors import BadInput
-from gengen.nets.conditioning import agree
+from gengen.nets.conditioning import agree, init_params
 from gengen.objective import loss
 from gengen.scan import sample_keys
 from gengen.spaces import Space, Symbols
@@ -84,7 +84,7 @@ class Diffusion(Samples, HasFeatures):
         """Parameters and state; a batch is checked and not needed."""
         check_batch(self.space, self.condition, batch)
         x, c = self.space.zeros(1), self.condition.zeros(1)
-        params = self.net.init(key, x, jnp.zeros(1), c)["params"]
+        params = init_params(self.net, key, x, jnp.zeros(1), c)
         return {"denoiser": params}, self.training.init()
 
     def losses(self):

@@ -37,7 +37,7 @@ from gengen.conditions import (
 from gengen.diffusion.process import Process, Velocity, corrupt, expand
 from gengen.diffusion.times import LogitNormal, Times
 from gengen.errors import BadInput, no_density
-from gengen.nets.conditioning import agree
+from gengen.nets.conditioning import agree, init_params
 from gengen.objective import loss
 from gengen.scan import normal, sample_keys
 from gengen.spaces import Space
@@ -128,7 +128,7 @@ class MeanFlow(HasLatents, HasFeatures):
         """Parameters; a batch is checked and not needed."""
         check_batch(self.space, self.condition, batch)
         c = both(self.condition, SECOND_TIME).zeros(1)
-        params = self.net.init(key, self.space.zeros(1), jnp.zeros(1), c)["params"]
+        params = init_params(self.net, key, self.space.zeros(1), jnp.zeros(1), c)
         return {"denoiser": params}, {}
 
     def losses(self):

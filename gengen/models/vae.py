@@ -33,7 +33,7 @@ from gengen.conditions import Condition, Given, Nothing, check_batch
 from gengen.errors import BadInput
 from gengen.latent.bounds import elbo, iwae_bound, log_weight
 from gengen.losses.likelihood import per_example
-from gengen.nets.conditioning import agree
+from gengen.nets.conditioning import agree, init_params
 from gengen.objective import Weight, loss, weight_at
 from gengen.observations.observation import Observation, decoded
 from gengen.scan import fold_in, normal, sample_keys
@@ -110,11 +110,13 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
         key_encoder, key_decoder = jax.random.split(key)
         c, z = self.condition.zeros(1), jnp.zeros((1, *self.latent_shape))
         own = {
-            "encoder": self.encoder.init(key_encoder, self.space.zeros(1), c)["params"],
-            "decoder": self.decoder.init(key_decoder, z, c)["params"],
+            "encoder": init_params(self.encoder, key_encoder, self.space.zeros(1), c),
+            "decoder": init_params(self.decoder, key_decoder, z, c),
             "likelihood": self.observation.init(),
         }
-        return {"vae": own}, {}
+        params = {"vae": own}
+        jax.eval_shape(self.decode, params, z, c)  # the decoder's output fits the data
+        return params, {}
 
     def losses(self):
         return {"vae": self.loss}

@@ -10,6 +10,7 @@ entries of c are not seen. A missing entry is null (`known`), so a conditional n
 also runs without c.
 """
 
+import inspect
 from typing import Any
 
 import flax.linen as nn
@@ -31,7 +32,7 @@ from gengen.conditions import (
 from gengen.errors import BadInput
 from gengen.nets.attention import Attention
 from gengen.nets.layers import normal, sinusoidal_embedding, time_embedding
-from gengen.types import Array
+from gengen.types import Array, Key, Tree
 
 
 def known(condition: Condition, c: Given | None, num: int) -> Given:
@@ -86,6 +87,45 @@ def agree(net, condition: Condition, *more: Condition) -> None:
             f"the {type(net).__name__} is conditioned on {reads} and the model on "
             f"{knows}: give both the same condition"
         )
+
+
+def init_params(net: nn.Module, key: Key, *arguments) -> Tree:
+    """The parameters of a network, which a model calls as net(*arguments, train=...).
+
+    Raises BadInput for a network, a user's own, that does not take these arguments, or
+    that keeps something beside its parameters, such as the averages of a batch norm.
+
+    Args:
+        net: the network.
+        key: for the initial values.
+        *arguments: arrays of the shapes that it is called with, the condition last.
+
+    >>> class Own(nn.Module):
+    ...     def __call__(self, z, t):
+    ...         return z
+    >>> try:
+    ...     init_params(Own(), jax.random.key(0), jnp.ones(1), jnp.ones(1), {})
+    ... except BadInput as error:
+    ...     print(str(error)[:36])
+    Own.__call__(z, t) cannot be called
+    """
+    name, call = type(net).__name__, inspect.signature(net.__call__)
+    try:
+        call.bind(*arguments, train=False)
+    except TypeError as error:
+        takes = ", ".join(call.parameters)
+        raise BadInput(
+            f"{name}.__call__({takes}) cannot be called with {len(arguments)} arguments"
+            " and train: give it the arguments that the model names, then c=None and "
+            "train=False, used or not"
+        ) from error
+    variables = net.init(key, *arguments)
+    if more := sorted(set(variables) - {"params", "intermediates"}):
+        raise BadInput(
+            f"{name} keeps {', '.join(more)} beside its parameters, which this model "
+            "does not carry along: take a norm without averages, such as GroupNorm"
+        )
+    return variables.get("params", {})
 
 
 def sequence_of(condition: Condition) -> Sequence | Text | None:
