@@ -106,7 +106,7 @@ def init_params(net: nn.Module, key: Key, *arguments) -> Tree:
     >>> try:
     ...     init_params(Own(), jax.random.key(0), jnp.ones(1), jnp.ones(1), {})
     ... except BadInput as error:
-    ...     print(str(error)[:36])
+    ...     print(str(error)[:35])
     Own.__call__(z, t) cannot be called
     """
     name, call = type(net).__name__, inspect.signature(net.__call__)
