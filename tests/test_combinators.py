@@ -19,7 +19,7 @@ from gengen.conditions import Labels, Nothing, Scalar, Sequence, Text, both
 from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.inverse import Average, Measured, Projection
 from gengen.diffusion.ode import Adaptive
-from gengen.diffusion.paths import Linear
+from gengen.diffusion.paths import Karras, Linear, VarianceExploding
 from gengen.diffusion.process import Noise, Process, Velocity, corrupt
 from gengen.diffusion.sampler import Sampler
 from gengen.diffusion.solvers import Heun
@@ -359,7 +359,7 @@ def test_students_that_do_not_fit_their_teacher_are_refused():
     student = presets.flow(dit(wide), SPACE, wide)
     with pytest.raises(BadInput, match="give it Guidance"):
         DistilledGuidance(student, presets.flow(dit(TEN), SPACE, TEN))
-    with pytest.raises(BadInput, match="conditioned on label: it must be"):
+    with pytest.raises(BadInput, match=r"conditioned on Labels.*: it must be"):
         DistilledGuidance(teacher, teacher)
     with pytest.raises(BadInput, match="process or space"):
         DistilledGuidance(
@@ -507,3 +507,38 @@ def test_a_run_s_step_trains_a_model_of_frozen_latents():
     for _ in range(2):
         train_state, metrics = step(train_state, BATCH, held)
     assert train_state.state == {} and np.isfinite(metrics["denoiser/loss"])
+
+
+# ---------------------------------------------------------------- refused
+
+
+def test_what_would_be_wrong_without_a_word_is_refused():
+    """Found by use: each gave numbers, and they were those of another question."""
+    for path in (VarianceExploding(), Karras(0.5)):
+        with pytest.raises(BadInput, match="which does not go from the data to noise"):
+            MeanFlow(Average1D(), Process(path, Velocity()), Reals((1,)))
+    with pytest.raises(BadInput, match="two conditions are called r"):
+        MeanFlow(Average1D(), FLOW, Reals((1,)), Scalar("r"))
+    product = both(Labels(3), Text(20, 5), Scalar("s"))
+    apart = both(Labels(3), Text(20, 5), Scalar("s"), together=False)
+    for condition, scale, reason in (
+        (product, (("label", 2.0),), "dropped together"),
+        (apart, (("s", 2.0),), "s has no null"),
+        (apart, (("label", 2.0), ("label", 4.0)), "each part has one scale"),
+    ):
+        model = presets.flow(Average1D(), Reals((1,)), condition, scale=scale)
+        with pytest.raises(BadInput, match=reason):
+            model.nfe()
+    for scale in ({"label": 2.0}, [("label", 2.0)], "2", ("label", 2.0)):
+        with pytest.raises(BadInput, match="a number, or pairs such as"):
+            Guidance(scale)
+    model = presets.flow(Average1D(), Reals((4,)))
+    with pytest.raises(BadInput, match=r"a latent is float32\[2, 3\]"):
+        model.from_latent({}, {}, jnp.zeros((2, 3)))
+    with pytest.raises(BadInput, match="x is int32"):
+        model.to_latent({}, {}, jnp.zeros((2, 4), int))
+    with pytest.raises(BadInput, match="observed is int32: give bool"):
+        batch = {"latent": np.zeros((2, 4), np.float32)}
+        model.complete({}, {}, jax.random.key(0), batch, jnp.array([3]))
+    with pytest.raises(BadInput, match="labels are integers"):
+        jax.jit(lambda y: Labels(3).given({"label": y}, 2))(0.5)

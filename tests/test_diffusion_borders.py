@@ -146,7 +146,9 @@ REFUSED = {
     ),
     "float images": lambda: density.image_log_density(KEYS, predict, P, X, GRID),
     "times of the flow": lambda: ode.probability_flow(predict, P, X, T, 0.0),
-    "times of Gaussian flow": lambda: gaussian_flow(Linear(), 0.0, 1.0, X, T, 0.5),
+    "times of Gaussian flow": lambda: gaussian_flow(
+        Linear(), 0.0, 1.0, X, T[:, None], 0.5
+    ),
     "three dimensions": lambda: MIX.predict(P)(np.ones((3, 3), np.float32), 0.5),
     "two labels": lambda: MIX.predict(P, np.array([0, 1]))(X, 0.5),
     "a table of labels": lambda: MIX.predict(P, np.zeros((3, 1), int)),

@@ -47,6 +47,7 @@ from gengen.losses.adversarial import (
     minimax_generator_loss,
     nonsaturating_generator_loss,
 )
+from gengen.losses.likelihood import per_example
 from gengen.models.closed_form import Mixture, gaussian
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
@@ -138,11 +139,11 @@ def perturbed(params, size=0.1):
 def bounds(params, noise):
     """(ELBO, log importance weight), each [N, B], for noise [N, Z]."""
     mean, logvar = LINEAR.posterior(params, BATCH)
-    y = LINEAR.observation.observe(KEY, BATCH["image"], LEVELS)
+    y = SPACE.read(BATCH)
 
     def log_prob(z):
         own, features = params["vae"]["likelihood"], LINEAR.decode(params, z, {})
-        return LINEAR.observation.log_prob(own, features, y, LEVELS)
+        return per_example(LINEAR.observation.log_prob(own, features, y))
 
     def one(noise):
         noise = jnp.broadcast_to(noise, mean.shape)
@@ -291,7 +292,8 @@ def test_features_are_posterior_means_and_reconstructions_their_images(curved):
     close(features, model.to_latent(params, {}, x))
     images = model.reconstruct(params, {}, batch, KEY)
     assert images.shape == (9, *PAIR)
-    close(images, 2 * jax.nn.sigmoid(model.decode(params, features, {})) - 1)
+    logits = model.decode(params, features, {})[..., 0]
+    close(images, 2 * jax.nn.sigmoid(logits) - 1)
 
 
 def test_drawn_images_have_the_evidence_as_their_frequencies(curved):

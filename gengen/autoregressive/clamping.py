@@ -40,7 +40,9 @@ def observed_mask(observed: Array, num: int, shape: tuple[int, ...]) -> np.ndarr
     """
     if isinstance(observed, jax.core.Tracer):
         raise BadInput("which pixels are observed must be known before compiling")
-    observed = np.asarray(observed, bool)
+    observed = np.asarray(observed)
+    if observed.dtype != bool:
+        raise BadInput(f"observed is {observed.dtype}: give bool, True where known")
     try:
         return np.broadcast_to(observed, (num, *shape))
     except ValueError:

@@ -52,11 +52,16 @@ class Labels(Part):
     ndim: ClassVar[int] = 1
     drawn_null: ClassVar[bool] = False
 
+    def __post_init__(self):
+        super().__post_init__()
+        if not isinstance(self.num, int) or self.num < 1:
+            raise BadInput(f"num={self.num!r}: labels are of one class or more")
+
     def checked(self, value) -> Array:
         """int32; BadInput for a known value that is not a class."""
+        if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+            raise BadInput(f"{self.key}={value}: labels are integers")
         if (values := known(value)) is not None:
-            if not np.issubdtype(values.dtype, np.integer):
-                raise BadInput(f"{self.key}={value}: labels are integers")
             bad = values[(values < 0) | (values >= self.num)]
             if bad.size:
                 raise BadInput(

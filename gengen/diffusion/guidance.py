@@ -232,6 +232,16 @@ class Guidance:
             raise BadInput(f"guidance rescale {self.rescale}: it must be in [0, 1]")
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise BadInput(f"threshold {self.threshold}: a quantile, above 0 up to 1")
+        pairs = self.scale if isinstance(self.scale, tuple) else ()
+        known = isinstance(self.scale, int | float | tuple) or self.scale is None
+        if not known or any(
+            not isinstance(pair, tuple) or [*map(type, pair)][:1] != [str]
+            for pair in pairs
+        ):
+            raise BadInput(
+                f"guidance scale {self.scale!r}: a number, or pairs such as "
+                '(("label", 2.0), ("text", 4.0))'
+            )
         finite = all(s is None or math.isfinite(s) for s in self.scales)
         if not finite or (self.model is not None and isinstance(self.scale, tuple)):
             raise BadInput(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gengen.conditions import Condition, only
+from gengen.conditions import Condition, only, parts_of
 from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.likelihood import LikelihoodEstimator
 from gengen.diffusion.process import Process
@@ -90,12 +90,21 @@ def check_guidance(
         reason = "the model is unconditional"
     elif dropout == 0:
         reason = "it was trained with condition_dropout=0, so it has no null"
-    elif isinstance(guidance.scale, tuple) and (
-        unknown := {name for name, _ in guidance.scale} - set(condition.names)
-    ):
-        reason = f"the model is not conditioned on {', '.join(sorted(unknown))}"
-    elif len(guidance.scales) > 1 and getattr(condition, "together", False):
-        reason = "its parts were dropped together; make them both(together=False)"
+    elif isinstance(guidance.scale, tuple):
+        names = [name for name, _ in guidance.scale]
+        fixed = {p.key for p in parts_of(condition) if not p.droppable}
+        if unknown := sorted(set(names) - set(condition.names)):
+            reason = f"the model is not conditioned on {', '.join(unknown)}"
+        elif no_null := sorted(fixed & set(names)):
+            reason = f"{no_null[0]} has no null"
+        elif len(set(names)) < len(names):
+            reason = "each part has one scale"
+        elif getattr(condition, "together", False) and (
+            len(names) > 1 or set(names) | fixed != set(condition.names)
+        ):
+            reason = "its parts were dropped together; make them both(together=False)"
+        else:
+            return
     else:
         return
     raise BadInput(

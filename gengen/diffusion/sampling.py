@@ -89,6 +89,15 @@ class Samples(HasLatents, Inverts, Completes):
             )
         return self.sampler if sampler is None else sampler
 
+    def _check(self, z: Array, what: str) -> None:
+        """BadInput for arrays that are not floats [B, *shape]."""
+        if z.shape[1:] != self.space.shape or not jnp.issubdtype(z.dtype, jnp.floating):
+            raise BadInput(
+                f"{what} is {z.dtype}{list(z.shape)} and the model's are floats "
+                f"[B, {', '.join(map(str, self.space.shape))}]: data become x by "
+                "space.to_model"
+            )
+
     def _given(self, sampler, given, num, keys=None):
         """c of a sampler, from what the caller gives."""
         for name in given.keys() - set(self.sampling_condition(sampler).names):
@@ -122,6 +131,7 @@ class Samples(HasLatents, Inverts, Completes):
         keys [B]: for a stochastic solver; by default all rows share one, so that this
         is a function of z.
         """
+        self._check(z, "a latent")
         sampler = self._own(sampler)
         c = self._given(sampler, given, len(z))
         if keys is None:
@@ -137,6 +147,7 @@ class Samples(HasLatents, Inverts, Completes):
         The solver is deterministic, and there is no guidance: so the two are inverse up
         to the steps' error.
         """
+        self._check(x, "x")
         sampler = dataclasses.replace(self._own(sampler), guidance=Guidance())
         plan, c = sampler.plan(self.process), self._given(sampler, given, len(x))
         predict, z = self.guided_predictor(params, state, sampler), plan.last_a * x
@@ -186,6 +197,10 @@ class Samples(HasLatents, Inverts, Completes):
         """
         sampler, x = self._own(sampler), self.space.read(batch)
         observed = jnp.asarray(observed)
+        if observed.dtype != bool:
+            raise BadInput(
+                f"observed is {observed.dtype}: give bool, True where x is known"
+            )
         solver, more = inverse_solver(method, sampler.solver, x, observed, repeats)
         guides = *sampler.guides, *more
         sampler = dataclasses.replace(sampler, solver=solver, guides=guides)

@@ -118,6 +118,16 @@ class MeanFlow(HasLatents, HasFeatures):
                 f"a MeanFlow of {self.process.prediction}: averages are of the "
                 "velocity, so take Process(path, Velocity())"
             )
+        path = self.process.path
+        with jax.ensure_compile_time_eval():
+            ends = [
+                float(f(jnp.float32(t))) for t in (0.0, 1.0) for f in (path.a, path.b)
+            ]
+        if ends != [1.0, 0.0, 0.0, 1.0]:
+            raise BadInput(
+                f"a MeanFlow on {path}, which does not go from the data to noise of "
+                "variance 1: take Linear()"
+            )
         if self.steps < 1 or not 0 <= self.equal <= 1:
             raise BadInput(
                 f"steps={self.steps}, equal={self.equal}: at least one step, and a "

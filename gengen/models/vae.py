@@ -37,7 +37,7 @@ from gengen.nets.conditioning import agree, init_params
 from gengen.objective import Weight, loss, weight_at
 from gengen.observations.observation import Observation, decoded
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.spaces import Images, Space
+from gengen.spaces import Images, Space, Symbols
 from gengen.types import (
     Array,
     Encodes,
@@ -80,6 +80,11 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
     def __post_init__(self):
         for net in (self.encoder, self.decoder):
             agree(net, self.condition)
+        if isinstance(self.space, Symbols):
+            raise BadInput(
+                f"{self.space} has symbols without order, which have no mean: take an "
+                "autoregressive model, or a VAE of Images or Reals"
+            )
         levels, size = self.observation.levels, self.space.size
         if levels != size and not (self.observation.continuous and size):
             raise BadInput(
@@ -115,6 +120,12 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
             "likelihood": self.observation.init(),
         }
         params = {"vae": own}
+        mean, _ = jax.eval_shape(self.encode, params, self.space.zeros(1), c)
+        if mean.shape[1:] != self.latent_shape:
+            raise BadInput(
+                f"the encoder's latent has shape {list(mean.shape[1:])} and the "
+                f"model's {list(self.latent_shape)}: make them the same"
+            )
         jax.eval_shape(self.decode, params, z, c)  # the decoder's output fits the data
         return params, {}
 

@@ -74,10 +74,10 @@ def agree(net, condition: Condition, *more: Condition) -> None:
     A network without such a field, a user's own, is trusted. more: conditions that the
     model adds to its own, such as a second time.
     """
-    asked = getattr(net, "condition", None)
+    asked, every = getattr(net, "condition", None), both(condition, *more)
     if asked is None:
         return
-    own, wanted = set(parts_of(asked)), set(parts_of(both(condition, *more)))
+    own, wanted = set(parts_of(asked)), set(parts_of(every))
     if own != wanted:
         reads, knows = (
             ", ".join(map(str, sorted(parts, key=str))) or "nothing"

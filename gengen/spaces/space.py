@@ -124,5 +124,7 @@ def check_size(space) -> None:
     >>> from gengen.spaces import Images
     >>> check_size(Images((2, 2, 1), size=2))
     """
+    if not space.shape or not all(isinstance(n, int) and n > 0 for n in space.shape):
+        raise BadInput(f"shape={space.shape}: give one positive integer per axis")
     if space.size < 2:
         raise BadInput(f"size={space.size}: a space has 2 symbols or more")

@@ -12,6 +12,7 @@ Meng et al. 2023, arXiv:2210.03142, section 3.1.
 import jax
 import jax.numpy as jnp
 
+from gengen.conditions import Scalar, parts_of
 from gengen.diffusion.process import corrupt
 from gengen.diffusion.times import sample_times
 from gengen.errors import BadInput
@@ -33,11 +34,12 @@ class DistilledGuidance:
         student, teacher = self.student, self.teacher
         if (student.process, student.space) != (teacher.process, teacher.space):
             raise BadInput("student and teacher differ in process or space: match them")
-        wanted = {*teacher.condition.names, "guidance"}
-        if set(student.condition.names) != wanted:
+        own, wanted = parts_of(student.condition), parts_of(teacher.condition)
+        scale = [p for p in own if isinstance(p, Scalar) and p.key == "guidance"]
+        if not scale or {*own} - {*scale} != {*wanted}:
             raise BadInput(
-                f"the student is conditioned on {', '.join(student.condition.names)}: "
-                f"it must be on {', '.join(sorted(wanted))}"
+                f"the student is conditioned on {', '.join(map(str, own))}: it must be "
+                f"on {', '.join(map(str, wanted))} and Scalar('guidance')"
             )
         if teacher.sampler.guidance.scale is not None:
             raise BadInput(
