@@ -199,3 +199,17 @@ def test_conditions_pass_through_transformations():
     c = condition.read(BATCH)
     for name, value in rows(dict(c)).items():
         np.testing.assert_array_equal(value[:, 0], condition.null(c)[name])
+
+
+def test_parts_that_were_dropped_together_are_given_or_null_together():
+    product, keys = both(Labels(3), Text(20, 5)), jax.random.split(jax.random.key(0), 2)
+    with pytest.raises(BadInput, match="give text, too: it was dropped together with"):
+        product.given({"label": 1}, 2, keys, null_known=True)
+    c = product.given({}, 2, keys, null_known=True)
+    np.testing.assert_array_equal(c["label"], [3, 3])
+    np.testing.assert_array_equal(c["text"], product.null(product.zeros(2))["text"])
+    apart = both(Labels(3), Text(20, 5), together=False)
+    assert apart.given({"label": 1}, 2, keys, null_known=True)["label"].tolist() == [
+        1,
+        1,
+    ]

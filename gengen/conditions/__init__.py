@@ -17,7 +17,8 @@ guidance scale, and a network that does not know the entry does not see it.
     Maps        float [B, H, W, C]          zeros             refused
     Scalar      float [B]                   none              refused
 
-`both` makes one condition of several, `Nothing` is the condition of an unconditional
+`both` makes one condition of several; parts that were dropped together are given, or
+null, together. `Nothing` is the condition of an unconditional
 model.
 """
 

@@ -48,10 +48,26 @@ class Both:
         return c
 
     def given(self, values, num, keys=None, null_known=False) -> Given:
-        """All parts' entries."""
+        """All parts' entries; of parts dropped together, all that can be null or none.
+
+        Raises BadInput where a part would be null beside one that is given.
+        """
         refuse_unknown(values, self.names)
-        made = {}
+        droppable = [part for part in self.parts if part.droppable]
+        missing = [part for part in droppable if values.get(part.key) is None]
+        null = self.together and keys is not None and null_known
+        if null and any(part.drawn_null for part in missing):
+            if others := [p.key for p in droppable if p not in missing]:
+                raise BadInput(
+                    f"give {missing[0].key}, too: it was dropped together with "
+                    f"{others[0]} in training, so {others[0]} alone was never seen"
+                )
+            made = {part.key: part.null_of(part.zeros_of(num)) for part in missing}
+        else:
+            made = {}
         for part in self.parts:
+            if set(part.names) <= set(made):
+                continue
             own = {name: values[name] for name in part.names if name in values}
             made |= part.given(own, num, keys, null_known)
         return made
