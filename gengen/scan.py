@@ -41,13 +41,15 @@ def sample_keys(key: Key, num: int, start_index: Array | int = 0) -> Array:
 
     Args:
         key: one typed key.
-        num: the number of samples.
+        num: the number of samples, at least 1.
         start_index: the index of the first sample; an integer scalar.
 
     Raises:
-        BadInput: if `key` is not one typed key.
+        BadInput: if `key` is not one typed key, or for no samples.
     """
     check_key(key)
+    if num < 1:
+        raise BadInput(f"num={num}: give at least 1")
     chex.assert_rank(start_index, 0)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(start_index + jnp.arange(num))
 

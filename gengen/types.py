@@ -47,8 +47,13 @@ class Variables(NamedTuple):
 
 
 def frozen(state: State, name: str) -> Variables:
-    """state["frozen"][name]; a BadInput says what is missing."""
+    """state["frozen"][name]; a BadInput says what is missing, or is no `Variables`."""
     held = state.get("frozen") or {}
+    if name in held and not isinstance(held[name], Variables):
+        raise BadInput(
+            f'state["frozen"]["{name}"] is a {type(held[name]).__name__}: give '
+            "Variables(params, state)"
+        )
     if name not in held:
         raise BadInput(
             f'state["frozen"] holds {", ".join(held) or "nothing"} and no {name}: give '

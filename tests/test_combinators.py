@@ -33,7 +33,7 @@ from gengen.nets.dit import DiT
 from gengen.nets.unet import UNet
 from gengen.spaces import Images, Reals, Symbols, standardised
 from gengen.step import init_train_state, make_train_step
-from gengen.types import Variables, static
+from gengen.types import Variables, frozen, static
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -542,3 +542,7 @@ def test_what_would_be_wrong_without_a_word_is_refused():
         model.complete({}, {}, jax.random.key(0), batch, jnp.array([3]))
     with pytest.raises(BadInput, match="labels are integers"):
         jax.jit(lambda y: Labels(3).given({"label": y}, 2))(0.5)
+    with pytest.raises(BadInput, match="num=0: give at least 1"):
+        model.sample({}, {}, jax.random.key(0), 0)
+    with pytest.raises(BadInput, match=r"is a dict: give Variables\(params, state\)"):
+        frozen({"frozen": {"guide": {}}}, "guide")
