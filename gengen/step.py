@@ -22,7 +22,17 @@ from gengen import guard
 from gengen.errors import BadInput
 from gengen.gradients import accumulate_gradients, mean_over_devices
 from gengen.scan import check_key
-from gengen.types import RESERVED, Array, Key, LossFn, Params, State, Tree, Variables
+from gengen.types import (
+    RESERVED,
+    Array,
+    Key,
+    LossFn,
+    Params,
+    State,
+    Tree,
+    Variables,
+    check_frozen,
+)
 
 
 @flax.struct.dataclass
@@ -244,15 +254,3 @@ def check_by_player(optimizers) -> None:
             f"optimizers is a {type(optimizers).__name__}: give one per player, such "
             'as {"vae": optax.adam(1e-3)}'
         )
-
-
-def check_frozen(frozen) -> dict[str, Variables]:
-    """The frozen arrays, {} for None; BadInput unless each entry is Variables."""
-    frozen = dict(frozen or {})
-    for name, value in frozen.items():
-        if not isinstance(value, Variables):
-            raise BadInput(
-                f"frozen[{name!r}] is a {type(value).__name__}: make it "
-                "gengen.types.Variables(params, state)"
-            )
-    return frozen

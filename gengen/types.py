@@ -49,17 +49,23 @@ class Variables(NamedTuple):
 def frozen(state: State, name: str) -> Variables:
     """state["frozen"][name]; a BadInput says what is missing, or is no `Variables`."""
     held = state.get("frozen") or {}
-    if name in held and not isinstance(held[name], Variables):
-        raise BadInput(
-            f'state["frozen"]["{name}"] is a {type(held[name]).__name__}: give '
-            "Variables(params, state)"
-        )
     if name not in held:
         raise BadInput(
             f'state["frozen"] holds {", ".join(held) or "nothing"} and no {name}: give '
             f'{{**state, "frozen": {{"{name}": Variables(params, state)}}}}'
         )
-    return held[name]
+    return check_frozen(held)[name]
+
+
+def check_frozen(held: Mapping[str, Any] | None) -> dict[str, Variables]:
+    """Frozen arrays by name, {} for None; BadInput unless each entry is Variables."""
+    for name, value in (held or {}).items():
+        if not isinstance(value, Variables):
+            raise BadInput(
+                f"frozen[{name!r}] is a {type(value).__name__}: make it "
+                "gengen.types.Variables(params, state)"
+            )
+    return dict(held or {})
 
 
 class Completion(NamedTuple):

@@ -103,7 +103,7 @@ def noise(dataset, side: int):
 
 
 def gan(rounds):
-    """Of digits and of 28×28 pixels, at the experiment's defaults."""
+    """Train steps on digits and on 28×28 pixels, at the experiment's defaults."""
     from train.data import load
     from train.experiments import EXPERIMENTS
 
@@ -137,9 +137,9 @@ def unets(rounds, steps=4):
         runs = {}
         for name, swaps in forms.items():
 
-            def loop(params, z, t):
+            def loop(params, z, t, net=net):
                 def step(z, _):
-                    return z - 0.1 * net.apply(params, z, t), None  # noqa: B023
+                    return z - 0.1 * net.apply(params, z, t), None
 
                 return jax.lax.scan(step, z, None, length=steps)[0]
 
@@ -190,8 +190,8 @@ def decoder(rounds, length=784):
         programs = {}
         for name, swaps in [("now", ()), ("sliced", before)]:
 
-            def sample(params):
-                return model.sample(params, {}, key, num)  # noqa: B023
+            def sample(params, num=num):
+                return model.sample(params, {}, key, num)
 
             with patched(*swaps):
                 programs[name] = jax.jit(sample).lower(params).compile()

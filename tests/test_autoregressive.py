@@ -50,7 +50,7 @@ class Row(NamedTuple):
 
 
 def model_of(net, head, shape, condition=Nothing(), **kwargs):
-    """Of images, or of tokens or codes."""
+    """A model of images, of tokens or of codes."""
     levels = head.levels
     space = Images(shape, levels) if len(shape) == 3 else Symbols(shape, levels)
     space = tokens(shape[0], levels) if len(shape) == 1 else space
@@ -469,11 +469,12 @@ def test_mistakes_are_sentences():
     with pytest.raises(BadInput, match="16 symbols is longer than the 9 positions"):
         net = {"params": params["autoregressive"]}
         model.net.apply(net, jnp.zeros((1, 16), jnp.int32))
-    for other in (longer, pixelcnn((3, 3, 1), 3), pixelcnn((3, 3, 1), 2, LABELS)):
-        with pytest.raises(
-            BadInput,
-            match="is conditioned on nothing|a network of .* in a model",
-        ):
+    for other, reason in (
+        (longer, "a network of length=9 in a model of length=16"),
+        (pixelcnn((3, 3, 1), 3), "a network of vocabulary=2 in a model of"),
+        (pixelcnn((3, 3, 1), 2, LABELS), "the Transformer is conditioned on nothing"),
+    ):
+        with pytest.raises(BadInput, match=reason):
             Autoregressive(model.net, other.head, other.space, other.condition)
     with pytest.raises(BadInput, match=r"image has shape \[3, 3, 1\] and"):
         model.log_likelihood(params, {}, {"image": batch["image"][0]}, KEY)

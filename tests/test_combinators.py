@@ -17,10 +17,11 @@ import pytest
 from gengen import presets
 from gengen.conditions import Labels, Nothing, Scalar, Sequence, Text, both
 from gengen.diffusion.guidance import Guidance
-from gengen.diffusion.inverse import Average, Measured, Projection
+from gengen.diffusion.inverse import Measured, Projection
 from gengen.diffusion.ode import Adaptive
+from gengen.diffusion.operators import Average
 from gengen.diffusion.paths import Karras, Linear, VarianceExploding
-from gengen.diffusion.process import Noise, Process, Velocity, corrupt
+from gengen.diffusion.process import Data, Noise, Process, Velocity, corrupt
 from gengen.diffusion.sampler import Sampler
 from gengen.diffusion.solvers import Heun
 from gengen.errors import BadInput
@@ -33,6 +34,7 @@ from gengen.nets.dit import DiT
 from gengen.nets.unet import UNet
 from gengen.spaces import Images, Reals, Symbols, standardised
 from gengen.step import init_train_state, make_train_step
+from gengen.tasks.inverse import edit
 from gengen.types import Variables, frozen, static
 
 KEY = jax.random.key(0)
@@ -231,7 +233,10 @@ def test_the_exact_average_obeys_the_identity(times):
     x, noise, r, t = times
     z, _ = corrupt(FLOW, x, noise, t)
     v = gaussian(MEAN, STD).predict(FLOW)(z, t)
-    u = lambda z, t: exact_average(z, t, {"r": r})  # noqa: E731
+
+    def u(z, t):
+        return exact_average(z, t, {"r": r})
+
     value, slope = jax.jvp(u, (jnp.asarray(z), jnp.asarray(t)), (v, jnp.ones_like(t)))
     close(value, v - (t - r)[:, None] * slope, 1e-10, 1e-10)
 
@@ -278,7 +283,10 @@ def test_at_equal_times_a_mean_flow_is_flow_matching():
     t = np.linspace(0.1, 0.9, 8, dtype=np.float32)
     net = dit(SECOND_TIME)
     params = stirred(net.init(KEY, x, t, {"r": t})["params"])
-    predict = lambda z, t, c: net.apply({"params": params}, z, t, c)  # noqa: E731
+
+    def predict(z, t, c):
+        return net.apply({"params": params}, z, t, c)
+
     loss = meanflow_loss(predict, FLOW, x, noise, t, t, {})
     z, v = corrupt(FLOW, x, noise, t)
     own = predict(z, t, {"r": t})
@@ -544,5 +552,61 @@ def test_what_would_be_wrong_without_a_word_is_refused():
         jax.jit(lambda y: Labels(3).given({"label": y}, 2))(0.5)
     with pytest.raises(BadInput, match="num=0: give at least 1"):
         model.sample({}, {}, jax.random.key(0), 0)
-    with pytest.raises(BadInput, match=r"is a dict: give Variables\(params, state\)"):
+    with pytest.raises(BadInput, match=r"frozen\['guide'\] is a dict: make it"):
         frozen({"frozen": {"guide": {}}}, "guide")
+
+
+class Heard(nn.Module):
+    """x̂ says which class and whether a text it hears, one number each."""
+
+    def __call__(self, z, t, c=None, train=False):
+        label = jnp.broadcast_to(c.get("label", -1), (len(z),))
+        text = jnp.any(c["text"] > 0, axis=-1) if "text" in c else jnp.zeros(len(z))
+        return z - jnp.stack([label, text], axis=-1).astype(z.dtype)
+
+
+@static
+class Asks:
+    """A guide that changes nothing and reads labels, which no training dropped."""
+
+    condition: Labels = TEN
+    divides_by_a = False
+    extra_calls = 0
+
+    def __call__(self, predict, process, state):
+        return predict
+
+
+def test_only_the_model_s_own_parts_are_null_together():
+    """What a guide reads was not dropped with them, nor parts that drop apart."""
+    text = Text(20, 5)
+    key, words = jax.random.key(0), np.ones((1, 5), np.int32)
+
+    def heard(condition, guides=(), **given):
+        process, sampler = Process(Linear(), Data()), Sampler(steps=1, guides=guides)
+        values = {"condition": condition, "sampler": sampler}
+        model = Diffusion(Heard(), process, Reals((2,)), **values)
+        c = model.sampling_c(sampler, given, 2, jax.random.split(key, 2))
+        return {name: np.asarray(value) for name, value in c.items()}
+
+    alone = heard(text, (Asks(),), label=3)
+    assert alone["label"].tolist() == [3, 3] and not np.any(alone["text"] > 0)
+    apart = heard(both(TEN, text, together=False), label=3)
+    assert apart["label"].tolist() == [3, 3] and not np.any(apart["text"] > 0)
+    none = heard(both(TEN, text))
+    assert none["label"].tolist() == [10, 10] and not np.any(none["text"] > 0)
+    with pytest.raises(BadInput, match="give text, too: it was dropped together with"):
+        heard(both(TEN, text), label=3)
+    whole = heard(both(TEN, text), label=3, text=words)
+    assert whole["label"].tolist() == [3, 3] and np.all(whole["text"] == 1)
+
+
+def test_images_are_edited_by_a_model_whose_parts_are_null_together():
+    """What is drawn null is carried as it is: the null label is no class to give."""
+    values = {"condition": both(TEN, Text(20, 5)), "sampler": Sampler(steps=2)}
+    model = Diffusion(Heard(), Process(Linear(), Data()), Reals((2,)), **values)
+    x = jnp.ones((3, 2))
+    out = edit(model, {"denoiser": {}}, {}, jax.random.key(0), x, 0.5)
+    assert out.shape == x.shape and np.all(np.isfinite(out))
+    with pytest.raises(BadInput, match="x is float32"):
+        edit(model, {"denoiser": {}}, {}, jax.random.key(0), x[:, :1], 0.5)

@@ -17,6 +17,7 @@ from gengen.conditions import (
     labels_of,
     only,
     parts_of,
+    union,
 )
 from gengen.errors import BadInput
 from gengen.scan import sample_keys
@@ -213,3 +214,6 @@ def test_parts_that_were_dropped_together_are_given_or_null_together():
         1,
         1,
     ]
+    several = union(Labels(3), Text(20, 5))  # of several models: no training dropped it
+    c = several.given({"label": 1}, 2, keys, null_known=True)
+    np.testing.assert_array_equal(c["label"], [1, 1])

@@ -12,15 +12,9 @@ from exact import FAR_PATHS, MEAN, MIXTURE, PREDICTIONS, STD, arrays, close, nam
 from gengen.conditions import Labels, Nothing
 from gengen.diffusion.grids import starting_at, uniform_grid
 from gengen.diffusion.guidance import Guidance
-from gengen.diffusion.inverse import (
-    Average,
-    Inpainting,
-    Observed,
-    Posterior,
-    Projection,
-    pinv_residual,
-)
+from gengen.diffusion.inverse import Inpainting, Posterior, Projection, pinv_residual
 from gengen.diffusion.ode import Adaptive, tsit5
+from gengen.diffusion.operators import Average, Observed
 from gengen.diffusion.paths import DDPMSchedule, Linear, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity, expand, score
 from gengen.diffusion.solve import solve

@@ -152,7 +152,7 @@ def test_mistakes_are_sentences():
             multiscale(maps=maps)
     with pytest.raises(BadInput, match="upsampling to 4 features for a map of 3"):
         multiscale(maps=Maps((3, 4, 3)))
-    with pytest.raises(BadInput, match="is conditioned on nothing and the"):
+    with pytest.raises(BadInput, match="the Upsample is conditioned on nothing"):
         multiscale(LABELS, heard=Nothing())
     model, params = drawn(LABELS)
     with pytest.raises(BadInput, match="image 2 is out of range"):

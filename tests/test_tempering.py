@@ -45,7 +45,7 @@ def test_tempering_is_a_power_of_the_mass():
 
 
 def test_a_nucleus_of_one_is_everything():
-    """Of 256 symbols, of which the last have no mass at all in float32."""
+    """The last of 256 symbols have no mass at all in float32, and are not cut."""
     logits = -jnp.linspace(0.0, 200.0, 256)
     np.testing.assert_array_equal(Tempering(top_p=1.0)(logits), Tempering()(logits))
     two = Tempering(top_p=1.0, top_k=200)(logits)

@@ -48,7 +48,8 @@ def restore(options: Restore) -> None:
     import jax
     import jax.numpy as jnp
 
-    from gengen.diffusion.inverse import METHODS, Average
+    from gengen.diffusion.inverse import METHODS
+    from gengen.diffusion.operators import Average
     from gengen.errors import BadInput
     from gengen.models.diffusion import Diffusion
     from train.interpolate import check_png

@@ -18,38 +18,25 @@ import numpy as np
 from gengen.errors import BadInput
 from gengen.losses.likelihood import per_example
 from gengen.scan import fold_in, sample_keys
+from gengen.spaces import Space
 from gengen.types import Array, Tree
 
 
-def observed_mask(observed: Array, num: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The mask of what is observed, for every example.
+def known_mask(space: Space, observed: Array, num: int) -> np.ndarray:
+    """`space.mask` of known values; BadInput for a mask under a trace.
 
     Args:
-        observed: bool, of a shape that broadcasts to [num, *shape]; known values.
+        space: of the examples.
+        observed: bool, of a shape that broadcasts to [num, *space.shape].
         num: the number of examples.
-        shape: the shape of one example.
 
-    Returns:
-        bool [num, *shape].
-
-    Raises:
-        BadInput: for another shape, or for a mask that is not known before compiling.
-
-    >>> observed_mask(np.array([True, False]), 1, (2, 2)).tolist()
-    [[[True, False], [True, False]]]
+    >>> from gengen.spaces import Images
+    >>> known_mask(Images((2, 2, 1), 2), np.array([[[True]], [[False]]]), 1).shape
+    (1, 2, 2, 1)
     """
     if isinstance(observed, jax.core.Tracer):
         raise BadInput("which pixels are observed must be known before compiling")
-    observed = np.asarray(observed)
-    if observed.dtype != bool:
-        raise BadInput(f"observed is {observed.dtype}: give bool, True where known")
-    try:
-        return np.broadcast_to(observed, (num, *shape))
-    except ValueError:
-        raise BadInput(
-            f"observed has shape {observed.shape}: it must broadcast to "
-            f"{(num, *shape)}, the examples"
-        ) from None
+    return space.mask(observed, num)
 
 
 def check_particles(particles: int, in_order: np.ndarray) -> None:

@@ -48,29 +48,28 @@ class Both:
         return c
 
     def given(self, values, num, keys=None, null_known=False) -> Given:
-        """All parts' entries; of parts dropped together, all that can be null or none.
+        """All parts' entries.
 
-        Raises BadInput where a part would be null beside one that is given.
+        Parts that training dropped together are null together: if none of them is
+        given and one would be null, all are. Raises BadInput if one would be null
+        beside another that is given.
         """
         refuse_unknown(values, self.names)
-        droppable = [part for part in self.parts if part.droppable]
-        missing = [part for part in droppable if values.get(part.key) is None]
-        null = self.together and keys is not None and null_known
-        if null and any(part.drawn_null for part in missing):
-            if others := [p.key for p in droppable if p not in missing]:
-                raise BadInput(
-                    f"give {missing[0].key}, too: it was dropped together with "
-                    f"{others[0]} in training, so {others[0]} alone was never seen"
-                )
-            made = {part.key: part.null_of(part.zeros_of(num)) for part in missing}
-        else:
-            made = {}
+        made = {}
         for part in self.parts:
-            if set(part.names) <= set(made):
-                continue
             own = {name: values[name] for name in part.names if name in values}
             made |= part.given(own, num, keys, null_known)
-        return made
+        known = {name for name, value in values.items() if value is not None}
+        given = [p.key for p in self.parts if p.droppable and p.key in known]
+        null = [p.key for p in self.parts if p.drawn_null and p.key not in known]
+        if not self.together or not null:
+            return made
+        if given:
+            raise BadInput(
+                f"give {null[0]}, too: it was dropped together with {given[0]} in "
+                f"training, so {given[0]} alone was never seen"
+            )
+        return self.null(made)
 
     def zeros(self, num: int) -> Given:
         """All parts' zeros."""
@@ -96,15 +95,16 @@ def both(*conditions: Condition, together: bool = True) -> Condition:
 
 
 def union(*conditions: Condition) -> Condition:
-    """The product of conditions in which the same part may stand twice.
+    """The product of conditions of several models, in which a part may stand twice.
 
-    Raises BadInput for two different parts of one name.
+    No training dropped its parts together. Raises BadInput for two different parts of
+    one name.
 
     >>> union(Labels(10), Labels(10)) == Labels(10)
     True
     """
     parts = [part for condition in conditions for part in parts_of(condition)]
-    return both(*dict.fromkeys(parts))
+    return both(*dict.fromkeys(parts), together=False)
 
 
 def parts_of(condition: Condition) -> tuple[Any, ...]:

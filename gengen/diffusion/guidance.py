@@ -16,6 +16,7 @@ arXiv:2105.05233, section 4; Karras et al. 2024, arXiv:2406.02507 (autoguidance)
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, Protocol
 
 import chex
@@ -204,6 +205,13 @@ def rescaled(x: Array, conditional: Array, share: float) -> Array:
     return (share * ratio + 1.0 - share) * x
 
 
+def _named_number(pair) -> bool:
+    """Whether it is a pair of a name and a number, or of a name and None."""
+    if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+        return False
+    return pair[1] is None or isinstance(pair[1], Real)
+
+
 @static
 class Guidance:
     """How a sampler guides: the values of all of the above."""
@@ -232,12 +240,8 @@ class Guidance:
             raise BadInput(f"guidance rescale {self.rescale}: it must be in [0, 1]")
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise BadInput(f"threshold {self.threshold}: a quantile, above 0 up to 1")
-        pairs = self.scale if isinstance(self.scale, tuple) else ()
-        known = isinstance(self.scale, int | float | tuple) or self.scale is None
-        if not known or any(
-            not isinstance(pair, tuple) or [*map(type, pair)][:1] != [str]
-            for pair in pairs
-        ):
+        pairs = self.scale if isinstance(self.scale, tuple) else (("", self.scale),)
+        if not all(_named_number(pair) for pair in pairs):
             raise BadInput(
                 f"guidance scale {self.scale!r}: a number, or pairs such as "
                 '(("label", 2.0), ("text", 4.0))'

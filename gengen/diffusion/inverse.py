@@ -7,7 +7,7 @@ A model of x is enough: nothing is trained for the task. What is known enters
     projection             x̂, which is made to fit y      `Projection`, a guide
     partial noising        at the start, z at time t₀     `times.starting_at`
 
-where y = A x + noise for a function A of images: a mask, `Average`, any other. For
+where y = A x + noise for a function A of images: see `diffusion.operators`. For
 data of one variance v₀ in all directions, x given z has variance
 
     v_t = v₀ b²/(a² v₀ + b²),  so  log p(y | z) = log N(y; A x̂(z), v_t AAᵀ + σ²),
@@ -32,6 +32,7 @@ import jax.numpy as jnp
 
 from gengen.conditions import Maps, Nothing
 from gengen.diffusion.guidance import classifier_guided, map_denoised
+from gengen.diffusion.operators import Observed
 from gengen.diffusion.posterior import transition
 from gengen.diffusion.process import Process, expand, recover
 from gengen.diffusion.solvers import Traits, normal_like
@@ -108,6 +109,7 @@ def pinv_residual(
     AAᵀ is taken for the diagonal of its row sums, which it is where A's rows are
     orthogonal; A is linearised at x where it is not linear. variance: v [] or [B].
 
+    >>> from gengen.diffusion.operators import Average
     >>> x, y = jnp.zeros((1, 2, 2, 1)), jnp.ones((1, 1, 1, 1))
     >>> pinv_residual(Average(2), x, y, jnp.array(1.0), 0.0).ravel().tolist()
     [1.0, 1.0, 1.0, 1.0]
@@ -259,32 +261,6 @@ class Measured:
             return projected(lambda z, t: predict(z, t, c), process, *values)(z, t)
 
         return guided
-
-
-@static
-class Average:
-    """[B, H, W, C] -> [B, H/factor, W/factor, C], means of factor × factor pixels."""
-
-    factor: int
-
-    def __call__(self, x: Array) -> Array:
-        num, height, width, channels = x.shape
-        f = self.factor
-        if f < 1 or height % f or width % f:
-            raise BadInput(
-                f"factor {f}: images of {height}×{width} are not whole squares of {f} "
-                "pixels; take a divisor of both sides"
-            )
-        return jnp.mean(x.reshape(num, height // f, f, width // f, f, channels), (2, 4))
-
-
-class Observed(NamedTuple):
-    """x -> x where `observed`, 0 elsewhere: a mask as an operator."""
-
-    observed: Array
-
-    def __call__(self, x: Array) -> Array:
-        return jnp.where(self.observed, x, 0.0)
 
 
 METHODS = {"posterior": Posterior, "projection": Projection}

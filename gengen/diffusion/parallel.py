@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from gengen.diffusion.noise import check_noise
 from gengen.diffusion.process import Process
-from gengen.diffusion.solve import check_start
+from gengen.diffusion.solve import bound, check_start
 from gengen.diffusion.solvers import Solver
 from gengen.errors import BadInput
 from gengen.scan import fold_in
@@ -76,7 +76,7 @@ def solve_parallel(
             "1 step and fixed steps by a solver without memory (Euler, Heun, DDIM)"
         )
     check_noise(solver, keys, None, z, n)
-    network = predict if c is None else lambda z, t: predict(z, t, c)
+    network = bound(predict, c)
     solver_state = solver.init(z, n)
     # Beyond the grid's end, steps of no length.
     times = jnp.pad(grid, (0, width), mode="edge")

@@ -86,31 +86,32 @@ def check_guidance(
         )
     if other is not None or not guidance.scales:
         return
+    if lack := _lack(guidance, condition, dropout):
+        raise BadInput(
+            f"guidance scale {guidance.scale}: {lack}; leave it at 1, or train with "
+            "a condition that is dropped"
+        )
+
+
+def _lack(guidance: Guidance, condition: Condition, dropout: float) -> str | None:
+    """Why guidance without a guiding model cannot be, if it cannot."""
     if not condition.droppable:
-        reason = "the model is unconditional"
-    elif dropout == 0:
-        reason = "it was trained with condition_dropout=0, so it has no null"
-    elif isinstance(guidance.scale, tuple):
-        names = [name for name, _ in guidance.scale]
-        fixed = {p.key for p in parts_of(condition) if not p.droppable}
-        if unknown := sorted(set(names) - set(condition.names)):
-            reason = f"the model is not conditioned on {', '.join(unknown)}"
-        elif no_null := sorted(fixed & set(names)):
-            reason = f"{no_null[0]} has no null"
-        elif len(set(names)) < len(names):
-            reason = "each part has one scale"
-        elif getattr(condition, "together", False) and (
-            len(names) > 1 or set(names) | fixed != set(condition.names)
-        ):
-            reason = "its parts were dropped together; make them both(together=False)"
-        else:
-            return
-    else:
-        return
-    raise BadInput(
-        f"guidance scale {guidance.scale}: {reason}; leave it at 1, or train with "
-        "a condition that is dropped"
-    )
+        return "the model is unconditional"
+    if dropout == 0:
+        return "it was trained with condition_dropout=0, so it has no null"
+    if not isinstance(guidance.scale, tuple):
+        return None
+    names = [name for name, _ in guidance.scale]
+    null = {part.key: part.droppable for part in parts_of(condition)}
+    if unknown := sorted(set(names) - set(null)):
+        return f"the model is not conditioned on {', '.join(unknown)}"
+    if fixed := [name for name in names if not null[name]]:
+        return f"{fixed[0]} has no null"
+    if len(set(names)) < len(names):
+        return "each part has one scale"
+    if getattr(condition, "together", False) and sum(null.values()) > 1:
+        return "its parts were dropped together; make them both(together=False)"
+    return None
 
 
 def dry_run(

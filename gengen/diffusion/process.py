@@ -42,7 +42,7 @@ import jax
 import jax.numpy as jnp
 
 from gengen.diffusion.paths import Path, derivatives, is_discrete
-from gengen.diffusion.prediction import (  # noqa: F401
+from gengen.diffusion.prediction import (  # noqa: F401 - users find them here, too
     EDM,
     Data,
     Noise,

@@ -6,12 +6,20 @@ carries them, and its guidance and guides what the network's answer becomes.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from gengen.conditions import Condition, Scalar, union
+from gengen.conditions import (
+    Condition,
+    Given,
+    Scalar,
+    parts_of,
+    refuse_unknown,
+    union,
+)
 from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.inverse import inverse_solver
 from gengen.diffusion.parallel import solve_parallel
@@ -89,7 +97,7 @@ class Samples(HasLatents, Inverts, Completes):
             )
         return self.sampler if sampler is None else sampler
 
-    def _check(self, z: Array, what: str) -> None:
+    def check_array(self, z: Array, what: str) -> None:
         """BadInput for arrays that are not floats [B, *shape]."""
         if z.shape[1:] != self.space.shape or not jnp.issubdtype(z.dtype, jnp.floating):
             raise BadInput(
@@ -98,19 +106,34 @@ class Samples(HasLatents, Inverts, Completes):
                 "space.to_model"
             )
 
-    def _given(self, sampler, given, num, keys=None):
-        """c of a sampler, from what the caller gives."""
-        for name in given.keys() - set(self.sampling_condition(sampler).names):
-            if name in FIELDS:
-                raise BadInput(
-                    f"{name}={given[name]!r} is the sampler's: give "
-                    f"sampler=model.sampler.replace({name}={given[name]!r})"
-                )
-        known = self.training.condition_dropout > 0
-        return self.sampling_condition(sampler).given(given, num, keys, known)
+    def sampling_c(
+        self,
+        sampler: Sampler,
+        given: Mapping[str, Any],
+        num: int,
+        keys: Array | None = None,
+    ) -> Given:
+        """c of `num` rows for a sampler: what the caller gives, and the rest drawn.
 
-    def _carry(self, params, state, z, keys, c, sampler) -> Array:
-        """z at the first time of the sampler's plan -> x."""
+        The model's own parts go by how they were dropped in its training; what guides
+        read beside them was not dropped with them.
+        """
+        every, own = self.sampling_condition(sampler), self.condition
+        for name in sorted((given.keys() - {*every.names}) & FIELDS):
+            raise BadInput(
+                f"{name}={given[name]!r} is the sampler's: give "
+                f"sampler=model.sampler.replace({name}={given[name]!r})"
+            )
+        refuse_unknown(given, every.names)
+        others = union(*(p for p in parts_of(every) if p.key not in own.names))
+        c, null_known = {}, self.training.condition_dropout > 0
+        for condition in (own, others):
+            values = {name: given.get(name) for name in condition.names}
+            c |= condition.given(values, num, keys, null_known)
+        return c
+
+    def carry(self, params, state, z, keys, c, sampler: Sampler) -> Array:
+        """z [B, *shape] at the first time of the sampler's plan -> x."""
         plan = sampler.plan(self.process)
         predict = self.guided_predictor(params, state, sampler)
         ask = sampler.solver, keys, predict, self.process, z, plan.times, c
@@ -131,13 +154,13 @@ class Samples(HasLatents, Inverts, Completes):
         keys [B]: for a stochastic solver; by default all rows share one, so that this
         is a function of z.
         """
-        self._check(z, "a latent")
+        self.check_array(z, "a latent")
         sampler = self._own(sampler)
-        c = self._given(sampler, given, len(z))
+        c = self.sampling_c(sampler, given, len(z))
         if keys is None:
             keys = jnp.broadcast_to(jax.random.key(0), z.shape[:1])
         z = sampler.plan(self.process).first_b * z
-        return self._carry(params, state, z, keys, c, sampler)
+        return self.carry(params, state, z, keys, c, sampler)
 
     def to_latent(
         self, params, state, x: Array, *, sampler: Sampler | None = None, **given
@@ -147,9 +170,9 @@ class Samples(HasLatents, Inverts, Completes):
         The solver is deterministic, and there is no guidance: so the two are inverse up
         to the steps' error.
         """
-        self._check(x, "x")
+        self.check_array(x, "x")
         sampler = dataclasses.replace(self._own(sampler), guidance=Guidance())
-        plan, c = sampler.plan(self.process), self._given(sampler, given, len(x))
+        plan, c = sampler.plan(self.process), self.sampling_c(sampler, given, len(x))
         predict, z = self.guided_predictor(params, state, sampler), plan.last_a * x
         z = invert(sampler.solver, predict, self.process, z, plan.times, c)
         return z / plan.first_b
@@ -168,9 +191,9 @@ class Samples(HasLatents, Inverts, Completes):
         """x [num, *shape]: `from_latent` of noise. What is not given is drawn."""
         sampler = self._own(sampler)
         keys = sample_keys(key, num, start_index)
-        c = self._given(sampler, given, num, keys)
+        c = self.sampling_c(sampler, given, num, keys)
         z = sampler.plan(self.process).first_b * normal(keys, self.latent_shape)
-        return self._carry(params, state, z, fold_in(keys, 1), c, sampler)
+        return self.carry(params, state, z, fold_in(keys, 1), c, sampler)
 
     def complete(
         self,
@@ -196,11 +219,7 @@ class Samples(HasLatents, Inverts, Completes):
                 "posterior" or "projection", a guide: see `diffusion.inverse`.
         """
         sampler, x = self._own(sampler), self.space.read(batch)
-        observed = jnp.asarray(observed)
-        if observed.dtype != bool:
-            raise BadInput(
-                f"observed is {observed.dtype}: give bool, True where x is known"
-            )
+        observed = jnp.asarray(self.space.mask(observed, len(x)))
         solver, more = inverse_solver(method, sampler.solver, x, observed, repeats)
         guides = *sampler.guides, *more
         sampler = dataclasses.replace(sampler, solver=solver, guides=guides)
@@ -228,7 +247,7 @@ class Samples(HasLatents, Inverts, Completes):
         """
         sampler, process = self._own(sampler), self.process
         keys, plan = sample_keys(key, num, start_index), sampler.plan(process)
-        c = self._given(sampler, given, num, keys)
+        c = self.sampling_c(sampler, given, num, keys)
         predict = self.guided_predictor(params, state, sampler)
         z = plan.first_b * normal(keys, self.latent_shape)
         ask = sampler.solver, fold_in(keys, 1), predict, process, z, plan.times
@@ -237,7 +256,7 @@ class Samples(HasLatents, Inverts, Completes):
 
     def parallel(self, sampler: Sampler | None = None) -> bool:
         """Whether the solver has a parallel form: it must have no memory."""
-        traits = (self._own(sampler)).solver.traits
+        traits = self._own(sampler).solver.traits
         return not (traits.adaptive or traits.has_memory)
 
     def nfe(self, sampler: Sampler | None = None) -> int | None:

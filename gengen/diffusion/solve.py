@@ -128,7 +128,7 @@ def denoise(
     t = jnp.asarray(t)
 
     def jump(z):
-        r = _bound(predict, c)(z, t)[..., : z.shape[-1]]
+        r = bound(predict, c)(z, t)[..., : z.shape[-1]]
         return recover(process, z, r, t)[0]
 
     if isinstance(t, jax.core.Tracer):
@@ -257,8 +257,12 @@ def check_start(solver: Solver, process: Process, grid: Array) -> Array:
     return grid
 
 
-def _bound(predict, c):
-    """`predict(z, t)` with its condition, if there is one."""
+def bound(predict: Callable, c: Tree | None) -> Callable:
+    """`predict(z, t)` with its condition bound, if there is one.
+
+    >>> bound(lambda z, t, c: z + c, 2)(1, 0.5), bound(lambda z, t: z, None)(1, 0.5)
+    (3, 1)
+    """
     return predict if c is None else lambda z, t: predict(z, t, c)
 
 
@@ -271,7 +275,7 @@ def _solve(
     check_noise(solver, keys, noise, z, steps)
 
     def carry(keys, z, c):
-        network = _bound(predict, c)
+        network = bound(predict, c)
 
         def step(keys, carry, t_s_given):
             t, s, given = t_s_given

@@ -28,7 +28,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gengen.autoregressive import decoding
-from gengen.autoregressive.clamping import check_particles, observed_mask, resampled
+from gengen.autoregressive.clamping import check_particles, known_mask, resampled
 from gengen.autoregressive.decoding import View
 from gengen.autoregressive.order import check_order, in_order, in_raster_order
 from gengen.autoregressive.tempering import PLAIN, Tempering
@@ -286,7 +286,7 @@ class Autoregressive(HasFeatures, Completes):
                 what is observed is a beginning of the order; elsewhere it is refused.
         """
         x, c = self.read(batch), self.condition.read(batch)
-        mask = self.in_order(observed_mask(observed, len(x), self.space.shape))
+        mask = self.in_order(known_mask(self.space, observed, len(x)))
         check_particles(particles, mask.reshape(len(x), -1))
         rows = sample_keys(key, len(x), start_index), c, x, mask
         generate = partial(self.generate, params, sampler=sampler)

@@ -73,7 +73,7 @@ class Classifier(Discriminative, HasFeatures):
         return self.net.apply({"params": params["classifier"]}, z, **kwargs)
 
     def _clean(self, params, batch):
-        """Of a batch as it is: at time 0."""
+        """The log-probabilities of the classes of a batch as it is: at time 0."""
         x = self.space.read(batch)
         t = jnp.zeros(len(x))
         return self._apply(

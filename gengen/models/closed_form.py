@@ -264,6 +264,6 @@ def gaussian_flow(
         t: the time of z, a scalar or [B].
         s: the time to reach, a scalar or [B].
     """
-    t, s = (expand(jnp.asarray(x), z) if jnp.ndim(x) else x for x in (t, s))
+    t, s = expand(t, z), expand(s, z)
     v_t, v_s = gaussian_variance(path, std, t), gaussian_variance(path, std, s)
     return mean * path.a(s) + jnp.sqrt(v_s / v_t) * (z - mean * path.a(t))

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gengen.autoregressive.clamping import check_particles, observed_mask, resampled
+from gengen.autoregressive.clamping import check_particles, known_mask, resampled
 from gengen.autoregressive.tempering import PLAIN, Tempering
 from gengen.conditions import Condition, Given, Maps, parts_of
 from gengen.errors import BadInput
@@ -248,7 +248,7 @@ class Multiscale(HasFeatures, Completes):
         """As `Autoregressive.complete`; the order is that of xˢ, then of the rest."""
         data, c = self.space.data(batch).astype(jnp.int32), self.condition.read(batch)
         num = len(data)
-        mask = observed_mask(observed, num, self.space.shape)
+        mask = known_mask(self.space, observed, num)
         rest = self.fine.in_order(mask)[:, ~self.fine.in_order(self.known())[0]]
         parts = self.coarse.in_order(self.small(mask)).reshape(num, -1), rest
         check_particles(particles, np.concatenate(parts, axis=1))

@@ -56,6 +56,9 @@ class Space(Protocol):
     def bits(self, log_likelihood: Array) -> Array:
         """-log p/(D log 2) from nats: bits per dimension."""
 
+    def mask(self, observed: Array, num: int) -> Array:
+        """Which data are observed, bool [num, *shape]. BadInput for another mask."""
+
 
 class BaseSpace:
     """What all spaces share."""
@@ -113,6 +116,26 @@ class BaseSpace:
     def bits(self, log_likelihood: Array) -> Array:
         """-log p/(D log 2) from nats: bits per dimension."""
         return -log_likelihood / (math.prod(self.shape) * math.log(2.0))
+
+    def mask(self, observed: Array, num: int) -> Array:
+        """Which data are observed, bool [num, *shape].
+
+        A known mask stays known. Raises BadInput for a mask that is not bool, and for a
+        shape that does not broadcast to [num, *shape].
+        """
+        xp, shape = jnp if isinstance(observed, jax.Array) else np, (num, *self.shape)
+        observed = xp.asarray(observed)
+        if observed.dtype != bool:
+            raise BadInput(
+                f"observed is {observed.dtype}: give bool, True where data are known"
+            )
+        try:
+            return xp.broadcast_to(observed, shape)
+        except ValueError:
+            raise BadInput(
+                f"observed has shape {observed.shape}: it must broadcast to {shape}, "
+                "the examples"
+            ) from None
 
     def _check_shape(self, x: Array) -> None:
         chex.assert_shape(x, (..., *self.shape))

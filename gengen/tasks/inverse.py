@@ -48,15 +48,13 @@ def edit(
         sampler: in the place of the model's own.
         **given: what x is to become: the condition by name; drawn if it is missing.
     """
+    model.check_array(x, "x")
     sampler = dataclasses.replace(sampler or model.sampler, strength=strength)
     keys = sample_keys(key, len(x), start_index)
     plan = sampler.plan(model.process)
     # The sampler multiplies its latent by b(t₀): so z = a x + b ε is b (a x/b + ε).
     a = model.process.path.a(plan.times[0])
     z = normal(keys, model.latent_shape) + a / plan.first_b * x
-    given = model.sampling_condition(sampler).given(
-        given, len(x), keys, model.training.condition_dropout > 0
-    )
-    return model.from_latent(
-        params, state, z, keys=fold_in(keys, 1), sampler=sampler, **given
-    )
+    c = model.sampling_c(sampler, given, len(x), keys)
+    ask = plan.first_b * z, fold_in(keys, 1), c, sampler
+    return model.carry(params, state, *ask)
