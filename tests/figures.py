@@ -142,7 +142,7 @@ def seconds(function, *arguments, rounds=3):
 
 def decoding(names, num):
     """Of random parameters, so that every symbol matters."""
-    from train.decoding import flops_over_one_pass
+    from train.measure.decoding import flops_over_one_pass
 
     for name, model in networks().items():
         if names and name not in names:

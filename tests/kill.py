@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from program import OTHERS, RARELY, TINY, call
 
 EVENTS = "--log-every 1 --sample-every 10 --checkpoint-every 1 --steps-per-call 1"
-SLOW = ("train.loop", "train.inspect", "train.pictures", "orbax.checkpoint")
-SLOW += ("train.quality", "train.compare", "rich.table", "scipy.linalg")
+SLOW = ("train.run.loop", "train.inspect", "train.run.pictures", "orbax.checkpoint")
+SLOW += ("train.measure.quality", "train.compare", "rich.table", "scipy.linalg")
 SLOW += ("tensorboardX.event_file_writer", "sklearn.datasets", "matplotlib.pyplot")
 
 

@@ -35,18 +35,18 @@ def prepared(experiment, dataset, view, length, batch_size, given=False):
 
     from gengen.multi_step import identity, multi_step
     from gengen.step import make_train_step
-    from train.data import Feed
-    from train.devices import over_axis
-    from train.loop import initial_state
+    from train.data.feed import Feed
+    from train.run.devices import with_axis_name
+    from train.run.state import initial_state
 
     feed, batch = Feed(dataset, batch_size, 0), dataset.spec.example(batch_size)
     train_state = initial_state(experiment, 0, batch, view.mesh)()
-    losses = over_axis(experiment.model, view.axis_name).losses()
+    losses = with_axis_name(experiment.model, view.axis_name).losses()
     options = experiment.order, experiment.ema_decay, view.axis_name
     step = make_train_step(losses, experiment.optimizers, *options)
     fetch = identity if given else feed.fetch
     many = view.mapped(multi_step(step, fetch, length), train_state)
-    held = [view.place(train_state)]
+    held = [view.to_program(train_state)]
     data, items = view.data(feed.data), view.items(feed.items(0, length))
     if given:
         items = jax.jit(jax.vmap(feed.fetch, (None, 0)))(data, items)
@@ -67,10 +67,10 @@ def overhead(folder: str, length: int, rounds: int, steps: int) -> dict:
 
     In turns: the other's comes at each line of metrics, where the loop's clock stands.
     """
-    from train.data import load
-    from train.devices import make_mesh, make_view
+    from train.data.load import load
     from train.experiments import EXPERIMENTS
-    from train.report import Report
+    from train.run.devices import make_mesh, make_view
+    from train.run.report import Report
 
     dataset = load("digits")
     experiment = EXPERIMENTS["vae"](dataset.spec)
@@ -107,9 +107,9 @@ def of_a_step(name: str, length: int, rounds: int, **options) -> dict:
     import numpy as np
 
     import gengen.guard
-    from train.data import load
-    from train.devices import make_mesh, make_view
+    from train.data.load import load
     from train.experiments import EXPERIMENTS
+    from train.run.devices import make_mesh, make_view
 
     dataset = load("text:README.md" if name == "text" else "digits")
     experiment = EXPERIMENTS[name](dataset.spec, **options)
@@ -141,9 +141,9 @@ def weak(name: str, num: int, each: int, rounds: int) -> dict:
     """Seconds a step of `num` devices with `each` images, and of one with them all."""
     import jax
 
-    from train.data import load
-    from train.devices import AXES, make_view
+    from train.data.load import load
     from train.experiments import EXPERIMENTS
+    from train.run.devices import AXES, make_view
 
     dataset = load("digits")
     experiment = EXPERIMENTS["vae"](dataset.spec, hidden=(512, 512))

@@ -81,7 +81,7 @@ PLAIN_DOUBLING = ((unet, "DoubledConv", resized),)
 def train_step(experiment, dataset):
     """Four dispatches of the compiled step: R1 is in one of them."""
     from tests.scaling import prepared
-    from train.devices import make_mesh, make_view
+    from train.run.devices import make_mesh, make_view
 
     view = make_view("jit", make_mesh())
     return functools.partial(
@@ -104,7 +104,7 @@ def noise(dataset, side: int):
 
 def gan(rounds):
     """Train steps on digits and on 28×28 pixels, at the experiment's defaults."""
-    from train.data import load
+    from train.data.load import load
     from train.experiments import EXPERIMENTS
 
     digits = load("digits")
@@ -211,7 +211,7 @@ def decoder(rounds, length=784):
 
 def dit(rounds):
     """At the experiment's defaults, on digits; compilation in seconds."""
-    from train.data import load
+    from train.data.load import load
     from train.experiments import EXPERIMENTS
 
     dataset = load("digits")

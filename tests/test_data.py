@@ -20,8 +20,10 @@ from PIL import Image
 
 from gengen.errors import BadInput
 from gengen.multi_step import identity
-from train import idx as idx_files
-from train.data import Dataset, Feed, Spec, gather, load, order
+from train.data import idx as idx_files
+from train.data.dataset import Dataset, Spec
+from train.data.feed import Feed, gather, order
+from train.data.load import load
 
 
 def run_python(code):

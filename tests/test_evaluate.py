@@ -7,18 +7,18 @@ import sys
 
 import numpy as np
 import pytest
+import train.measure.quality
 from PIL import Image
 from program import EVENTS, GENERATIVE, TINY, refused
 
-import train.quality
 from gengen.metrics.frechet import frechet_distance
 from gengen.metrics.neighbours import precision_recall
 from train.compare import cells, place, row_of
-from train.extractors import open_extractor
-from train.features import alone, of_dataset
-from train.heldout import batches, some
-from train.quality import PART
-from train.workdir import open_workdir
+from train.measure.extractors import open_extractor
+from train.measure.features import alone, of_dataset
+from train.measure.quality import PART
+from train.run.heldout import batches, subset
+from train.run.workdir import open_workdir
 
 
 def evaluated(cli, workdir, *options):
@@ -126,7 +126,7 @@ def test_a_conditional_model_is_measured_as_the_mixture_over_classes(cli, copy):
 
 def test_an_interrupted_evaluation_goes_on(cli, copy, monkeypatch):
     workdir, drawn, stops = copy("gan"), [], [32]
-    batch = train.quality.Sampler.batch
+    batch = train.measure.quality.Sampler.batch
 
     def interrupted(self, params, state, key, first, labels):
         drawn.append(first)
@@ -135,7 +135,7 @@ def test_an_interrupted_evaluation_goes_on(cli, copy, monkeypatch):
             raise KeyboardInterrupt
         return batch(self, params, state, key, first, labels)
 
-    monkeypatch.setattr(train.quality.Sampler, "batch", interrupted)
+    monkeypatch.setattr(train.measure.quality.Sampler, "batch", interrupted)
     line = f"train.evaluate --workdir {workdir} --num 40 --batch-size 16"
     assert cli(line)[0] == 130
     assert not (workdir / "evaluation.json").exists()
@@ -239,11 +239,11 @@ def test_images_that_count_are_not_the_first_in_file_order():
         def fetch(self, indices):
             return indices
 
-    places = some(Sorted(), 100)
+    places = subset(Sorted(), 100)
     assert len(set(places)) == 100 and places.max() > 900
     seen = np.concatenate([*batches(Sorted(), places, 64)])
     np.testing.assert_array_equal(seen, [*places, *places[:28]])
-    assert set(some(Sorted(), 1000)) == set(range(1000))
+    assert set(subset(Sorted(), 1000)) == set(range(1000))
 
 
 # ---------------------------------------------------------------- compare

@@ -17,7 +17,7 @@ import pytest
 
 from gengen.errors import BadInput
 from gengen.models.diffusion import Diffusion
-from train.data import Spec
+from train.data.dataset import Spec
 from train.experiments import EXPERIMENTS, OF_TEXT
 
 ARCHITECTURES = typing.get_type_hints(EXPERIMENTS["text"])["architecture"]

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from program import EVENTS, TINY, call, refused
 
-from train.checkpoint import Checkpoints, Damaged, digest, leaf_names
+from train.run.checkpoint import Checkpoints, Damaged
+from train.run.digests import digest, leaf_names
 
 ROOT = Path(__file__).parents[1]
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -178,7 +179,7 @@ def test_a_file_system_that_cannot_lock_is_a_note(cli, workdir, monkeypatch):
 
 def ask_at(monkeypatch, step, *signals):
     """Send this process signals while it reads the batch of a step."""
-    from train.data import Feed
+    from train.data.feed import Feed
 
     items = Feed.items
 
@@ -296,7 +297,7 @@ def test_pictures_metrics_and_curves_that_cannot_be_written_are_notes(
 ):
     from tensorboardX.event_file_writer import EventsWriter
 
-    from train import loop, pictures
+    from train.run import loop, pictures
 
     fail(monkeypatch, (pictures, "sample_grid"), 1)
     fail(monkeypatch, (EventsWriter, "flush"), 1)
@@ -311,7 +312,7 @@ def test_pictures_metrics_and_curves_that_cannot_be_written_are_notes(
 def test_a_picture_of_samples_that_are_not_finite_is_a_note(
     cli, straight, tmp_path, monkeypatch
 ):
-    from train.sampling import Sampler
+    from train.run.sampler import Sampler
 
     batch = Sampler.batch
     monkeypatch.setattr(Sampler, "batch", lambda *args: np.nan * batch(*args))
@@ -332,7 +333,7 @@ def test_no_number_of_events_fills_a_queue(tmp_path, monkeypatch):
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event
 
-    from train.report import Events
+    from train.run.events import Events
 
     events = Events(tmp_path, 1)
     fail(monkeypatch, (EventsWriter, "flush"), 30)

@@ -15,14 +15,16 @@ import pytest
 
 from gengen.errors import BadInput
 from gengen.images import to_unit
-from train import features as features_of
-from train.checkpoint import digest_of
-from train.data import Dataset, Spec, load, order
-from train.experiment import Record
+from train.data.dataset import Dataset, Spec
+from train.data.feed import order
+from train.data.load import load
 from train.experiments.classifier import classifier, recipe
-from train.extractors import Extractor, default_name, open_extractor
-from train.features import Parts, collect, empty, of_dataset
-from train.workdir import open_workdir
+from train.measure import features as features_of
+from train.measure.extractors import Extractor, default_name, open_extractor
+from train.measure.features import Parts, collect, empty, of_dataset
+from train.run.digests import digest_of
+from train.run.record import Record
+from train.run.workdir import open_workdir
 
 WIDTH, CLASSES = 3, 2
 
@@ -363,7 +365,7 @@ def test_the_default_classifier_is_trained_where_there_is_none(
     runs, tmp_path, monkeypatch, capsys
 ):
     """With the recipe's keywords, on the run's data; the training itself is copied."""
-    from train import loop
+    from train.run import loop
 
     asked = []
 
@@ -397,7 +399,7 @@ def without_its_last_steps(workdir):
 def test_an_interrupted_default_classifier_is_trained_to_its_end(
     runs, tmp_path, monkeypatch, interrupted
 ):
-    from train import loop
+    from train.run import loop
 
     asked = []
     monkeypatch.setattr(loop, "train", lambda *arguments: asked.append(arguments))

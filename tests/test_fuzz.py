@@ -16,10 +16,10 @@ from PIL import Image
 from program import TINY
 
 from gengen.errors import BadInput
-from train import experiment
-from train.data import load
+from train.data.dataset import Spec
+from train.data.load import load
 from train.experiments import EXPERIMENTS
-from train.sources import Spec
+from train.run import record as experiment
 
 DIGITS = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
 FOREIGN = [None, True, -1, 0, 1.5, 10**400, 10**9, float("nan"), "", "\x00", [], {}]

@@ -1,10 +1,12 @@
 """Who may import whom, and what the library never touches: purity has an address."""
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -66,18 +68,25 @@ def files(package):
     return sorted(str(f.relative_to(ROOT)) for f in (ROOT / package).rglob("*.py"))
 
 
-def imports(nodes):
-    """Dotted names, `from a import b` being a.b."""
+def imports(nodes, package=()):
+    """Dotted names, `from a import b` being a.b.
+
+    Relative ones are resolved in `package`, a tuple; without it they are refused.
+    """
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "name the whole module: no relative imports"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            assert node.level <= len(package), (
+                "name the whole module: no relative imports"
+            )
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def packages(nodes):
-    return {name.split(".")[0] for name in imports(nodes)}
+def packages(nodes, package=()):
+    return {name.split(".")[0] for name in imports(nodes, package)}
 
 
 def at_import(node):
@@ -134,7 +143,7 @@ def test_the_library_has_no_side_effects(file):
 
 @pytest.mark.parametrize("file", files("gengen") + files("train"))
 def test_heavy_packages_are_imported_inside_functions_only(file):
-    assert not LAZY & packages(at_import(tree(file)))
+    assert not LAZY & packages(at_import(tree(file)), Path(file).parts[:-1])
 
 
 def test_the_reader_of_imports_sees_through_every_form():
@@ -153,8 +162,80 @@ def l():
     names = {"a.b", "c", "e.f.g", "h.i", "k"}
     assert set(imports(at_import(nodes))) == names
     assert set(imports(ast.walk(nodes))) == names | {"m"}
+    relative = ast.parse("from .a import b\nfrom ..c import d\nfrom . import e")
     with pytest.raises(AssertionError, match="no relative imports"):
-        list(imports(ast.walk(ast.parse("from .a import b"))))
+        list(imports(ast.walk(relative)))
+    found = set(imports(ast.walk(relative), ("x", "y")))
+    assert found == {"x.y.a.b", "x.c.d", "x.y.e"}
+
+
+# ------------------------------------------------------------- the program's rooms
+
+# The rooms of train/ in order: each may import those before it. Doors, the files at
+# the top that a user starts, may import every room, and nobody imports a door.
+ORDER = ("files", "progress", "cli", "data", "experiments", "run", "measure")
+PROGRAM = {".".join(Path(f).with_suffix("").parts): f for f in files("train")}
+PROGRAM = {name.removesuffix(".__init__"): f for name, f in PROGRAM.items()}
+
+
+def room_of(module):
+    """The room of a module of train/, or "door"."""
+    name = (*module.split("."), "")[1]
+    return name if name in ORDER else "door"
+
+
+def imported_modules(module):
+    """The modules of train/ that one of them imports, inside functions too."""
+    package = Path(PROGRAM[module]).parts[:-1]
+    for name in imports(ast.walk(tree(PROGRAM[module])), package):
+        while name.startswith("train"):
+            if name in PROGRAM:
+                yield name
+                break
+            name = name.rpartition(".")[0]
+
+
+@pytest.mark.parametrize("module", PROGRAM)
+def test_a_room_of_the_program_imports_no_later_room_and_no_door(module):
+    here = room_of(module)
+    seen = {room_of(name) for name in imported_modules(module)} - {"door"}
+    doors = [name for name in imported_modules(module) if room_of(name) == "door"]
+    if module == "train":  # what `import train` offers comes from the rooms
+        return
+    assert not doors, f"{module} imports the door {doors}"
+    if here != "door":
+        late = {name for name in seen if ORDER.index(name) > ORDER.index(here)}
+        assert not late, f"{module} imports the later room {late}"
+
+
+def circle(graph):
+    """The modules of some circle of imports, or None."""
+    left = {name: set(named) - {name} for name, named in graph.items()}
+    while free := {name for name, named in left.items() if not named & left.keys()}:
+        left = {name: named for name, named in left.items() if name not in free}
+    return sorted(left) or None
+
+
+def test_no_module_of_the_program_stands_in_a_circle():
+    assert circle({name: imported_modules(name) for name in PROGRAM}) is None
+    assert circle({"a": {"b"}, "b": {"a"}, "c": {"a"}}) == ["a", "b", "c"]
+
+
+def test_the_program_names_its_own_modules_relatively():
+    """So that it is `train` in a checkout and `gengen_train` where it is installed."""
+    for module, file in PROGRAM.items():
+        absolute = imports(
+            n for n in ast.walk(tree(file)) if not getattr(n, "level", 0)
+        )
+        assert "train" not in {name.split(".")[0] for name in absolute}, module
+
+
+def test_every_package_is_installed():
+    there = {str(Path(file).parent) for file in files("gengen") + files("train")}
+    named = {re.sub("^train", "gengen_train", name.replace("/", ".")) for name in there}
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        setuptools = tomllib.load(file)["tool"]["setuptools"]
+    assert set(setuptools["packages"]) == named
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from PIL import Image
 from program import EVENTS, TINY, refused
 
 from gengen.errors import BadInput
-from train.data import Feed, load, order
-from train.loop import Waits
+from train.data.feed import Feed, order
+from train.data.load import load
+from train.run.loop import Waits
 
 NOISE = np.random.default_rng(0).integers(0, 256, (30, 16, 16), dtype=np.uint8)
 

@@ -17,9 +17,10 @@ import pytest
 from kill import SLOW
 from program import TINY, call, refused, with_devices
 
-from train.checkpoint import Checkpoints
-from train.data import Feed, load
-from train.devices import Global, make_mesh
+from train.data.feed import Feed
+from train.data.load import load
+from train.run.checkpoint import Checkpoints
+from train.run.devices import Global, make_mesh
 
 STEPS = 16
 EVENTS = "--log-every 2 --sample-every 8 --checkpoint-every 2 --steps-per-call 2"

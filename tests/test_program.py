@@ -12,9 +12,9 @@ from PIL import Image
 from program import EVENTS, GENERATIVE, TINY, refused, with_devices
 
 from gengen.errors import BadInput
-from train.pictures import to_uint8
-from train.sampling import Sampler
-from train.workdir import open_workdir
+from train.run.pictures import to_uint8
+from train.run.sampler import Sampler
+from train.run.workdir import open_workdir
 
 
 @pytest.mark.parametrize("family", TINY)
@@ -61,7 +61,7 @@ def test_steps_per_call_does_not_change_the_run(cli, runs, tmp_path):
 def restored(workdir):
     import jax
 
-    from train.workdir import open_workdir
+    from train.run.workdir import open_workdir
 
     leaves = jax.tree.leaves(open_workdir(workdir).params)
     return np.concatenate([np.ravel(x) for x in leaves])

@@ -19,11 +19,12 @@ from gengen.conditions import Nothing
 from gengen.errors import BadInput
 from gengen.spaces import Images
 from gengen.types import static
-from train import experiment as experiments
-from train.checkpoint import Checkpoints, leaf_names
-from train.experiment import Experiment, Reference
 from train.experiments import EXPERIMENTS
-from train.workdir import open_workdir
+from train.experiments.experiment import Experiment, Reference
+from train.run import record as experiments
+from train.run.checkpoint import Checkpoints
+from train.run.digests import leaf_names
+from train.run.workdir import open_workdir
 
 RATE = 0.25
 
@@ -114,7 +115,8 @@ def resume(cli, folder, steps=6, options=""):
 
 def mean_codes(folder, num):
     """w after so many steps, by hand: the program's batches, the VAE's averages."""
-    from train.data import Feed, load
+    from train.data.feed import Feed
+    from train.data.load import load
 
     vae = open_workdir(folder / "vae")
     feed, w = Feed(load("digits"), 16, 0), np.zeros(2)

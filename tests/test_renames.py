@@ -5,16 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import train.run.checkpoint
 
-import train.checkpoint
 from gengen.conditions import Labels
 from gengen.errors import BadInput
 from gengen.models.gan import GAN
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.spaces import Images
 from gengen.step import init_train_state
-from train.checkpoint import Checkpoints, leaf_names
-from train.renames import RENAMES, Renames, current_names
+from train.run.checkpoint import Checkpoints
+from train.run.digests import leaf_names
+from train.run.renames import RENAMES, Renames, current_names
 
 OPTIMIZERS = {"p": optax.adam(0.1)}
 # A dense layer has come before the one there was, and stands for its embedding.

@@ -33,7 +33,7 @@ from gengen.nets.unet import RematBlock, ResidualBlock, UNet
 from gengen.nets.wavenet import WaveNet
 from gengen.step import init_train_state, make_train_step
 from gengen.types import static
-from train.devices import by_rules, make_mesh, over_axis
+from train.run.devices import infer_sharding, make_mesh, with_axis_name
 
 ROOT = Path(__file__).parents[1]
 KEY = jax.random.key(0)
@@ -82,7 +82,7 @@ def peak(step, train_state, batch):
 
 
 def test_accumulation_takes_the_memory_of_one_part():
-    from train.data import load
+    from train.data.load import load
     from train.experiments import EXPERIMENTS
 
     data = load("digits")
@@ -236,7 +236,7 @@ def test_rules_say_which_dimension_is_cut():
         "Conv_0": {"kernel": jax.ShapeDtypeStruct((3, 3, 1, 8), float32)},
         "count": jax.ShapeDtypeStruct((), jnp.int32),
     }
-    specs = jax.tree.map(lambda s: s.spec, by_rules(mesh, shapes))
+    specs = jax.tree.map(lambda s: s.spec, infer_sharding(mesh, shapes))
     assert specs["Dense_0"]["kernel"] == PartitionSpec(None, "model")
     assert specs["Conv_0"]["kernel"] == PartitionSpec(None, None, None, "model")
     for whole in (specs["Dense_0"]["bias"], specs["odd"]["kernel"], specs["count"]):
@@ -303,14 +303,14 @@ def test_pmap_is_the_same_run_where_nothing_is_random(cli, tmp_path):
 
 
 def test_batch_statistics_are_those_of_all_devices():
-    from train.data import Spec
+    from train.data.dataset import Spec
     from train.experiments import EXPERIMENTS
 
     spec = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
     model = EXPERIMENTS["gan"](spec, channels=8).model
-    mapped = over_axis(model, "data")
+    mapped = with_axis_name(model, "data")
     assert mapped.generator.axis_name == mapped.discriminator.axis_name == "data"
-    assert over_axis(mapped, None) is mapped
+    assert with_axis_name(mapped, None) is mapped
     assert (
         dataclasses.replace(
             mapped,
@@ -320,7 +320,7 @@ def test_batch_statistics_are_those_of_all_devices():
         == model
     )
     vae = EXPERIMENTS["vae"](spec).model
-    assert over_axis(vae, "data") is vae  # it has none
+    assert with_axis_name(vae, "data") is vae  # it has none
 
 
 def test_the_program_accumulates_and_says_so_in_its_record(cli, tmp_path):

@@ -5,10 +5,10 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import train.measure.quality
 from PIL import Image
 from program import refused
 
-import train.quality
 from gengen.conditions import Labels, Nothing
 from gengen.diffusion.paths import Linear, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity
@@ -17,9 +17,9 @@ from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
 from gengen.nets.unet import UNet
 from gengen.spaces import Images
-from train.sampling import as_keywords, calls_of
+from train.measure.sweep_table import abscissa, lines_of
+from train.run.sampler import as_keywords, calls_of
 from train.sweep import points, save, steps_within, there
-from train.sweep_table import abscissa, lines_of
 
 THREE = Labels(3)
 FLOW = Diffusion(
@@ -125,7 +125,7 @@ def copy(runs, tmp_path):
 
 def test_a_sweep_is_evaluations_none_of_them_twice(cli, copy, monkeypatch):
     workdir, drawn, stop_at = copy("flow"), [], [3]
-    batch = train.quality.Sampler.batch
+    batch = train.measure.quality.Sampler.batch
 
     def counted(self, *arguments):
         drawn.append(self)
@@ -133,7 +133,7 @@ def test_a_sweep_is_evaluations_none_of_them_twice(cli, copy, monkeypatch):
             raise KeyboardInterrupt
         return batch(self, *arguments)
 
-    monkeypatch.setattr(train.quality.Sampler, "batch", counted)
+    monkeypatch.setattr(train.measure.quality.Sampler, "batch", counted)
     line = f"train.sweep --workdir {workdir} --num 40 --solver euler heun"
     few, file = f"{line} --evaluations 5", workdir / "sweep.json"
     assert cli(few)[0] == 130  # in the second point: a point is drawn, and timed again

@@ -10,7 +10,8 @@ from program import EVENTS, TINY, refused
 from scipy import stats
 
 from gengen.errors import BadInput
-from train.outlier_sets import (
+from train.data.dataset import Spec
+from train.measure.outlier_sets import (
     MADE,
     another,
     constant,
@@ -19,9 +20,8 @@ from train.outlier_sets import (
     noise,
     shuffled,
 )
-from train.outliers import feature_scores, judged, overflow
+from train.measure.scores import feature_scores, judged, overflow
 from train.probe import few, fitted
-from train.sources import Spec
 
 RNG = np.random.default_rng
 IMAGES = RNG(0).integers(0, 17, (40, 8, 8, 3)).astype(np.uint8)
@@ -325,7 +325,7 @@ def test_interpolation_is_a_row_a_pair(cli, runs, family, tmp_path):
 def test_interpolation_of_data_stands_between_the_originals(
     cli, runs, conditional, tmp_path
 ):
-    from train.data import load
+    from train.data.load import load
 
     line = "train.interpolate --num 2 --pairs 3 --between data"
     test = load("digits", split="test").fetch(np.arange(447))
@@ -356,8 +356,8 @@ def test_traversal_of_a_vae_has_the_largest_divergence_first(runs):
     import jax
 
     from gengen.losses.divergence import gaussian_kl
+    from train.run.workdir import open_workdir
     from train.traverse import Traverse, code
-    from train.workdir import open_workdir
 
     trained = open_workdir(runs / "vae")
     z, label, kl = code(trained, Traverse(runs / "vae", image=5))
@@ -501,9 +501,9 @@ def test_images_are_walked_between_by_inverting_the_flow(cli, runs, tmp_path):
 
 
 def test_other_networks_guide_a_run(cli, runs, guides, tmp_path):
-    from train.guides import guided
+    from train.run.guides import guided
+    from train.run.workdir import open_workdir
     from train.sample import Sample
-    from train.workdir import open_workdir
 
     line = (
         f"train.sample --workdir {guides / 'flow'} --num 4 --out {tmp_path / 'a.npz'}"

@@ -11,11 +11,13 @@ from program import EVENTS, TEXT, refused
 
 from gengen.errors import BadInput
 from gengen.nets.lstm import _states, states
-from train import experiment
-from train.data import Feed, Spec, load
+from train.data.dataset import Spec
+from train.data.feed import Feed
+from train.data.load import load
+from train.data.text import pydoc
 from train.experiments import EXPERIMENTS
 from train.experiments.text import SIZES
-from train.text import pydoc
+from train.run import record as experiment
 
 SPLITS = ("train", "validation", "test")
 
@@ -138,7 +140,7 @@ def test_a_run_writes_text_metrics_and_a_record(run):
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert 7 < last["validation/bits_per_byte_exact"] < 9
     record = experiment.load(run)
-    assert record.data.kind == "text" and record.run["length"] == 16
+    assert record.data.kind == "text" and record.data_options["length"] == 16
     assert experiment.Record(**vars(record)).as_json() == json.loads(
         (run / experiment.FILE).read_text()
     )
@@ -155,7 +157,9 @@ def test_older_records_are_of_images(tmp_path):
     (tmp_path / experiment.FILE).write_text(json.dumps(document))
     old = experiment.load(tmp_path)
     assert old.data == digits
-    new = dataclasses.replace(record, run={**record.run, "length": None})
+    new = dataclasses.replace(
+        record, data_options={**record.data_options, "length": None}
+    )
     assert experiment.difference(old, new) is None
     document["data"]["shape"] = [8, 8]
     (tmp_path / experiment.FILE).write_text(json.dumps(document))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gengen.errors import BadInput
-from train.weights import read_tensors
+from train.measure.weights import read_tensors
 
 # torch 2.15.0, torch.save of the same OrderedDict of tensors twice:
 #   weight=torch.arange(6.).reshape(2, 3).t(), half=tensor([1.5, -2], dtype=float16),

@@ -6,16 +6,23 @@ from typing import NoReturn
 import tyro
 
 from gengen.errors import BadInput
-from train.command import did_you_mean, options_class, parse, split_options, told
-from train.experiments import EXPERIMENTS
-from train.options import check_numbers
+
+from .cli.command import (
+    did_you_mean,
+    options_class,
+    parse,
+    run_command,
+    split_options,
+)
+from .cli.options import check_numbers
+from .experiments import EXPERIMENTS, OF_TEXT
 
 PROG = "python -m train"
 
 
 def main() -> None:
     """Parse, then train; heavy imports happen in between."""
-    told(start, sys.argv[1:])
+    run_command(start, sys.argv[1:])
 
 
 def start(arguments: list[str]) -> None:
@@ -30,10 +37,10 @@ def start(arguments: list[str]) -> None:
             f"no experiment is called {name!r}{did_you_mean(name, EXPERIMENTS)}: "
             f"choose one of {', '.join(EXPERIMENTS)}"
         )
-    options = options_class(EXPERIMENTS[name])
+    options = options_class(EXPERIMENTS[name], name in OF_TEXT)
     run, keywords = split_options(parse(options, f"{PROG} {name}", rest))
     check_numbers({**vars(run), **keywords})
-    from train.loop import train
+    from .run.loop import train
 
     train(run, name, keywords)
 
@@ -41,7 +48,10 @@ def start(arguments: list[str]) -> None:
 def overview() -> NoReturn:
     """The help of the program: all experiments. Does not return."""
     tyro.extras.subcommand_cli_from_dict(
-        {name: options_class(function) for name, function in EXPERIMENTS.items()},
+        {
+            name: options_class(function, name in OF_TEXT)
+            for name, function in EXPERIMENTS.items()
+        },
         prog=PROG,
         description=(
             "Train a generative model. The same command resumes a run; "

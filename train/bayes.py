@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from train.command import parse, told
+from .cli.command import parse, run_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +67,12 @@ def bayes(options: Bayes) -> dict[str, Any]:
     from gengen.conditions import labels_of
     from gengen.errors import BadInput
     from gengen.types import Discriminative
-    from train.evaluate import about
-    from train.experiment import write_atomically
-    from train.heldout import tightened
-    from train.interpolate import check_png
-    from train.options import at_least, check_numbers
-    from train.workdir import open_workdir
+
+    from .cli.options import at_least, check_numbers, check_png
+    from .files import write_atomically
+    from .measure.evaluation import provenance
+    from .run.heldout import with_importance_samples
+    from .run.workdir import open_workdir
 
     at_least(options, num=10, candidates=1, per_class=1)
     names = ("seed", "importance_samples", "batch_size")
@@ -96,7 +96,7 @@ def bayes(options: Bayes) -> dict[str, Any]:
             "--no-conditional"
         )
     if conditional:
-        model = tightened(model, options.importance_samples)
+        model = with_importance_samples(model, options.importance_samples)
         result = classified(trained, model, options)
     elif options.importance_samples is not None:
         raise BadInput(
@@ -105,7 +105,7 @@ def bayes(options: Bayes) -> dict[str, Any]:
         )
     else:
         result = conditioned(trained, out, options)
-    result = about(trained, options) | result
+    result = provenance(trained, options) | result
     path = options.workdir / "bayes.json"
     write_atomically(path, json.dumps(result, indent=2) + "\n")
     show(result, path)
@@ -115,8 +115,9 @@ def bayes(options: Bayes) -> dict[str, Any]:
 def opened_classifier(trained, options: Bayes) -> tuple:
     """(extractor, its run): a classifier of the run's classes; else BadInput."""
     from gengen.errors import BadInput
-    from train.extractors import default_name, open_extractor
-    from train.workdir import open_workdir
+
+    from .measure.extractors import default_name, open_extractor
+    from .run.workdir import open_workdir
 
     given, record = options.extractor, trained.record
     path = given or options.workdir.absolute().parent / default_name(record)
@@ -137,8 +138,9 @@ def classified(trained, model, options: Bayes) -> dict[str, Any]:
     import jax
 
     from gengen.tasks.bayes import generative_classifier, rejection_threshold
-    from train.outlier_sets import outlier_sets, some
-    from train.outliers import measured, overflow
+
+    from .measure.outlier_sets import outlier_sets, subset
+    from .measure.scores import map_over_batches, overflow
 
     classifier, spec = generative_classifier(model), trained.record.data
     split = next(
@@ -147,7 +149,7 @@ def classified(trained, model, options: Bayes) -> dict[str, Any]:
         if trained.dataset_if_any(name, options.data_dir)
     )
     held, test = (
-        some(trained.dataset(name, options.data_dir), options.num, options.seed)
+        subset(trained.dataset(name, options.data_dir), options.num, options.seed)
         for name in (split, "test")
     )
     sets = {split: held["image"], "test": test["image"]}
@@ -162,7 +164,7 @@ def classified(trained, model, options: Bayes) -> dict[str, Any]:
     evidence, labels, confidence, said = {}, {}, {}, {}
     for name, image in sets.items():
         weights = trained.params, trained.state
-        log_joint = measured(joint, *weights, {"image": image}, options)
+        log_joint = map_over_batches(joint, *weights, {"image": image}, options)
         log_joint = -overflow(-log_joint)
         evidence[name] = np.logaddexp.reduce(log_joint, axis=1)
         labels[name] = np.argmax(log_joint, axis=1)
@@ -214,8 +216,10 @@ def conditioned(trained, out: Path, options: Bayes) -> dict[str, Any]:
     import jax
 
     from gengen.tasks.bayes import conditional_from
-    from train.pictures import save_grid, to_uint8
-    from train.sampling import as_keywords, calls_in_words, class_rows, keywords_of
+
+    from .run.pictures import save_grid, to_uint8
+    from .run.sampler import as_keywords, calls_in_words, keywords_of
+    from .run.samples import class_rows
 
     given = {"draw": True} if options.draw else {}
     spec, sampler = trained.record.data, as_keywords(trained.model, given)
@@ -278,10 +282,10 @@ def conditioned(trained, out: Path, options: Bayes) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any], path: Path) -> None:
-    """Tables of what was measured."""
+    """Tables of what was map_over_batches."""
     from rich.table import Table
 
-    from train.report import wide_console
+    from .progress import wide_console
 
     console = wide_console()
     title = f"Bayes' rule: {result['experiment']} on {result['dataset']}"
@@ -331,7 +335,7 @@ def words(figure: dict[str, Any]) -> str:
 
 def main() -> None:
     """The command line."""
-    told(lambda: bayes(parse(Bayes, "python -m train.bayes")))
+    run_command(lambda: bayes(parse(Bayes, "python -m train.bayes")))
 
 
 if __name__ == "__main__":

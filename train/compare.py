@@ -10,7 +10,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from train.command import did_you_mean, parse, told
+from .cli.command import did_you_mean, parse, run_command
+from .measure.tables import aligned
 
 TAXONOMY = {"exact": "exact", "bound": "lower bound", "none": "none: samples only"}
 
@@ -55,7 +56,8 @@ def experiments(options: Compare, spec) -> dict[str, dict]:
 
     from gengen.errors import BadInput
     from gengen.types import Discriminative
-    from train.experiments import EXPERIMENTS
+
+    from .experiments import EXPERIMENTS
 
     chosen = {}
     for name in options.families or EXPERIMENTS:
@@ -90,10 +92,11 @@ def compare(options: Compare) -> None:
     import json
 
     from gengen.errors import BadInput
-    from train.data import load
-    from train.evaluate import check
-    from train.experiment import file_name, write_atomically
-    from train.options import Run, check_numbers
+
+    from .cli.options import RunOptions, check_numbers
+    from .data.load import load
+    from .files import file_name, write_atomically
+    from .measure.evaluation import check
 
     numbers = ("minutes", "steps", "num", "likelihood_num", "seed")
     check_numbers({name: getattr(options, name) for name in numbers})
@@ -112,7 +115,7 @@ def compare(options: Compare) -> None:
         f"{budget}, then {options.num:,} samples and likelihoods of each; into {folder}"
     )
     runs = {
-        name: Run(
+        name: RunOptions(
             workdir=folder / name,
             dataset=options.dataset,
             **data,
@@ -154,7 +157,7 @@ def compare(options: Compare) -> None:
 
 def evaluation(run, options: Compare):
     """How a run of the table is evaluated."""
-    from train.evaluate import Evaluate
+    from .measure.evaluation import Evaluate
 
     return Evaluate(
         workdir=run.workdir,
@@ -169,10 +172,11 @@ def evaluation(run, options: Compare):
 def check_run(run, name: str, keywords: dict, dataset, options: Compare) -> None:
     """BadInput where the workdir holds another run, or one beyond the budget."""
     from gengen.errors import BadInput
-    from train.checkpoint import Checkpoints
-    from train.evaluate import training_seconds
-    from train.experiment import refuse_other_run
-    from train.loop import record_of
+
+    from .measure.evaluation import training_seconds
+    from .run.checkpoint import Checkpoints
+    from .run.loop import record_of
+    from .run.record import refuse_other_run
 
     refuse_other_run(run.workdir, record_of(run, name, keywords, dataset))
     step = Checkpoints(run.workdir).latest() or 0
@@ -187,8 +191,8 @@ def check_run(run, name: str, keywords: dict, dataset, options: Compare) -> None
 
 def opened_extractor(first: tuple, chosen: dict, dataset, options: Compare):
     """The one extractor of the table, trained if need be; None if there can be none."""
-    from train.extractors import open_extractor
-    from train.loop import record_of
+    from .measure.extractors import open_extractor
+    from .run.loop import record_of
 
     if options.extractor is None and not dataset.spec.num_classes:
         return None
@@ -201,9 +205,9 @@ def measured(run, name: str, keywords: dict, options: Compare, extractor) -> dic
     """Train within the budget, evaluate; what is there already is not done again."""
     import json
 
-    from train.checkpoint import Checkpoints
-    from train.evaluate import asked, evaluate
-    from train.loop import train
+    from .measure.evaluation import asked, evaluate
+    from .run.checkpoint import Checkpoints
+    from .run.loop import train
 
     train(run, name, keywords)
     wanted = evaluation(run, options)
@@ -316,28 +320,16 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join([*aligned(lines, 3), "", *notes]) + "\n"
 
 
-def aligned(lines: list[list[str]], left: int) -> list[str]:
-    """Cells as the lines of a Markdown table: `left` columns of words, then numbers."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return [
-        "| " + " | ".join(
-            cell.ljust(w) if i < left else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ) + " |"
-        for line in (lines[0], rule, *lines[1:])
-    ]  # fmt: skip
-
-
 def picture(workdirs: list[Path], dataset, path: Path) -> None:
     """A row a family, ten samples each, classes in turn; above them training images."""
     import jax
     import numpy as np
 
     from gengen.images import to_unit
-    from train.pictures import save_grid, to_uint8
-    from train.sampling import COLUMNS, Sampler, given_classes
-    from train.workdir import open_workdir
+
+    from .run.pictures import save_grid, to_uint8
+    from .run.sampler import COLUMNS, Sampler, given_classes
+    from .run.workdir import open_workdir
 
     some = dataset.fetch(np.arange(min(dataset.size, 1_000)))
     first = np.arange(COLUMNS) % len(some["image"])
@@ -356,7 +348,7 @@ def picture(workdirs: list[Path], dataset, path: Path) -> None:
 
 def main() -> None:
     """The command line."""
-    told(lambda: compare(parse(Compare, "python -m train.compare")))
+    run_command(lambda: compare(parse(Compare, "python -m train.compare")))
 
 
 if __name__ == "__main__":

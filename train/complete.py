@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from train.command import parse, told
-from train.experiments.denoising import SolverName
+from .cli.command import parse, run_command
+from .experiments.diffusion import SolverName
 
 Keep = Literal["top", "bottom", "left", "right", "random"]
 
@@ -91,18 +91,18 @@ def complete(options: Complete) -> None:
     from gengen.images import to_unit
     from gengen.tasks import require
     from gengen.types import Completes
-    from train.interpolate import check_png
-    from train.options import at_least, check_numbers
-    from train.outlier_sets import some
-    from train.pictures import save_grid, to_uint8
-    from train.sampling import (
+
+    from .cli.options import at_least, check_numbers, check_png
+    from .measure.outlier_sets import subset
+    from .run.pictures import save_grid, to_uint8
+    from .run.sampler import (
         COMPLETION,
         KEYWORDS,
         as_keywords,
         calls_in_words,
         given_keywords,
     )
-    from train.workdir import open_workdir
+    from .run.workdir import open_workdir
 
     at_least(options, num=1, rows=1)
     given = given_keywords(options, KEYWORDS + COMPLETION)
@@ -121,7 +121,7 @@ def complete(options: Complete) -> None:
             "leave it out"
         )
     dataset = trained.dataset("test", options.data_dir)
-    batch = some(dataset, options.rows, options.seed)
+    batch = subset(dataset, options.rows, options.seed)
     mask = seen(options.keep, options.share, dataset.spec.shape, options.seed)
     num, particles = len(batch["image"]), options.particles or 1
     calls = calls_in_words(evaluations(model, keywords))
@@ -157,7 +157,8 @@ def evaluations(model, keywords: dict) -> int | None:
     """Network evaluations of one completion."""
     from gengen.diffusion.inverse import inverse_solver
     from gengen.models.diffusion import Diffusion
-    from train.sampling import calls_of
+
+    from .run.sampler import calls_of
 
     if not isinstance(model, Diffusion):
         return calls_of(model, keywords)
@@ -169,7 +170,7 @@ def evaluations(model, keywords: dict) -> int | None:
 
 def main() -> None:
     """The command line."""
-    told(lambda: complete(parse(Complete, "python -m train.complete")))
+    run_command(lambda: complete(parse(Complete, "python -m train.complete")))
 
 
 if __name__ == "__main__":

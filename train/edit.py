@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from train.command import parse, told
-from train.experiments.denoising import SolverName
+from .cli.command import parse, run_command
+from .experiments.diffusion import SolverName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,17 +46,17 @@ def edit(options: Edit) -> None:
     from gengen.errors import BadInput
     from gengen.models.diffusion import Diffusion
     from gengen.tasks.inverse import edit as edited
-    from train.interpolate import check_png
-    from train.options import at_least, check_numbers
-    from train.outlier_sets import some
-    from train.pictures import save_grid, to_uint8
-    from train.sampling import (
+
+    from .cli.options import at_least, check_numbers, check_png
+    from .measure.outlier_sets import subset
+    from .run.pictures import save_grid, to_uint8
+    from .run.sampler import (
         as_keywords,
         calls_in_words,
         given_classes,
         given_keywords,
     )
-    from train.workdir import open_workdir
+    from .run.workdir import open_workdir
 
     at_least(options, rows=1)
     given = given_keywords(options)
@@ -73,7 +73,9 @@ def edit(options: Edit) -> None:
             "model, such as flow"
         )
     sampler = as_keywords(model, given).get("sampler", model.sampler)
-    batch = some(trained.dataset("test", options.data_dir), options.rows, options.seed)
+    batch = subset(
+        trained.dataset("test", options.data_dir), options.rows, options.seed
+    )
     x = model.space.read(batch)
     given = given_classes(model, len(x), options.label)
     if options.label is None:
@@ -103,7 +105,7 @@ def edit(options: Edit) -> None:
 
 def main() -> None:
     """The command line."""
-    told(lambda: edit(parse(Edit, "python -m train.edit")))
+    run_command(lambda: edit(parse(Edit, "python -m train.edit")))
 
 
 if __name__ == "__main__":

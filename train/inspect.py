@@ -6,7 +6,7 @@ Two runs are the same when `diff` of their listings is empty.
 import dataclasses
 from pathlib import Path
 
-from train.command import parse, told
+from .cli.command import parse, run_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,10 +19,11 @@ class Inspect:
 
 def inspect(options: Inspect) -> None:
     """Print the listing; the paths are sorted."""
-    from train import experiment
-    from train.checkpoint import Checkpoints, digest, leaf_names
+    from .run import record as records
+    from .run.checkpoint import Checkpoints
+    from .run.digests import digest, leaf_names
 
-    record = experiment.load(options.workdir)
+    record = records.load(options.workdir)
     step, tree = Checkpoints(options.workdir).raw()
     print(f"experiment {record.experiment}")
     print(f"step {step}")
@@ -33,7 +34,7 @@ def inspect(options: Inspect) -> None:
 
 def main() -> None:
     """The command line."""
-    told(lambda: inspect(parse(Inspect, "python -m train.inspect")))
+    run_command(lambda: inspect(parse(Inspect, "python -m train.inspect")))
 
 
 if __name__ == "__main__":

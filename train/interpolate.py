@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 
 from gengen.errors import BadInput
-from train.command import parse, told
+
+from .cli.command import parse, run_command
+from .cli.options import check_png
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +47,11 @@ def interpolate(options: Interpolate) -> None:
 
     from gengen.tasks import latents, require
     from gengen.types import HasLatents
-    from train.options import at_least, check_numbers
-    from train.pictures import save_grid, to_uint8
-    from train.sampling import calls_in_words, given_classes
-    from train.workdir import open_workdir
+
+    from .cli.options import at_least, check_numbers
+    from .run.pictures import save_grid, to_uint8
+    from .run.sampler import calls_in_words, given_classes
+    from .run.workdir import open_workdir
 
     at_least(options, num=2, pairs=1)
     check_numbers({"seed": options.seed})
@@ -86,31 +89,24 @@ def interpolate(options: Interpolate) -> None:
     print(f"a row: the {options.path} path between {ends}: {options.out}")
 
 
-def check_png(out: Path) -> None:
-    """BadInput for another kind of file."""
-    from gengen.errors import BadInput
-
-    if out.suffix != ".png":
-        raise BadInput(f"--out {out}: end it in .png")
-
-
 def image_pairs(trained, given: dict, options) -> np.ndarray:
     """Test images [2, pairs, H, W, C] of the given classes; no pair of one image."""
     from gengen.tasks import require
     from gengen.types import Inverts
-    from train.outlier_sets import some
+
+    from .measure.outlier_sets import subset
 
     remedy = "it gives images no codes, so take --between noise"
     require(trained.model, Inverts, remedy)
     dataset = trained.dataset("test", options.data_dir)
     if not given:
-        image = some(dataset, 2 * options.pairs, options.seed)["image"]
+        image = subset(dataset, 2 * options.pairs, options.seed)["image"]
         if len(image) < 2 * options.pairs:
             raise BadInput(
                 f"--pairs {options.pairs}: there are {len(image)} test images"
             )
         return image.reshape(2, options.pairs, *dataset.spec.shape)
-    known = some(dataset, 10_000, options.seed)
+    known = subset(dataset, 10_000, options.seed)
     rng = np.random.default_rng(options.seed)
     (name, labels), *_ = given.items()
     places = [np.flatnonzero(known[name] == label) for label in labels]
@@ -146,14 +142,15 @@ def backwards(model) -> dict:
 def as_uint8(image: np.ndarray, trained) -> np.ndarray:
     """Levels as a picture's bytes."""
     from gengen.images import to_unit
-    from train.pictures import to_uint8
+
+    from .run.pictures import to_uint8
 
     return to_uint8(to_unit(image, trained.record.data.levels))
 
 
 def main() -> None:
     """The command line."""
-    told(lambda: interpolate(parse(Interpolate, "python -m train.interpolate")))
+    run_command(lambda: interpolate(parse(Interpolate, "python -m train.interpolate")))
 
 
 if __name__ == "__main__":

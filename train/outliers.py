@@ -8,20 +8,26 @@ takes outliers for better data than the data, which raw likelihood is known to d
 """
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from train.command import parse, told
-from train.data import Dataset
-from train.outlier_sets import outlier_sets, some
-from train.sources import take
+from .cli.command import parse, run_command
+from .measure.outlier_sets import outlier_sets, subset
+from .measure.scores import (
+    LIKELIHOOD,
+    REGRET,
+    feature_scores,
+    features_of,
+    image_scores,
+    judged,
+    map_over_batches,
+    open_or_not,
+    overflow,
+)
 
 REFERENCE = 10_000  # training images with which features are compared, at most
-LIKELIHOOD = "negative log-likelihood"
-REGRET = "likelihood regret"
 TITLES = {
     "auroc": "AUROC: P(outlier scores above a test image of {dataset})",
     "average_precision": "average precision",
@@ -60,83 +66,6 @@ class Outliers:
     """Where the data sets' files are."""
 
 
-# ------------------------------------------------------------- measuring
-
-
-def measured(function, params, state, arrays: dict, options) -> np.ndarray:
-    """`function(params, state, batch, key)` of all examples in `arrays`, compiled."""
-    import jax
-
-    from train.heldout import batches, measure
-
-    num = len(next(iter(arrays.values())))
-    dataset = Dataset(None, num, partial(take, arrays), "")
-    stream = batches(dataset, np.arange(num), options.batch_size)
-    return measure(function, params, state, stream, num, jax.random.key(options.seed))
-
-
-def image_scores(model, density, regret: bool) -> tuple[dict, dict]:
-    """({name: score}, {name: why it is missing}) of what looks at images.
-
-    density: the model as p(x), which `model` is if it is unconditional.
-    """
-    from gengen.errors import BadInput
-    from gengen.tasks import outliers as tasks
-
-    makers = {
-        LIKELIHOOD: (tasks.NegativeLogLikelihood, density),
-        "complexity-corrected": (tasks.ComplexityCorrected, density),
-        "reconstruction error": (tasks.ReconstructionError, model),
-        REGRET: (tasks.LikelihoodRegret, model),
-    }
-    scores, missing = {}, {}
-    for name, (maker, argument) in makers.items():
-        try:
-            scores[name] = maker(argument)
-        except BadInput as error:
-            missing[name] = str(error)
-    if REGRET in scores and not regret:
-        del scores[REGRET]
-        missing[REGRET] = "--regret-num 0"
-    return scores, missing
-
-
-def feature_scores(where: str, found: dict, known, labels, options) -> tuple:
-    """({name: {set: scores}}, {name: why it is missing}) of distances of features.
-
-    found: {set: features [N, F]}; known: those of training images, with their labels.
-    """
-    import jax
-
-    from gengen.tasks.outliers import FeatureDistance, Mahalanobis
-    from gengen.types import HasFeatures, static
-
-    @static
-    class Given(HasFeatures):
-        """Features that the batch holds."""
-
-        def features(self, params, state, batch, key):
-            return batch["features"]
-
-    num, size = known.shape
-    scores = {f"{where} feature distance": FeatureDistance(Given(), min(50, num))}
-    missing = {}
-    if num > size:
-        scores[f"{where} Mahalanobis"] = Mahalanobis(Given())
-    else:
-        missing[f"{where} Mahalanobis"] = (
-            f"{num:,} training images determine no covariance of {size:,} features"
-        )
-    values = {}
-    for name, score in scores.items():
-        state, function = {"reference": score.fit(known, labels)}, jax.jit(score)
-        values[name] = {
-            of: measured(function, {}, state, {"features": f}, options)
-            for of, f in found.items()
-        }
-    return values, missing
-
-
 def outliers(options: Outliers) -> dict[str, Any]:
     """Measure, print, and write `outliers.json`, which is returned."""
     import json
@@ -144,11 +73,12 @@ def outliers(options: Outliers) -> dict[str, Any]:
     from gengen.conditions import labels_of
     from gengen.tasks.bayes import generative_classifier
     from gengen.tasks.outliers import LikelihoodRegret
-    from train.evaluate import about
-    from train.experiment import write_atomically
-    from train.heldout import tightened
-    from train.options import at_least, check_numbers
-    from train.workdir import open_workdir
+
+    from .cli.options import at_least, check_numbers
+    from .files import write_atomically
+    from .measure.evaluation import provenance
+    from .run.heldout import with_importance_samples
+    from .run.workdir import open_workdir
 
     at_least(options, num=10, regret_num=0)
     names = ("seed", "importance_samples", "batch_size")
@@ -156,15 +86,15 @@ def outliers(options: Outliers) -> dict[str, Any]:
     trained = open_workdir(options.workdir)
     spec = trained.record.data
     spec.images_only("train.outliers")
-    model = density = tightened(trained.model, options.importance_samples)
+    model = density = with_importance_samples(trained.model, options.importance_samples)
     if model.density != "none" and labels_of(model.condition):
         density = generative_classifier(model)
     scores, missing = image_scores(model, density, options.regret_num > 0)
 
-    test = some(trained.dataset("test", options.data_dir), options.num, options.seed)
+    test = subset(trained.dataset("test", options.data_dir), options.num, options.seed)
     sets = {"test": test["image"]}
     sets |= outlier_sets(test["image"], spec, options)
-    train = some(trained.dataset("train", options.data_dir), REFERENCE, options.seed)
+    train = subset(trained.dataset("train", options.data_dir), REFERENCE, options.seed)
     extractor = open_or_not(trained, options, missing)
     sizes = ", ".join(f"{len(x):,} {name}" for name, x in sets.items())
     print(f"cost: {len(scores)} scores of images, distances of features; of {sizes}")
@@ -183,7 +113,7 @@ def outliers(options: Outliers) -> dict[str, Any]:
         labels = train.get("label")
         more, less = feature_scores("extractor", found, known, labels, options)
         values, missing = values | more, missing | less
-    result = about(trained, options) | {
+    result = provenance(trained, options) | {
         "likelihood_kind": getattr(density, "likelihood_kind", None),
         "extractor": extractor and extractor.name,
         "scores": {name: judged(found) for name, found in values.items()},
@@ -206,7 +136,9 @@ def scored(trained, model, density, scores, sets, train, options) -> tuple:
     from gengen.types import HasFeatures
 
     def of_run(function, arrays):
-        return measured(function, trained.params, trained.state, arrays, options)
+        return map_over_batches(
+            function, trained.params, trained.state, arrays, options
+        )
 
     arrays = {name: {"image": x} for name, x in sets.items()}
     known = {"image": train["image"]}
@@ -233,61 +165,12 @@ def scored(trained, model, density, scores, sets, train, options) -> tuple:
     return values | more, missing
 
 
-def overflow(score: np.ndarray) -> np.ndarray:
-    """Scores, infinite where float32 does not reach, be it as inf or as inf - inf.
-
-    Far from the data an encoder may answer with a variance of e^100.
-    """
-    return np.where(np.isnan(score), np.inf, score)
-
-
-def open_or_not(trained, options, missing: dict):
-    """The extractor; None, with the reason, where there are no labels for one."""
-    from train.extractors import open_extractor
-
-    if options.extractor is None and not trained.record.data.num_classes:
-        missing["extractor feature distance"] = (
-            "no labels to train one: give --extractor"
-        )
-        return None
-    record = trained.record
-    return open_extractor(options.extractor, options.workdir, record, options.data_dir)
-
-
-def features_of(extractor, image: np.ndarray, spec) -> np.ndarray:
-    """The extractor's features of levels."""
-    from gengen.images import to_unit
-
-    return extractor(np.asarray(to_unit(image, spec.levels)))[0]
-
-
-def judged(values: dict[str, np.ndarray]) -> dict[str, dict]:
-    """{outlier set: AUROC and average precision against "test", and the numbers}."""
-    from gengen.metrics.ranking import auroc, auroc_standard_error, average_precision
-
-    judgement, inside = {}, values["test"]
-    for name, outside in values.items():
-        if name == "test":
-            continue
-        score = np.concatenate([inside, outside])
-        label = np.repeat([0, 1], [len(inside), len(outside)])
-        judgement[name] = {
-            "auroc": (area := auroc(score, label)),
-            "standard_error": auroc_standard_error(area, len(outside), len(inside)),
-            "average_precision": average_precision(score, label),
-            "n_inliers": len(inside),
-            "n_outliers": len(outside),
-            "n_overflow": int(np.sum(np.isinf(outside))),
-        }
-    return judgement
-
-
 # ------------------------------------------------------------- telling
 
 
 def show(result: dict[str, Any], path: Path) -> None:
     """The table, what is missing and why, and where likelihood fails."""
-    from train.report import wide_console
+    from .progress import wide_console
 
     console, scores = wide_console(), result["scores"]
     for figure in ("auroc", "average_precision"):
@@ -372,7 +255,7 @@ def draw(path: Path, values: dict, sets: dict, levels: int, result: dict) -> Non
 
 def main() -> None:
     """The command line."""
-    told(lambda: outliers(parse(Outliers, "python -m train.outliers")))
+    run_command(lambda: outliers(parse(Outliers, "python -m train.outliers")))
 
 
 if __name__ == "__main__":

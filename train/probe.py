@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from train.command import parse, told
+from .cli.command import parse, run_command
 
 PENALTIES = np.logspace(-4, 0, 5)  # C of scikit-learn, chosen by cross-validation
 
@@ -47,11 +47,12 @@ def probe(options: Probe) -> dict[str, Any]:
     from gengen.errors import BadInput
     from gengen.tasks import require
     from gengen.types import Discriminative, HasFeatures
-    from train.evaluate import about
-    from train.experiment import write_atomically
-    from train.options import at_least, check_numbers
-    from train.outlier_sets import some
-    from train.workdir import open_workdir
+
+    from .cli.options import at_least, check_numbers
+    from .files import write_atomically
+    from .measure.evaluation import provenance
+    from .measure.outlier_sets import subset
+    from .run.workdir import open_workdir
 
     at_least(options, per_class=2, repeats=1, num_train=10)
     check_numbers({"seed": options.seed, "batch_size": options.batch_size})
@@ -63,7 +64,7 @@ def probe(options: Probe) -> dict[str, Any]:
             "run on a labelled data set"
         )
     train, test = (
-        some(trained.dataset(split, options.data_dir), num, options.seed)
+        subset(trained.dataset(split, options.data_dir), num, options.seed)
         for split, num in (("train", options.num_train), ("test", 10_000))
     )
     draws = few(train["label"], options.per_class, options.repeats, options.seed)
@@ -75,7 +76,7 @@ def probe(options: Probe) -> dict[str, Any]:
     )
     if isinstance(trained.model, Discriminative):
         print("note: a classifier's features were learnt from all labels already")
-    result = about(trained, options) | {
+    result = provenance(trained, options) | {
         "n_train": len(train["label"]),
         "n_few": len(draws[0]),
         "n_test": len(test["label"]),
@@ -131,7 +132,8 @@ def representations(trained, options) -> dict[str, Any]:
     import jax
 
     from gengen.errors import BadInput
-    from train.outliers import measured
+
+    from .measure.scores import map_over_batches
 
     model, key = trained.model, jax.random.key(options.seed)
     example = trained.record.data.example(2)
@@ -148,7 +150,7 @@ def representations(trained, options) -> dict[str, Any]:
     untrained = jax.jit(model.init)(key, example)
 
     def of(arrays):
-        return lambda image: measured(
+        return lambda image: map_over_batches(
             features, *arrays, {"image": image}, options
         ).astype(np.float32)
 
@@ -190,7 +192,7 @@ def show(result: dict[str, Any], path: Path) -> None:
     """A row a representation."""
     from rich.table import Table
 
-    from train.report import wide_console
+    from .progress import wide_console
 
     console = wide_console()
     about = f"{result['experiment']} on {result['dataset']}"
@@ -209,7 +211,7 @@ def show(result: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     """The command line."""
-    told(lambda: probe(parse(Probe, "python -m train.probe")))
+    run_command(lambda: probe(parse(Probe, "python -m train.probe")))
 
 
 if __name__ == "__main__":

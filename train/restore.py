@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from train.command import parse, told
-from train.experiments.denoising import SolverName
+from .cli.command import parse, run_command
+from .experiments.diffusion import SolverName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +52,12 @@ def restore(options: Restore) -> None:
     from gengen.diffusion.operators import Average
     from gengen.errors import BadInput
     from gengen.models.diffusion import Diffusion
-    from train.interpolate import check_png
-    from train.options import at_least, check_numbers
-    from train.outlier_sets import some
-    from train.pictures import save_grid, to_uint8
-    from train.sampling import as_keywords, calls_in_words, given_keywords
-    from train.workdir import open_workdir
+
+    from .cli.options import at_least, check_numbers, check_png
+    from .measure.outlier_sets import subset
+    from .run.pictures import save_grid, to_uint8
+    from .run.sampler import as_keywords, calls_in_words, given_keywords
+    from .run.workdir import open_workdir
 
     at_least(options, rows=1, num=1, factor=2)
     given = given_keywords(options)
@@ -74,7 +74,9 @@ def restore(options: Restore) -> None:
             "model, such as flow"
         )
     sampler = as_keywords(model, given).get("sampler", model.sampler)
-    batch = some(trained.dataset("test", options.data_dir), options.rows, options.seed)
+    batch = subset(
+        trained.dataset("test", options.data_dir), options.rows, options.seed
+    )
     key_noise, key = jax.random.split(jax.random.key(options.seed))
     x = model.space.read(batch)
     small = shrink(x)
@@ -107,7 +109,7 @@ def restore(options: Restore) -> None:
 
 def main() -> None:
     """The command line."""
-    told(lambda: restore(parse(Restore, "python -m train.restore")))
+    run_command(lambda: restore(parse(Restore, "python -m train.restore")))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ A picture of images, text of text, arrays of both.
 import dataclasses
 from pathlib import Path
 
-from train.command import parse, told
-from train.experiments.denoising import GridName, SolverName
+from .cli.command import parse, run_command
+from .experiments.diffusion import GridName, SolverName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +68,11 @@ def sample(options: Sample) -> None:
     import jax
 
     from gengen.errors import BadInput
-    from train.guides import guided
-    from train.options import at_least, check_numbers
-    from train.sampling import Sampler, given_classes, given_keywords
-    from train.workdir import open_workdir
+
+    from .cli.options import at_least, check_numbers
+    from .run.guides import guided
+    from .run.sampler import Sampler, given_classes, given_keywords
+    from .run.workdir import open_workdir
 
     at_least(options, num=1, batch_size=1)
     numbers = {"seed": options.seed, "classifier_scale": options.classifier_scale}
@@ -107,8 +108,10 @@ def write(out: Path, x, given: dict, trained, turns: bool) -> None:
     import numpy as np
 
     from gengen.images import to_levels
-    from train.pictures import save_grid, to_uint8
-    from train.sampling import sample_classes, save_texts
+
+    from .run.pictures import save_grid, to_uint8
+    from .run.sampler import sample_classes
+    from .run.samples import save_texts
 
     if out.suffix == ".txt":
         save_texts(out, x)
@@ -127,7 +130,7 @@ def write(out: Path, x, given: dict, trained, turns: bool) -> None:
 
 def main() -> None:
     """The command line."""
-    told(lambda: sample(parse(Sample, "python -m train.sample")))
+    run_command(lambda: sample(parse(Sample, "python -m train.sample")))
 
 
 if __name__ == "__main__":

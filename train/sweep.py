@@ -9,9 +9,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from train.command import parse, told
-from train.experiments.denoising import GridName, SolverName
-from train.sweep_table import AXES, in_words, show, words
+from .cli.command import parse, run_command
+from .experiments.diffusion import GridName, SolverName
+from .measure.sweep_table import AXES, in_words, show, words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +70,10 @@ class Sweep:
 
 def sweep(options: Sweep) -> dict[str, Any]:
     """Measure, print, and write all figures, which are returned."""
-    from train.features import alone, empty
-    from train.guides import guided
-    from train.quality import Quality, find_extractor
-    from train.workdir import open_workdir
+    from .measure.features import alone, empty
+    from .measure.quality import Quality, find_extractor
+    from .run.guides import guided
+    from .run.workdir import open_workdir
 
     base, out = evaluation(options), options.out or options.workdir / "sweep.json"
     check(options, base, out)
@@ -108,7 +108,7 @@ def sweep(options: Sweep) -> dict[str, Any]:
 
 def measure(result: dict, asked: list[dict], qualities: list, extractor, out: Path):
     """Add the points that are missing, each of which is saved at once."""
-    from train.quality import Reference
+    from .measure.quality import Reference
 
     missing = [i for i, point in enumerate(asked) if not found(result, point)]
     if len(missing) < len(asked):
@@ -134,7 +134,7 @@ def measure(result: dict, asked: list[dict], qualities: list, extractor, out: Pa
 
 def evaluation(options: Sweep):
     """How every point is evaluated, its own options aside."""
-    from train.evaluate import Evaluate
+    from .measure.evaluation import Evaluate
 
     names = ("workdir", "num", "seed", "extractor", "batch_size", "data_dir")
     names += ("guide", "classifier")
@@ -148,12 +148,12 @@ def lists(options: Sweep) -> dict[str, tuple]:
 
 def identity(trained, extractor, options: Sweep) -> dict[str, Any]:
     """What all points of a file have in common."""
-    from train.checkpoint import digest_of
-    from train.guides import identity as guides_identity
+    from .run.digests import digest_of
+    from .run.guides import identity as guides_identity
 
     return {
         "experiment": trained.record.experiment,
-        "dataset": trained.record.run["dataset"],
+        "dataset": trained.record.data_options["dataset"],
         "step": trained.step,
         "weights": digest_of(trained.params),
         "extractor": extractor.name,
@@ -169,10 +169,11 @@ def identity(trained, extractor, options: Sweep) -> dict[str, Any]:
 def check(options: Sweep, base, out: Path) -> None:
     """BadInput for what no sweep can have."""
     from gengen.errors import BadInput
-    from train import evaluate
-    from train.options import check_numbers
 
-    evaluate.check(base)
+    from .cli.options import check_numbers
+    from .measure.evaluation import check as check_evaluation
+
+    check_evaluation(base)
     check_numbers(lists(options))
     if not lists(options):
         raise BadInput("nothing to sweep: list values, as in --evaluations 5 10 20 50")
@@ -186,8 +187,9 @@ def refuse_unmeasurable(trained, options: Sweep) -> None:
     """BadInput for a run without samples to measure, or without steps to sweep."""
     from gengen.errors import BadInput
     from gengen.types import Discriminative
-    from train.quality import NO_LABELS
-    from train.sampling import keywords_of
+
+    from .measure.quality import NO_LABELS
+    from .run.sampler import keywords_of
 
     data, model = trained.record.data, trained.model
     data.images_only("train.sweep")
@@ -210,7 +212,7 @@ def points(model, values: dict[str, tuple]) -> list[dict]:
     """The product of the lists, each point once; evaluations become steps."""
     import itertools
 
-    from train.sampling import check_options
+    from .run.sampler import check_options
 
     result = []
     for combination in itertools.product(*reversed(values.values())):
@@ -229,7 +231,8 @@ def points(model, values: dict[str, tuple]) -> list[dict]:
 def steps_within(model, evaluations: int, point: dict) -> int:
     """How many steps these network evaluations are, a last jump to data aside."""
     from gengen.errors import BadInput
-    from train.sampling import as_keywords, calls_of
+
+    from .run.sampler import as_keywords, calls_of
 
     one, two = (
         calls_of(model, as_keywords(model, {**point, "steps": n})) for n in (1, 2)
@@ -277,7 +280,7 @@ def save(out: Path, result: dict) -> None:
     """Write the file; a reader never sees half of it."""
     import json
 
-    from train.experiment import write_atomically
+    from .files import write_atomically
 
     write_atomically(out, json.dumps(result, indent=2) + "\n")
 
@@ -290,7 +293,7 @@ def found(result: dict, point: dict) -> dict | None:
 
 def main() -> None:
     """The command line."""
-    told(lambda: sweep(parse(Sweep, "python -m train.sweep")))
+    run_command(lambda: sweep(parse(Sweep, "python -m train.sweep")))
 
 
 if __name__ == "__main__":

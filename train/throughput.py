@@ -10,8 +10,8 @@ import dataclasses
 import time
 from pathlib import Path
 
-from train.command import parse, told
-from train.options import at_least, check_numbers
+from .cli.command import parse, run_command
+from .cli.options import at_least, check_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,8 @@ def images_per_second(feed, seconds: float) -> tuple[float, float]:
 
 def throughput(options: Throughput) -> None:
     """Measure and print."""
-    from train.data import Feed, load
+    from .data.feed import Feed
+    from .data.load import load
 
     check_numbers(vars(options))
     at_least(options, batch_size=1)
@@ -87,7 +88,7 @@ def throughput(options: Throughput) -> None:
 
 def main() -> None:
     """The command line."""
-    told(lambda: throughput(parse(Throughput, "python -m train.throughput")))
+    run_command(lambda: throughput(parse(Throughput, "python -m train.throughput")))
 
 
 if __name__ == "__main__":

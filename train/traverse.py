@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.command import parse, told
+from .cli.command import parse, run_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +50,11 @@ def traverse(options: Traverse) -> None:
 
     from gengen.tasks import latents, require
     from gengen.types import Encodes, HasLatents
-    from train.interpolate import check_png
-    from train.options import at_least, check_numbers
-    from train.pictures import save_grid, to_uint8
-    from train.sampling import calls_in_words, given_classes
-    from train.workdir import open_workdir
+
+    from .cli.options import at_least, check_numbers, check_png
+    from .run.pictures import save_grid, to_uint8
+    from .run.sampler import calls_in_words, given_classes
+    from .run.workdir import open_workdir
 
     at_least(options, rows=1, num=2, image=0)
     check_numbers({"seed": options.seed, "range": options.range})
@@ -111,7 +111,7 @@ def code(trained, options: Traverse) -> tuple:
 
 def main() -> None:
     """The command line."""
-    told(lambda: traverse(parse(Traverse, "python -m train.traverse")))
+    run_command(lambda: traverse(parse(Traverse, "python -m train.traverse")))
 
 
 if __name__ == "__main__":

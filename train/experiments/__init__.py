@@ -4,19 +4,19 @@ Each takes the data set's `Spec` and keywords, and returns an `Experiment`. Heav
 imports stay inside the functions, so that `--help` is quick.
 """
 
-from train.experiments.classifier import classifier
-from train.experiments.ddpm import ddpm
-from train.experiments.dit import dit
-from train.experiments.edm import edm
-from train.experiments.flow import flow
-from train.experiments.gan import gan
-from train.experiments.pixelcnn import pixelcnn
-from train.experiments.pixelcnnpp import pixelcnnpp
-from train.experiments.pixelrnn import pixelrnn
-from train.experiments.score_sde import score_sde
-from train.experiments.text import text
-from train.experiments.transformer import transformer
-from train.experiments.vae import vae
+from .classifier import classifier
+from .ddpm import ddpm
+from .dit import dit
+from .edm import edm
+from .flow import flow
+from .gan import gan
+from .pixelcnn import pixelcnn
+from .pixelcnnpp import pixelcnnpp
+from .pixelrnn import pixelrnn
+from .score_sde import score_sde
+from .text import text
+from .transformer import transformer
+from .vae import vae
 
 FAMILIES = (vae, gan, flow, ddpm, score_sde, edm, dit)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)

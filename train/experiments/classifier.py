@@ -1,10 +1,11 @@
 """Classifier: the discriminative model, and the offline extractor of features."""
 
 from gengen.errors import BadInput
-from train.data import Spec
-from train.experiment import Experiment
-from train.experiments.denoising import PathName
-from train.experiments.shared import Precision
+
+from ..data.dataset import Spec
+from .diffusion import PathName
+from .experiment import Experiment
+from .shared import Precision
 
 
 def classifier(
@@ -57,8 +58,9 @@ def classifier(
     from gengen.augment import Chain, Flip, Shift
     from gengen.models.classifier import Classifier
     from gengen.nets.resnet import ResNet
-    from train.experiments.denoising import paths
-    from train.experiments.shared import adam, dtype
+
+    from .diffusion import paths
+    from .shared import adam, dtype
 
     if not data.num_classes:
         raise BadInput(

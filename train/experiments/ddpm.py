@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from train.data import Spec
-from train.experiment import Experiment
-from train.experiments.shared import Precision
+from ..data.dataset import Spec
+from .experiment import Experiment
+from .shared import Precision
 
 
 def ddpm(
@@ -63,14 +63,15 @@ def ddpm(
     """
     from gengen.diffusion.likelihood import VariationalBound
     from gengen.diffusion.process import Noise, Process, V
-    from train.experiments import denoising
+
+    from . import diffusion
 
     # Where the cosine ends in pure noise, noise says nothing of x; v does.
     asked = Noise() if schedule == "table" else V()
-    process = Process(denoising.paths()[schedule], asked)
+    process = Process(diffusion.paths()[schedule], asked)
     condition = data.condition(conditional)
     learned = variance == "learned"
-    network = denoising.network(
+    network = diffusion.network(
         "unet",
         condition,
         learned_variance=learned,
@@ -84,7 +85,7 @@ def ddpm(
         remat=remat,
     )
     solver = {"small": "ddpm"}.get(variance, f"ddpm-{variance}")
-    return denoising.experiment(
+    return diffusion.experiment(
         data,
         process,
         network,
@@ -96,9 +97,9 @@ def ddpm(
         steps=steps,
         ema_decay=ema_decay,
         sampling_steps=sampling_steps,
-        weight=denoising.weights()["noise"],
-        times=denoising.times()["steps"],
+        weight=diffusion.weights()["noise"],
+        times=diffusion.times()["steps"],
         vlb_weight=1e-3 if learned else 0.0,
-        solver=denoising.solvers()[solver],
+        solver=diffusion.solvers()[solver],
         likelihood=VariationalBound(1000),
     )

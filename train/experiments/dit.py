@@ -1,8 +1,7 @@
 """The diffusion transformer."""
 
-from train.data import Spec
-from train.experiment import Experiment
-from train.experiments.denoising import (
+from ..data.dataset import Spec
+from .diffusion import (
     CouplingName,
     GridName,
     LikelihoodName,
@@ -10,7 +9,8 @@ from train.experiments.denoising import (
     SolverName,
     WeightName,
 )
-from train.experiments.shared import Precision
+from .experiment import Experiment
+from .shared import Precision
 
 
 def dit(
@@ -76,12 +76,13 @@ def dit(
     """
     from gengen.diffusion.paths import Linear, Shifted
     from gengen.diffusion.process import Process
-    from train.experiments import denoising
+
+    from . import diffusion
 
     curve = Linear() if shift == 1 else Shifted(Linear(), shift)
-    process = Process(curve, denoising.predictions()[prediction])
+    process = Process(curve, diffusion.predictions()[prediction])
     condition = data.condition(conditional)
-    network = denoising.network(
+    network = diffusion.network(
         "dit",
         condition,
         patch=patch,
@@ -94,7 +95,7 @@ def dit(
         # XLA would undo the recomputation between blocks of one turn.
         unroll=1 if remat else min(blocks, 4),
     )
-    return denoising.experiment(
+    return diffusion.experiment(
         data,
         process,
         network,
@@ -106,10 +107,10 @@ def dit(
         steps=steps,
         ema_decay=ema_decay,
         sampling_steps=sampling_steps,
-        weight=denoising.weights()[weight],
-        times=denoising.times()["logit-normal"],
-        coupling=denoising.couplings()[coupling],
-        solver=denoising.solvers()[solver],
-        grid=denoising.grids()[grid],
-        likelihood=denoising.likelihoods()[likelihood],
+        weight=diffusion.weights()[weight],
+        times=diffusion.times()["logit-normal"],
+        coupling=diffusion.couplings()[coupling],
+        solver=diffusion.solvers()[solver],
+        grid=diffusion.grids()[grid],
+        likelihood=diffusion.likelihoods()[likelihood],
     )

@@ -1,9 +1,9 @@
 """EDM: the design space of diffusion models, as its authors chose it."""
 
-from train.data import Spec
-from train.experiment import Experiment
-from train.experiments.denoising import LikelihoodName, SolverName
-from train.experiments.shared import Precision
+from ..data.dataset import Spec
+from .diffusion import LikelihoodName, SolverName
+from .experiment import Experiment
+from .shared import Precision
 
 
 def edm(
@@ -62,12 +62,13 @@ def edm(
         ema_decay: Decay of the averaged parameters, from which samples are drawn.
     """
     from gengen.diffusion.process import Process
-    from train.experiments import denoising
 
-    asked = denoising.predictions(data_std)["edm"]
-    process = Process(denoising.paths(data_std)["karras"], asked)
+    from . import diffusion
+
+    asked = diffusion.predictions(data_std)["edm"]
+    process = Process(diffusion.paths(data_std)["karras"], asked)
     condition = data.condition(conditional)
-    network = denoising.network(
+    network = diffusion.network(
         "unet",
         condition,
         channels=channels,
@@ -79,7 +80,7 @@ def edm(
         precision=precision,
         remat=remat,
     )
-    return denoising.experiment(
+    return diffusion.experiment(
         data,
         process,
         network,
@@ -91,7 +92,7 @@ def edm(
         steps=steps,
         ema_decay=ema_decay,
         sampling_steps=sampling_steps,
-        times=denoising.times()["log-normal"],
-        solver=denoising.solvers()[solver],
-        likelihood=denoising.likelihoods()[likelihood],
+        times=diffusion.times()["log-normal"],
+        solver=diffusion.solvers()[solver],
+        likelihood=diffusion.likelihoods()[likelihood],
     )

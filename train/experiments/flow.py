@@ -1,8 +1,7 @@
 """Flow matching, and with other values of its keywords, all of diffusion."""
 
-from train.data import Spec
-from train.experiment import Experiment
-from train.experiments.denoising import (
+from ..data.dataset import Spec
+from .diffusion import (
     CouplingName,
     DrawName,
     GridName,
@@ -13,7 +12,8 @@ from train.experiments.denoising import (
     TimesName,
     WeightName,
 )
-from train.experiments.shared import Precision
+from .experiment import Experiment
+from .shared import Precision
 
 
 def flow(
@@ -94,13 +94,14 @@ def flow(
     """
     from gengen.diffusion.paths import Shifted
     from gengen.diffusion.process import Process
-    from train.experiments import denoising
 
-    curve = denoising.paths(data_std)[path]
+    from . import diffusion
+
+    curve = diffusion.paths(data_std)[path]
     curve = curve if shift == 1 else Shifted(curve, shift)
-    process = Process(curve, denoising.predictions(data_std)[prediction])
+    process = Process(curve, diffusion.predictions(data_std)[prediction])
     condition = data.condition(conditional)
-    network = denoising.network(
+    network = diffusion.network(
         "unet",
         condition,
         channels=channels,
@@ -112,7 +113,7 @@ def flow(
         precision=precision,
         remat=remat,
     )
-    return denoising.experiment(
+    return diffusion.experiment(
         data,
         process,
         network,
@@ -124,12 +125,12 @@ def flow(
         steps=steps,
         ema_decay=ema_decay,
         sampling_steps=sampling_steps,
-        weight=denoising.weights(data_std)[weight],
-        times=denoising.times()[times],
-        uniforms=denoising.draws()[draw],
+        weight=diffusion.weights(data_std)[weight],
+        times=diffusion.times()[times],
+        uniforms=diffusion.draws()[draw],
         importance_bins=importance_bins,
-        coupling=denoising.couplings()[coupling],
-        solver=denoising.solvers()[solver],
-        grid=denoising.grids()[grid],
-        likelihood=denoising.likelihoods(path)[likelihood],
+        coupling=diffusion.couplings()[coupling],
+        solver=diffusion.solvers()[solver],
+        grid=diffusion.grids()[grid],
+        likelihood=diffusion.likelihoods(path)[likelihood],
     )

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from train.data import Spec
-from train.experiment import Experiment
-from train.experiments.shared import Precision
+from ..data.dataset import Spec
+from .experiment import Experiment
+from .shared import Precision
 
 
 def gan(
@@ -53,7 +53,8 @@ def gan(
     )
     from gengen.models.gan import GAN
     from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
-    from train.experiments.shared import dtype
+
+    from .shared import dtype
 
     losses = {
         "nonsaturating": nonsaturating_generator_loss,

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from train.data import Spec
-from train.experiment import Experiment
-from train.experiments.shared import Order, Precision
+from ..data.dataset import Spec
+from .experiment import Experiment
+from .shared import Order, Precision
 
 
 def pixelcnn(
@@ -53,7 +53,8 @@ def pixelcnn(
     from gengen.nets.pixelcnn import PixelCNN
     from gengen.observations.categorical import Categorical
     from gengen.spaces import Images
-    from train.experiments.shared import adam, dtype, permutation
+
+    from .shared import adam, dtype, permutation
 
     condition = Labels(data.num_classes) if conditional else Nothing()
     head = Categorical(data.levels)

@@ -1,8 +1,8 @@
 """PixelCNN++."""
 
-from train.data import Spec
-from train.experiment import Experiment
-from train.experiments.shared import Order, Precision
+from ..data.dataset import Spec
+from .experiment import Experiment
+from .shared import Order, Precision
 
 
 def pixelcnnpp(
@@ -51,7 +51,8 @@ def pixelcnnpp(
     from gengen.nets.pixelcnnpp import PixelCNNPP
     from gengen.observations.logistic_mixture import LogisticMixture
     from gengen.spaces import Images
-    from train.experiments.shared import adam, dtype, permutation
+
+    from .shared import adam, dtype, permutation
 
     condition = Labels(data.num_classes) if conditional else Nothing()
     head = LogisticMixture(data.levels, data.shape[-1], components)

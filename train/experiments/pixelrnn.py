@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from train.data import Spec
-from train.experiment import Experiment
-from train.experiments.shared import Precision
+from ..data.dataset import Spec
+from .experiment import Experiment
+from .shared import Precision
 
 
 def pixelrnn(
@@ -55,7 +55,8 @@ def pixelrnn(
     from gengen.nets.upsample import Upsample
     from gengen.observations.categorical import Categorical
     from gengen.spaces import Images
-    from train.experiments.shared import adam, dtype
+
+    from .shared import adam, dtype
 
     condition = Labels(data.num_classes) if conditional else Nothing()
     head = Categorical(data.levels)

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from train.data import Spec
-from train.experiment import Experiment
-from train.experiments.denoising import LikelihoodName, SolverName
-from train.experiments.shared import Precision
+from ..data.dataset import Spec
+from .diffusion import LikelihoodName, SolverName
+from .experiment import Experiment
+from .shared import Precision
 
 
 def score_sde(
@@ -66,13 +66,14 @@ def score_sde(
         ema_decay: Decay of the averaged parameters, from which samples are drawn.
     """
     from gengen.diffusion.process import Noise, Process
-    from train.experiments import denoising
+
+    from . import diffusion
 
     names = "variance-exploding", "variance-preserving", "sub-variance-preserving"
     name = dict(zip(("ve", "vp", "sub-vp"), names, strict=True))[sde]
-    process = Process(denoising.paths()[name], Noise())
+    process = Process(diffusion.paths()[name], Noise())
     condition = data.condition(conditional)
-    network = denoising.network(
+    network = diffusion.network(
         "unet",
         condition,
         channels=channels,
@@ -84,7 +85,7 @@ def score_sde(
         precision=precision,
         remat=remat,
     )
-    return denoising.experiment(
+    return diffusion.experiment(
         data,
         process,
         network,
@@ -96,7 +97,7 @@ def score_sde(
         steps=steps,
         ema_decay=ema_decay,
         sampling_steps=sampling_steps,
-        weight=denoising.weights()[weight],
-        solver=denoising.solvers()[solver],
-        likelihood=denoising.likelihoods()[likelihood],
+        weight=diffusion.weights()[weight],
+        solver=diffusion.solvers()[solver],
+        likelihood=diffusion.likelihoods()[likelihood],
     )

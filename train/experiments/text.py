@@ -3,9 +3,10 @@
 from typing import Literal
 
 from gengen.errors import BadInput
-from train.data import Spec
-from train.experiment import Experiment
-from train.experiments.shared import Precision
+
+from ..data.dataset import Spec
+from .experiment import Experiment
+from .shared import Precision
 
 # Architecture -> (width, layers) of about 860,000 parameters each.
 SIZES = {"lstm": (216, 2), "wavenet": (128, 8), "transformer": (128, 4)}
@@ -54,7 +55,8 @@ def text(
     from gengen.nets.wavenet import WaveNet
     from gengen.observations.categorical import Categorical
     from gengen.spaces import tokens
-    from train.experiments.shared import adam, dtype
+
+    from .shared import adam, dtype
 
     if data.kind != "text":
         raise BadInput(

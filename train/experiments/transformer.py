@@ -1,8 +1,8 @@
 """The transformer decoder over subpixels."""
 
-from train.data import Spec
-from train.experiment import Experiment
-from train.experiments.shared import Order, Precision
+from ..data.dataset import Spec
+from .experiment import Experiment
+from .shared import Order, Precision
 
 
 def transformer(
@@ -51,7 +51,8 @@ def transformer(
     from gengen.nets.transformer import Transformer
     from gengen.observations.categorical import Categorical
     from gengen.spaces import Images
-    from train.experiments.shared import adam, dtype, permutation
+
+    from .shared import adam, dtype, permutation
 
     condition = Labels(data.num_classes) if conditional else Nothing()
     head = Categorical(data.levels)

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from train.data import Spec
-from train.experiment import Experiment
-from train.experiments.shared import Precision
+from ..data.dataset import Spec
+from .experiment import Experiment
+from .shared import Precision
 
 
 def vae(
@@ -62,7 +62,8 @@ def vae(
     from gengen.observations.discretized_logistic import DiscretizedLogistic
     from gengen.observations.gaussian import Gaussian
     from gengen.observations.observation import outputs
-    from train.experiments.shared import adam, dtype
+
+    from .shared import adam, dtype
 
     likelihoods = {
         "bernoulli": Binomial(data.levels),

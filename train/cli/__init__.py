@@ -1,0 +1,1 @@
+"""The command line: option groups, names of values, errors as sentences."""

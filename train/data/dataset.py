@@ -1,0 +1,152 @@
+"""What every source of data answers with.
+
+Every reader answers with a `Dataset`: what a model must know (`Spec`), how many
+examples there are, and `fetch`, which reads any of them by index. What a user can get
+wrong is found here, before any training, and told as a `BadInput`. The heavy imports
+stand inside the functions that need them, so that asking for one source does not load
+the libraries of the others.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from gengen.errors import BadInput
+
+BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH")
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """All a model needs to know of a data set.
+
+    `shape` is (H, W, C), or (L,) of text; pixels or bytes are integers 0..levels-1;
+    `num_classes` is 0 for an unlabelled set. `name` is the name as the user gave it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    levels: int
+    num_classes: int
+    class_names: tuple[str, ...]
+    kind: Literal["images", "text"] = "images"
+
+    @property
+    def examples(self) -> str:
+        """What the examples are called."""
+        return "windows" if self.kind == "text" else "images"
+
+    def images_only(self, who: str) -> None:
+        """Refuse text where only images make sense."""
+        if self.kind == "text":
+            raise BadInput(
+                f"{who} works on images, and {self.name} is text: take a run or a data "
+                "set of images"
+            )
+
+    def space(self):
+        """What is generated: images, or text."""
+        from gengen.spaces import Images, tokens
+
+        if self.kind == "text":
+            return tokens(self.shape[0], self.levels)
+        return Images(self.shape, self.levels)
+
+    def labels(self):
+        """The type of the classes; BadInput for a data set without labels."""
+        from gengen.conditions import Labels
+
+        if not self.num_classes:
+            raise BadInput(
+                f"{self.name} has no labels, which this needs: take a labelled data set"
+            )
+        return Labels(self.num_classes)
+
+    def condition(self, conditional: bool = True):
+        """What a model of this data set depends on: the class, where there are any."""
+        from gengen.conditions import Nothing
+
+        return self.labels() if conditional and self.num_classes else Nothing()
+
+    def as_json(self) -> dict:
+        """The fields as JSON's own types: what `from_json` reads."""
+        lists = {"shape": list(self.shape), "class_names": list(self.class_names)}
+        return {**dataclasses.asdict(self), **lists}
+
+    @classmethod
+    def from_json(cls, fields: dict) -> "Spec":
+        """The Spec whose `as_json` is `fields`."""
+        tuples = {key: tuple(fields[key]) for key in ("shape", "class_names")}
+        return cls(**{**fields, **tuples})
+
+    def example(self, num: int) -> dict[str, np.ndarray]:
+        """A batch of `num` examples of zeros (and labels 0), for shapes."""
+        name = "tokens" if self.kind == "text" else "image"
+        batch = {name: np.zeros((num, *self.shape), np.uint8)}
+        if self.num_classes:
+            batch["label"] = np.zeros(num, np.int32)
+        return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """One split of a data set, readable at any index.
+
+    `fetch(indices [B])` gives {"image": uint8 [B, H, W, C], "label": int32 [B]},
+    without "label" where `spec.num_classes` is 0, of text {"tokens": uint8 [B, L]}, and
+    can be pickled. `note` is one line to print. `left_out` names the records that no
+    index reaches: they are bad.
+    """
+
+    spec: Spec
+    size: int
+    fetch: Callable[[np.ndarray], dict[str, np.ndarray]]
+    note: str
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Of all pixels."""
+        return self.size * math.prod(self.spec.shape)
+
+
+def bad_record(name: str, error: Exception) -> Exception:
+    """A BadInput whose `record` is `name`: one file or record that cannot be read."""
+    problem = BadInput(
+        f"{name} cannot be read as an image ({error}): repair, convert or remove it, "
+        "or train with --on-bad-record skip"
+    )
+    problem.record = name
+    return problem
+
+
+def check_split(name: str, split: str, splits: Iterable[str]) -> None:
+    """Refuse a split that is not one of `splits`."""
+    if split not in splits:
+        there_are = ", ".join(splits)
+        error = BadInput(f"{name} has no split {split!r}: choose one of {there_are}")
+        error.no_such_split = True
+        raise error
+
+
+def take(arrays: dict[str, np.ndarray], indices: np.ndarray) -> dict:
+    """The `fetch` of a set in memory."""
+    return {key: array[indices] for key, array in arrays.items()}
+
+
+def unknown(name: str, others: Iterable[str]) -> Exception:
+    """The BadInput for a name that no source knows, with the nearest one that is."""
+    plain = name.lower().replace("-", "_")
+    near = difflib.get_close_matches(plain, [*BUILT_IN, *others], 1)
+    if name and Path(name).is_dir():
+        near = [f"folder:{name}"]
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return BadInput(
+        f"no data set is called {name!r}{hint}: take one of "
+        f"{', '.join(BUILT_IN)}, or any prepared TFDS name"
+    )

@@ -1,0 +1,1 @@
+"""Figures of trained runs: quality, likelihood, scores, speed."""

@@ -1,0 +1,1 @@
+"""One run: its record, its loop, its checkpoints, its pictures, its processes."""

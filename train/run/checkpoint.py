@@ -1,0 +1,213 @@
+"""Checkpoints of the whole train state: orbax's files, committed by one rename.
+
+With each stand the SHA-256 digests of its files, which are checked before anything is
+parsed (`sha256sum -c SHA256SUMS` in its folder does the same): orbax itself reads a
+flipped bit as another number.
+
+Of several processes each writes and reads its own part of the arrays, and the first
+one does the rest; they agree after every step of that, so that none waits in vain.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from gengen.errors import BadInput
+
+from ..files import write_atomically
+from . import processes
+from .digests import SUMS, _with_leaves, first_change, leaf_names, sums
+from .renames import RENAMES, current_names
+
+
+class Damaged(BadInput):
+    """A checkpoint that cannot be read: an older one may be."""
+
+
+class Checkpoints:
+    """The checkpoints of one workdir, in `workdir/checkpoints/STEP`.
+
+    keep: how many are kept; None to read only. A folder `*.part` is one that is being
+    written or removed: no step, and cleared away where a run was killed at that.
+    """
+
+    def __init__(self, workdir: Path, keep: int | None = None):
+        import orbax.checkpoint as ocp
+        from etils import epath
+
+        self._ocp, self._keep, self._path_for_orbax = ocp, keep, epath.Path
+        self._handler = ocp.StandardCheckpointHandler()
+        self.folder = (Path(workdir) / "checkpoints").absolute()
+        if keep is not None and processes.is_primary():
+            self.folder.mkdir(exist_ok=True)
+            self._clear()
+
+    def _clear(self) -> None:
+        for part in self.folder.glob("*.part"):
+            shutil.rmtree(part, ignore_errors=True)
+
+    def steps(self) -> list[int]:
+        """The steps that were saved, the newest first."""
+        names = (path.name for path in self.folder.glob("[0-9]*"))
+        return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
+    def latest(self) -> int | None:
+        """The last step saved, None if there is none."""
+        return max(self.steps(), default=None)
+
+    def save(self, train_state) -> str | None:
+        """Save under the state's own step, unless that step is saved already.
+
+        Synchronous, for the train state is donated to the next step. The whole
+        checkpoint appears at once; then the oldest go. Where it cannot be written (the
+        disk is full, …), what there was stays, and the reason is returned.
+        """
+        step = int(train_state.step)
+        if processes.all_gather(step in self.steps())[0]:
+            return None
+        part, tree = self.folder / f"{step}.part", _as_dict(train_state)
+        # What fails is orbax's and tensorstore's own, or an OSError.
+        reason = (
+            processes.try_everywhere(self._first, (part / "default").mkdir, 0o777, True)
+            or processes.try_everywhere(self._write, part / "default", tree)
+            or processes.try_everywhere(self._first, self._commit, part, step)
+        )
+        self._first(self._clear if reason else self._tidy)
+        return reason
+
+    def _first(self, function: Callable, *arguments) -> None:
+        if processes.is_primary():
+            function(*arguments)
+
+    def _write(self, path: Path, tree: dict) -> None:
+        args = self._ocp.args.StandardSave(tree)
+        self._handler.save(self._path_for_orbax(path), args=args)
+
+    def _commit(self, part: Path, step: int) -> None:
+        self._handler.finalize(self._path_for_orbax(part / "default"))
+        write_atomically(part / SUMS, sums(part))
+        part.rename(self.folder / str(step))
+
+    def _tidy(self) -> None:
+        for old in self.steps()[self._keep :]:
+            (self.folder / str(old)).rename(self.folder / f"{old}.part")
+        self._clear()
+
+    def restore(self, like, step: int | None = None) -> tuple[object, list[str]]:
+        """The newest readable train state, on the shapes and shardings of `like`.
+
+        step: the only step that will do, if any.
+
+        Also a sentence for every newer one that is damaged: to be told, and, unless
+        this is to read only, moved to `workdir/damaged`. BadInput if none can be read,
+        or the newest belongs to another model.
+        """
+        damaged, steps = {}, self.steps()
+        if step is not None:
+            if step not in steps:
+                raise BadInput(f"{self.folder} has no checkpoint of step {step}")
+            steps = [step]
+        for step in processes.all_gather(steps)[0]:
+            train_state, failure = None, None
+            try:
+                train_state = self._restore(step, like)
+            except Damaged as error:
+                failure = str(error)
+            if said := next(filter(None, processes.all_gather(failure)), None):
+                damaged[step] = said
+                continue
+            return train_state, [self._set_aside(s, e) for s, e in damaged.items()]
+        if not damaged:
+            self.some_step()
+        newest = max(damaged)
+        others = f" (so are steps {sorted(damaged)[:-1]})" if len(damaged) > 1 else ""
+        raise BadInput(
+            f"{damaged[newest]}{others}: restore a folder of {self.folder} from a "
+            "copy, or train again with --fresh, which keeps what is there"
+        )
+
+    def _set_aside(self, step: int, error: str) -> str:
+        if self._keep is None or not processes.is_primary():
+            return f"{error}; an older one is read"
+        aside = self.folder.parent / "damaged" / f"{step}"
+        number = 0
+        while aside.exists():
+            number += 1
+            aside = aside.with_name(f"{step}.{number}")
+        aside.parent.mkdir(exist_ok=True)
+        (self.folder / str(step)).rename(aside)
+        return f"{error}; it was moved to {aside}, the run goes on from an older one"
+
+    def _restore(self, step: int, like):
+        self._check(step)
+        template, (saved, shapes) = _as_dict(like), self._metadata(step)
+        names = current_names(shapes, leaf_names(template), RENAMES)
+        if not any(name.startswith("nonfinite/") for name in names.values()):
+            del template["nonfinite"]  # of a version that did not count them
+        there = {names[old]: shape for old, shape in shapes.items()}
+        leaves = leaf_names(template)
+        wanted = {name: tuple(x.shape) for name, x in leaves.items()}
+        for name in sorted(there.keys() | wanted.keys()):
+            if there.get(name) != wanted.get(name):
+                raise BadInput(
+                    f"checkpoint {self.folder / str(step)} is of another model: it has "
+                    f"{name} {there.get(name, 'nowhere')}, this one "
+                    f"{wanted.get(name, 'nowhere')}; take another --workdir"
+                )
+
+        def abstract(x):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+        asked = {old: abstract(leaves[name]) for old, name in names.items()}
+        read = leaf_names(self._read(step, _with_leaves(saved, asked)))
+        values = {names[old]: x for old, x in read.items()}
+        return like.replace(**_with_leaves(template, values))
+
+    def some_step(self) -> int:
+        """The last step saved; BadInput if there is none."""
+        if (step := self.latest()) is None:
+            raise BadInput(f"{self.folder} holds no checkpoint yet: train first")
+        return step
+
+    def raw(self) -> tuple[int, dict]:
+        """(step, the saved tree) of the last checkpoint, whatever saved it."""
+        step = self.some_step()
+        self._check(step)
+        return step, self._read(step, None)
+
+    def _path(self, step: int) -> Path:
+        return self.folder / str(step) / "default"
+
+    def _check(self, step: int) -> None:
+        if changed := first_change(self.folder / str(step)):
+            raise self._unreadable(step, f"{changed} is not as it was saved")
+
+    def _metadata(self, step: int) -> tuple[object, dict[str, tuple[int, ...]]]:
+        """(the structure of the saved tree, {path: shape} of its leaves)."""
+        try:
+            tree = self._handler.metadata(self._path(step)).tree
+            shapes = {n: tuple(leaf.shape) for n, leaf in leaf_names(tree).items()}
+            # A typed key is saved as its two words.
+            return tree, {n: () if n == "key" else x for n, x in shapes.items()}
+        except Exception as error:
+            raise self._unreadable(step, processes.first_line(error)) from error
+
+    def _read(self, step: int, abstract):
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        args = self._ocp.args.StandardRestore(abstract, fallback_sharding=here)
+        try:
+            return self._handler.restore(self._path(step), args=args)
+        except Exception as error:
+            raise self._unreadable(step, processes.first_line(error)) from error
+
+    def _unreadable(self, step: int, why: str) -> Damaged:
+        return Damaged(
+            f"checkpoint {self.folder / str(step)} is damaged or not gengen's ({why})"
+        )
+
+
+def _as_dict(train_state) -> dict:
+    fields = ("step", "key", "params", "state", "opt_state", "ema", "nonfinite")
+    return {name: getattr(train_state, name) for name in fields}

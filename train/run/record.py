@@ -1,0 +1,202 @@
+"""The record of a run in its workdir: which experiment it is, with which options.
+
+`experiment.json` holds the experiment's name, every keyword it was called with and
+the data set's spec, so that a workdir alone rebuilds the model: for resuming,
+sampling, evaluation. It needs no data set and executes nothing.
+"""
+
+import dataclasses
+import inspect
+import itertools
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from gengen.errors import BadInput
+
+from ..data.dataset import Spec
+from ..experiments.experiment import Experiment, Reference
+from ..files import write_atomically
+from .lock import LOCK, locked
+
+FILE = "experiment.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What `experiment.json` says: enough to build the experiment again."""
+
+    experiment: str
+    options: dict[str, Any]  # the experiment function's keywords
+    data_options: dict[str, Any]  # dataset, image_size, levels, seed, examples, …
+    data: Spec
+    frozen: dict[str, Reference] = dataclasses.field(default_factory=dict)
+
+    def build(self) -> Experiment:
+        """The experiment, from its function and keywords."""
+        from ..experiments import EXPERIMENTS, OF_TEXT
+
+        if self.experiment not in OF_TEXT:
+            self.data.images_only(f"the experiment {self.experiment}")
+        return EXPERIMENTS[self.experiment](self.data, **self.options)
+
+    def as_json(self) -> dict:
+        """Plain dictionaries and lists; the data options stand under "run"."""
+        fields = {**dataclasses.asdict(self), "data": self.data.as_json()}
+        fields["run"] = fields.pop("data_options")
+        return json.loads(json.dumps(fields))
+
+
+def save(workdir: Path, record: Record) -> None:
+    """Write the record; the workdir is made if need be."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_atomically(workdir / FILE, json.dumps(record.as_json(), indent=2) + "\n")
+
+
+_UNREADABLE = OSError, ValueError, TypeError, LookupError, AttributeError
+_UNREADABLE += (RecursionError,)
+
+
+def load(workdir: Path) -> Record:
+    """The workdir's record, or BadInput: no run there, or not one of gengen's."""
+    path = Path(workdir) / FILE
+    if not path.exists():
+        raise BadInput(
+            f"{workdir} holds no run (there is no {FILE}): train one with "
+            f"python -m train EXPERIMENT --workdir {workdir}"
+        )
+    try:
+        return _record(json.loads(path.read_text()))
+    except _UNREADABLE as error:
+        raise BadInput(
+            f"{path} is not the record of a run that this version can read "
+            f"({str(error)[:200]!r}): restore the file, or take another --workdir"
+        ) from error
+
+
+def _record(raw: dict) -> Record:
+    """The record that a JSON document says; every value is of its declared type."""
+    from ..cli.options import IDENTITY, RunOptions, check_numbers
+    from ..experiments import EXPERIMENTS
+
+    known = EXPERIMENTS.get(raw["experiment"])
+    if known is None:
+        raise ValueError(f"unknown experiment {raw['experiment']!r}")
+    parameters = list(inspect.signature(known).parameters.values())[1:]
+    if unknown := raw["options"].keys() - {p.name for p in parameters}:
+        raise ValueError(f"unknown keywords {sorted(unknown)}")
+    options = {p.name: raw["options"].get(p.name, p.default) for p in parameters}
+    options = {name: _as_tuple(value) for name, value in options.items()}
+    data = Spec.from_json(raw["data"])
+    of_run = get_type_hints(RunOptions)
+    others = ("accumulate", "parallel", "on_bad_record")
+    hints = {name: of_run[name] for name in (*IDENTITY, *others)}
+    hints |= {"examples": int, "left_out": tuple[str, ...]}
+    run = {name: _as_tuple(value) for name, value in raw["run"].items()}
+    for values, types in (
+        (options, get_type_hints(known)),
+        (run, hints),
+        (vars(data), get_type_hints(Spec)),
+    ):
+        for name, value in values.items():
+            if not _fits(value, types[name]):
+                raise ValueError(f"{name} is {value!r}")
+    check_numbers({**run, **options})
+    sides = {"images": 3, "text": 1}[data.kind]
+    least = min(*data.shape, data.levels - 1, data.num_classes + 1)
+    if len(data.shape) != sides or least < 1:
+        raise ValueError(f"data {data}")
+    frozen = {n: Reference(**fields) for n, fields in raw.get("frozen", {}).items()}
+    for reference in frozen.values():
+        types = {"workdir": str, "step": int, "digest": str}
+        if not all(_fits(getattr(reference, name), types[name]) for name in types):
+            raise ValueError(f"frozen is {raw['frozen']!r}")
+    return Record(raw["experiment"], options, run, data, frozen)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type as signatures declare it; an int is a float."""
+    of = get_args(hint)
+    if get_origin(hint) is Literal:
+        return any(value is one or value == one for one in of)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        each = of[:1] * len(value) if of[1:] == (...,) else of
+        return len(value) == len(each) and all(map(_fits, value, each))
+    if of:  # a union
+        return any(_fits(value, one) for one in of)
+    if hint is float:
+        return type(value) in (int, float)
+    return type(value) is hint  # NoneType too
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def difference(old: Record, new: Record) -> str | None:
+    """The first keyword in which two runs differ: "--latent 8, not 16"; else None.
+
+    `steps` may differ: a run may be continued for longer.
+    """
+    if old.experiment != new.experiment:
+        return f"experiment {old.experiment}, not {new.experiment}"
+    a, b = old.as_json(), new.as_json()
+    for group in ("run", "options"):
+        for name in a[group] | b[group]:
+            there, value = a[group].get(name), b[group].get(name)
+            if name != "steps" and there != value:
+                option = f"--{name.replace('_', '-')}"
+                option = {"examples": name, "left_out": "left out"}.get(name, option)
+                return f"{option} {_words(there)}, not {_words(value)}"
+    if a["data"] != b["data"]:
+        changed = [k for k in b["data"] if a["data"].get(k) != b["data"][k]]
+        return f"a data set with {changed[0]} {a['data'].get(changed[0])}"
+    if old.frozen and new.frozen and old.frozen != new.frozen:
+        name = next(n for n, x in old.frozen.items() if new.frozen.get(n) != x)
+        return f"another {name} (step {old.frozen[name].step})"
+    return None
+
+
+def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None:
+    """BadInput if the workdir holds another run, or files that are not a run.
+
+    fresh: another run in it is going to be moved aside.
+    """
+    if (workdir / FILE).exists():
+        if fresh:
+            return
+        if changed := difference(load(workdir), record):
+            raise BadInput(
+                f"{workdir} holds another run, with {changed}: take another "
+                "--workdir, or the same options to resume"
+            )
+    elif workdir.exists() and not (workdir.is_dir() and nothing_in(workdir)):
+        raise BadInput(
+            f"{workdir} is no run of gengen's and not an empty folder: "
+            "take another --workdir"
+        )
+
+
+def nothing_in(folder: Path) -> bool:
+    """Whether it is empty, but for what a start that was killed leaves behind."""
+    return {path.name for path in folder.iterdir()} <= {LOCK, f"{FILE}.part"}
+
+
+def set_aside(workdir: Path) -> None:
+    """Move the run in a workdir to the first free WORKDIR.old-N; nothing is lost.
+
+    BadInput if a process trains there.
+    """
+    if not (workdir / FILE).exists():
+        return  # `refuse_other_run` answers for what else may be there
+    aside = (workdir.with_name(f"{workdir.name}.old-{n}") for n in itertools.count(1))
+    where = next(path for path in aside if not path.exists())
+    with locked(workdir):
+        workdir.rename(where)
+    print(f"the run in {workdir} was moved to {where}")

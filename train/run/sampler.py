@@ -1,0 +1,198 @@
+"""Samples of any model, in batches of one compiled program."""
+
+import dataclasses
+import inspect
+from functools import partial
+
+import jax
+import numpy as np
+
+from gengen.conditions import Nothing, labels_of
+from gengen.errors import BadInput
+from gengen.images import require_finite
+
+from ..experiments.diffusion import grids, solvers
+
+COLUMNS = 10
+
+# The sampler's keywords that a program may have as options.
+KEYWORDS = ("guidance_scale", "steps", "solver", "grid", "draw")
+KEYWORDS += ("interval", "rescale", "threshold")  # of guidance
+KEYWORDS += ("temperature", "top_k", "top_p")  # of autoregressive models
+COMPLETION = ("particles", "method", "repeats")  # of `complete`
+
+# Options whose name in the library is another.
+OF_THE_LIBRARY = {"guidance_scale": "scale", "draw": "sample_pixels"}
+
+
+def sample_condition(model):
+    """What a sample of this model can be asked for: its own condition, and guides'."""
+    ask = getattr(model, "sampling_condition", None)
+    return ask() if ask else getattr(model, "condition", Nothing())
+
+
+def sample_classes(model) -> int:
+    """How many classes a sample of this model can be asked for; 0 for none."""
+    labels = labels_of(sample_condition(model))
+    return labels.num if labels else 0
+
+
+def given_classes(model, num: int, label: int | None = None) -> dict:
+    """{"label": `class_labels`}, or {} for a model without classes."""
+    labels = class_labels(model, num, label)
+    if labels is None:
+        return {}
+    return {labels_of(sample_condition(model)).key: labels}
+
+
+def class_labels(model, num: int, label: int | None = None) -> np.ndarray | None:
+    """int32 [num]: `label` for all, or the classes in turn; None if unconditional."""
+    classes = sample_classes(model)
+    if label is None:
+        return np.arange(num, dtype=np.int32) % classes if classes else None
+    if not classes:
+        raise BadInput(
+            f"--label {label}: this model is unconditional; leave the option out, or "
+            "train a model on a labelled data set"
+        )
+    if not 0 <= label < classes:
+        raise BadInput(
+            f"--label {label} is out of range: the classes are 0 to {classes - 1}"
+        )
+    return np.full(num, label, np.int32)
+
+
+def given_keywords(options, names: tuple[str, ...] = KEYWORDS) -> dict:
+    """{keyword: value} of the sampler's keywords that the options give."""
+    values = {name: getattr(options, name, None) for name in names}
+    return {k: v for k, v in values.items() if v is not None and v is not False}
+
+
+def as_values(given: dict) -> dict:
+    """{the library's name: value}: solvers and grids by their names become values.
+
+    A classifier's scale is its guide's, and is left out.
+    """
+    named = {"solver": solvers, "grid": grids}
+    given = {k: v for k, v in given.items() if k != "classifier_scale"}
+    given = {k: named[k]()[v] if k in named else v for k, v in given.items()}
+    return {OF_THE_LIBRARY.get(name, name): value for name, value in given.items()}
+
+
+def default_sampler(model):
+    """The value of a model's `sampler` keyword; None if it has none."""
+    if hasattr(model, "sampler"):
+        return model.sampler
+    taken = inspect.signature(model.sample).parameters.get("sampler")
+    return taken.default if taken else None
+
+
+def _fields(value) -> set[str]:
+    return {field.name for field in dataclasses.fields(value)} if value else set()
+
+
+def keywords_of(model) -> set[str]:
+    """The options of this model's sampler and of its completions."""
+    sampler = default_sampler(model)
+    guidance = getattr(sampler, "guidance", None)
+    names = _fields(sampler) | _fields(guidance)
+    for method in ("sample", "complete"):
+        if hasattr(model, method):
+            names |= inspect.signature(getattr(model, method)).parameters.keys()
+    return names | {o for o, name in OF_THE_LIBRARY.items() if name in names}
+
+
+def as_keywords(model, given: dict) -> dict:
+    """Options of a sampler as the keywords of `model.sample` and `model.complete`.
+
+    What is a field of the sampler, or of its guidance, goes into `sampler`.
+    """
+    check_options(model, given)
+    sampler, values = default_sampler(model), as_values(given)
+    inner = _fields(sampler) | _fields(getattr(sampler, "guidance", None))
+    own = {name: values.pop(name) for name in inner & values.keys()}
+    if own:
+        change = getattr(sampler, "replace", partial(dataclasses.replace, sampler))
+        values["sampler"] = change(**own)
+    return values
+
+
+def calls_of(model, keywords: dict) -> int | None:
+    """Network calls per sample under these keywords."""
+    takes = inspect.signature(model.nfe).parameters
+    return model.nfe(**{k: v for k, v in keywords.items() if k in takes})
+
+
+def calls_in_words(calls: int | None, samples: int = 1) -> str:
+    """ "1,234 network evaluations", of an adaptive solver as many as it takes."""
+    if calls is None:
+        return "as many network evaluations as the solver decides on"
+    return f"{samples * calls:,} network evaluations"
+
+
+def check_options(model, options: dict) -> None:
+    """BadInput for an option that this model's sampler does not have."""
+    for name, value in options.items():
+        if name not in keywords_of(model) | {"classifier_scale"}:
+            option = name.replace("_", "-")
+            raise BadInput(
+                f"--{option} {value}: a {type(model).__name__}'s sampler has no such "
+                "option; leave it out"
+            )
+
+
+class Sampler:
+    """Samples of one model, `batch_size` at a time, by one compiled program.
+
+    Call it with (params, state, key, num, given): x [num, ...]. given: the condition by
+    name, one value per sample. Sample i is number i of the key whatever the batch size;
+    the last batch is padded. BadInput names the first sample that is not finite.
+    prompt: the bytes with which every sample begins, if any. options: the sampler's, by
+    their names on the command line.
+    """
+
+    def __init__(self, model, batch_size: int, prompt: bytes = b"", **options):
+        keywords = as_keywords(model, options)
+        self.batch_size = batch_size
+        shape = model.space.shape
+        begun, observed = prompted(prompt, shape) if prompt else (None, None)
+
+        def draw(params, state, key, first, given):
+            how = {"start_index": first, **keywords}
+            if not prompt:
+                return model.sample(params, state, key, batch_size, **given, **how)
+            tokens = jax.numpy.broadcast_to(begun, (batch_size, *begun.shape))
+            batch = {"tokens": tokens, **given}
+            return model.complete(params, state, key, batch, observed, **how).x
+
+        self._draw = jax.jit(draw)
+
+    def __call__(self, params, state, key, num: int, given=None) -> np.ndarray:
+        batches = []
+        for first in range(0, num, self.batch_size):
+            x = self.batch(params, state, key, first, given)[: num - first]
+            require_finite(x, start=first)
+            batches.append(x)
+        return np.concatenate(batches)
+
+    def batch(self, params, state, key, first: int, given=None) -> np.ndarray:
+        """Samples first … first + batch_size - 1; given is that of all samples."""
+
+        def rows(value):
+            here = value[first : first + self.batch_size]
+            more = [(0, self.batch_size - len(here)), *[(0, 0)] * (here.ndim - 1)]
+            return np.pad(here, more, mode="edge")
+
+        given = {name: rows(value) for name, value in (given or {}).items()}
+        return np.asarray(self._draw(params, state, key, first, given))
+
+
+def prompted(prompt: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens [L], bool [L]): the prompt, and which bytes are its."""
+    if len(prompt) > shape[0]:
+        raise BadInput(
+            f"--prompt has {len(prompt)} bytes, and a sample of this run has "
+            f"{shape[0]}: take a shorter one"
+        )
+    given = np.frombuffer(prompt.ljust(shape[0], b"\0"), np.uint8)
+    return given.astype(np.int32), np.arange(shape[0]) < len(prompt)
