@@ -19,7 +19,7 @@ from gengen.errors import BadInput
 from gengen.images import to_levels, to_unit
 from gengen.types import Discriminative
 
-from ..cli.options import IDENTITY, Run
+from ..cli.options import IDENTITY, RunOptions
 from ..data.dataset import Spec
 from ..files import file_name
 from ..run.digests import digest_of
@@ -96,7 +96,7 @@ def train_default(path: Path, record: Record, data_dir: Path | None) -> None:
         if (Checkpoints(path).latest() or 0) >= own.build().steps:
             return
         print(f"the classifier in {path} has not ended: training it to its end first")
-        name, options, shared = own.experiment, own.options, own.run
+        name, options, shared = own.experiment, own.options, own.data_options
     else:
         name, options, shared = "classifier", recipe(record.data), record.data_options
         usual = inspect.signature(classifier).parameters["batch_size"].default
@@ -110,7 +110,8 @@ def train_default(path: Path, record: Record, data_dir: Path | None) -> None:
         )
     same = {key: shared[key] for key in IDENTITY}
     same["on_bad_record"] = shared.get("on_bad_record", "refuse")
-    train(Run(workdir=path, **same, data_dir=data_dir), name, options)
+    run = RunOptions(workdir=path, **same, data_dir=data_dir)
+    train(run, name, options)
 
 
 def of_classifier(
