@@ -356,7 +356,7 @@ def test_the_default_classifier_is_found_beside_the_run(runs, tmp_path, monkeypa
         raise AssertionError("there is a classifier already")
 
     shutil.copytree(runs / "classifier", tmp_path / "classifier-digits")
-    monkeypatch.setattr("train.loop.train", never)
+    monkeypatch.setattr("train.run.loop.train", never)
     got = open_extractor(None, tmp_path / "vae", record_of(runs / "vae"))
     assert got.note == f"from {tmp_path / 'classifier-digits'}"
 
