@@ -96,7 +96,7 @@ def train_default(path: Path, record: Record, data_dir: Path | None) -> None:
         if (Checkpoints(path).latest() or 0) >= own.build().steps:
             return
         print(f"the classifier in {path} has not ended: training it to its end first")
-        name, options, shared = own.experiment, own.options, own.data_options
+        name, options, shared = own.experiment, own.options, own.run
     else:
         name, options, shared = "classifier", recipe(record.data), record.data_options
         usual = inspect.signature(classifier).parameters["batch_size"].default
@@ -110,8 +110,7 @@ def train_default(path: Path, record: Record, data_dir: Path | None) -> None:
         )
     same = {key: shared[key] for key in IDENTITY}
     same["on_bad_record"] = shared.get("on_bad_record", "refuse")
-    run = RunOptions(workdir=path, **same, data_dir=data_dir)
-    train(run, name, options)
+    train(RunOptions(workdir=path, **same, data_dir=data_dir), name, options)
 
 
 def of_classifier(
