@@ -4,7 +4,6 @@ Two runs are the same when `diff` of their listings is empty.
 """
 
 import dataclasses
-from pathlib import Path
 
 from .cli.command import parse, run_command
 from .cli.options import RunToOpen
