@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-import train.measure.quality
 from PIL import Image
 from program import EVENTS, GENERATIVE, TINY, refused
 
+import train.measure.quality
 from gengen.metrics.frechet import frechet_distance
 from gengen.metrics.neighbours import precision_recall
 from train.compare import cells, place, row_of

@@ -92,7 +92,7 @@ def test_half_a_checkpoint_is_no_checkpoint_and_is_cleared_away(cli, straight, w
 HOLD = """
 import sys, time
 from pathlib import Path
-from train.lock import locked
+from train.run.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -140,7 +140,7 @@ def test_of_many_processes_one_at_a_time_holds_a_workdir(tmp_path):
     code = """
 import os, sys, time
 from pathlib import Path
-from train.lock import locked
+from train.run.lock import locked
 workdir, inside = Path(sys.argv[1]) / "w", Path(sys.argv[1]) / "inside"
 held, until = 0, time.monotonic() + 2
 while time.monotonic() < until:

@@ -156,7 +156,7 @@ def test_killed_both_or_one_and_the_same_command_goes_on(
 
 
 FAILING = """
-from train.checkpoint import Checkpoints
+from train.run.checkpoint import Checkpoints
 write, left = Checkpoints._write, [1]
 def failing(self, path, tree):
     if left.pop() if left else 0:

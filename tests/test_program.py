@@ -375,7 +375,7 @@ def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(cli, tmp_p
 def test_a_start_interrupted_before_its_first_checkpoint_starts_again(cli, tmp_path):
     line = f"train vae --workdir {tmp_path / 'w'} {TINY['vae']} {EVENTS} --steps 2"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("train.loop.run_steps", interrupt)
+        patch.setattr("train.run.loop.run_steps", interrupt)
         status, _, err = cli(line)
         assert (status, err) == (130, "interrupted\n")
     assert cli(line)[0] == 0

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import train.run.checkpoint
 
+import train.run.checkpoint
 from gengen.conditions import Labels
 from gengen.errors import BadInput
 from gengen.models.gan import GAN
@@ -69,7 +69,7 @@ def as_of_old(train_state):
 def saved_of_old(tmp_path, monkeypatch):
     """The checkpoints of a workdir, of which the only one is of an older version."""
     with monkeypatch.context() as then:
-        then.setattr(train.checkpoint, "_as_dict", as_of_old)
+        then.setattr(train.run.checkpoint, "_as_dict", as_of_old)
         assert Checkpoints(tmp_path, 1).save(train_state(**OLD)) is None
     checkpoints = Checkpoints(tmp_path)
     assert "skipped/turns" in leaf_names(checkpoints.raw()[1])
@@ -96,7 +96,7 @@ def test_the_counters_of_skipped_turns_are_found_under_their_old_names(saved_of_
 def test_renamed_layers_are_found_with_their_averages_and_moments(
     saved_of_old, monkeypatch, changes, layers
 ):
-    monkeypatch.setattr(train.checkpoint, "RENAMES", (*RENAMES, *changes))
+    monkeypatch.setattr(train.run.checkpoint, "RENAMES", (*RENAMES, *changes))
     like = jax.tree.map(jnp.zeros_like, train_state(**layers))
     restored, _ = saved_of_old.restore(like)
     before, after = numbers(train_state(**OLD)), numbers(restored)

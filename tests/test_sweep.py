@@ -5,10 +5,10 @@ import shutil
 from dataclasses import replace
 
 import pytest
-import train.measure.quality
 from PIL import Image
 from program import refused
 
+import train.measure.quality
 from gengen.conditions import Labels, Nothing
 from gengen.diffusion.paths import Linear, VariancePreserving
 from gengen.diffusion.process import Noise, Process, Velocity

@@ -19,7 +19,7 @@ from gengen.errors import BadInput
 from gengen.images import to_levels, to_unit
 from gengen.types import Discriminative
 
-from ..cli.options import IDENTITY, Run
+from ..cli.options import IDENTITY, RunOptions
 from ..data.dataset import Spec
 from ..files import file_name
 from ..run.digests import digest_of
@@ -110,7 +110,7 @@ def train_default(path: Path, record: Record, data_dir: Path | None) -> None:
         )
     same = {key: shared[key] for key in IDENTITY}
     same["on_bad_record"] = shared.get("on_bad_record", "refuse")
-    train(Run(workdir=path, **same, data_dir=data_dir), name, options)
+    train(RunOptions(workdir=path, **same, data_dir=data_dir), name, options)
 
 
 def of_classifier(
