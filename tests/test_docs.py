@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests import pages
+from tests import figures, pages
 from tests.record import RESULTS, ROOT, flat, record, rows_of
 
 TABLES = sorted(RESULTS.glob("*/*.json"))
@@ -55,3 +55,8 @@ def test_rows_are_lines_of_json_or_else_lines():
     assert rows_of("12 images/s\n") == [{"printed": "12 images/s"}]
     assert flat({"a": {"b": {"c": 1}}}) == {"a b c": 1}
     assert ROOT / "results" == RESULTS
+
+
+def test_a_figure_that_needs_no_training_is_made():
+    row = next(figures.bound())
+    assert row["levels"] == 17 and 3.9 < row["mean"] < 4.2 and 0.2 < row["std"] < 0.5
