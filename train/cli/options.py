@@ -10,6 +10,16 @@ import tyro
 positive = tyro.conf.arg(metavar="N")
 
 
+@dataclasses.dataclass(frozen=True)
+class RunToOpen:
+    """The run that a command opens."""
+
+    workdir: Path
+    """The run's folder."""
+    step: int | None = None
+    """Step of the checkpoint that is read; by default the last one."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Where a run reads, how long it lasts and what it writes."""
