@@ -8,11 +8,13 @@ import contextlib
 import dataclasses
 import json
 import shutil
+import types
 
 import jax
 import numpy as np
 import pytest
 
+from gengen.conditions import Labels, Nothing
 from gengen.errors import BadInput
 from gengen.images import to_unit
 from train.data.dataset import Dataset, Spec
@@ -22,6 +24,7 @@ from train.experiments.classifier import classifier, recipe
 from train.measure import features as features_of
 from train.measure.extractors import Extractor, default_name, open_extractor
 from train.measure.features import Parts, collect, empty, of_dataset
+from train.measure.while_training import SampleQuality
 from train.run.digests import digest_of
 from train.run.record import Record
 from train.run.workdir import open_workdir
@@ -233,6 +236,61 @@ def test_a_digest_changes_with_one_weight_and_with_nothing_else():
     others = [tree(change=1e-6), tree(name="scale"), tree(dtype=np.float16), reshaped]
     assert tree(change=1e-6)["dense"]["kernel"][1, 2] != 5  # the smallest change seen
     assert len({same, *map(digest_of, others)}) == 5
+
+
+# ------------------------------------------------------------------ while training
+
+
+class Memory:
+    """A model that draws the training images of the class it is asked for."""
+
+    space = types.SimpleNamespace(shape=(2, 2, 1))
+    sampler = None
+
+    def __init__(self, data, conditional):
+        batch = data.fetch(np.arange(data.size))
+        self.x, self.label = np.asarray(to_unit(batch["image"], 17)), batch["label"]
+        self.condition = Labels(CLASSES) if conditional else Nothing()
+
+    def sample(self, params, state, key, num, *, start_index=0, label=None):
+        places = jax.numpy.arange(num) + start_index
+        if label is not None:
+            of_class = np.stack(
+                [np.resize(np.flatnonzero(self.label == k), 30) for k in range(CLASSES)]
+            )
+            places = jax.numpy.asarray(of_class)[label, places % 30]
+        return params * jax.numpy.asarray(self.x)[places % len(self.x)]
+
+
+def test_quality_while_training_is_that_of_the_averaged_parameters():
+    data = dataset(30)
+    quality = SampleQuality(5, Memory(data, False), data, linear(7), 3, num=30)
+    state = types.SimpleNamespace(params=0.5, ema=1.0, state={})
+    assert quality(state)["quality/frechet_distance"] < 1e-3
+    assert quality(state) == quality(state)
+    state.ema = None
+    assert list(quality(state)) == ["quality/frechet_distance"]
+    assert quality(state)["quality/frechet_distance"] > 0.1
+
+
+def test_quality_while_training_asks_for_known_classes_alone():
+    data, right = dataset(30), Extractor("exact", "", True, 10, {}, None)
+    model = Memory(data, True)
+    asked = {bytes(x): y for x, y in zip(model.x, model.label, strict=True)}
+
+    def exact(weights, x):
+        label = [asked[bytes(each)] for each in np.asarray(x)]
+        return np.asarray(x).reshape(len(x), -1), np.log(np.eye(CLASSES)[label] + 1e-9)
+
+    def fetch(indices):
+        batch = data.fetch(indices)
+        return {**batch, "label": np.where(indices < 9, -1, batch["label"])}
+
+    right = dataclasses.replace(right, apply=exact)
+    unknown = dataclasses.replace(data, fetch=fetch)
+    quality = SampleQuality(1, model, unknown, right, num=20)
+    state = types.SimpleNamespace(params=np.float32(1), ema=None, state={})
+    assert quality(state)["quality/class_accuracy"] == 1.0
 
 
 # ---------------------------------------------------------- a classifier as extractor

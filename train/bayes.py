@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 
 
 @dataclasses.dataclass(frozen=True)
-class Bayes:
+class Bayes(RunToOpen):
     """p(y|x) from p(x|y), or p(x|y) from p(x), whichever the run allows.
 
     A class-conditional run with a likelihood (a VAE trained with --conditional): its
@@ -30,8 +31,6 @@ class Bayes:
     every class. Both write bayes.json.
     """
 
-    workdir: Path
-    """The run's folder."""
     num: int = 1_000
     """Test images, and outliers of each kind, at most."""
     reject_rate: float = 0.01
@@ -81,7 +80,7 @@ def bayes(options: Bayes) -> dict[str, Any]:
         raise BadInput(f"--reject-rate {options.reject_rate}: a share between 0 and 1")
     out = options.out or options.workdir / "bayes.png"
     check_png(out)
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     model = trained.model
     if isinstance(model, Discriminative):
         raise BadInput("a classifier is p(y|x) already: take a generative run")

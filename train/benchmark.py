@@ -9,17 +9,16 @@ import dataclasses
 from pathlib import Path
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 from .experiments.diffusion import GridName, SolverName
 from .measure.bare_loops import reference
 from .measure.timing import compiled, medians
 
 
 @dataclasses.dataclass(frozen=True)
-class Benchmark:
+class Benchmark(RunToOpen):
     """Time the compiled sampler of a run beside the bare one; write benchmark.json."""
 
-    workdir: Path
-    """The run's folder."""
     num: int = 64
     """Samples a call."""
     repeats: int = 11
@@ -51,7 +50,7 @@ def benchmark(options: Benchmark) -> None:
     for name in ("num", "repeats"):
         if getattr(options, name) < 1:
             raise BadInput(f"--{name} {getattr(options, name)}: it must be at least 1")
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     model, params, state = trained.model, trained.params, trained.state
     given = given_keywords(options)
     extra = as_keywords(model, given)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 from .measure.outlier_sets import outlier_sets, subset
 from .measure.scores import (
     LIKELIHOOD,
@@ -35,15 +36,13 @@ TITLES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Outliers:
+class Outliers(RunToOpen):
     """Judge every outlier score of a run; write outliers.json and outliers.png.
 
     The scores are those of gengen.tasks.outliers. A class-conditional density is turned
     into p(x), its sum over classes; what needs a label gets the likeliest one.
     """
 
-    workdir: Path
-    """The run's folder."""
     against: tuple[str, ...] = ()
     """Outliers: noise (uniform levels), inverted, constant, shuffled (pixels), faint (a
     quarter of the contrast), or data sets by name (digits, folder:PATH, …), scaled to
@@ -83,7 +82,7 @@ def outliers(options: Outliers) -> dict[str, Any]:
     at_least(options, num=10, regret_num=0)
     names = ("seed", "importance_samples", "batch_size")
     check_numbers({name: getattr(options, name) for name in names})
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     spec = trained.record.data
     spec.images_only("train.outliers")
     model = density = with_importance_samples(trained.model, options.importance_samples)

@@ -12,20 +12,19 @@ from typing import Any
 import numpy as np
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 
 PENALTIES = np.logspace(-4, 0, 5)  # C of scikit-learn, chosen by cross-validation
 
 
 @dataclasses.dataclass(frozen=True)
-class Probe:
+class Probe(RunToOpen):
     """Test accuracy of logistic regression on features; write probe.json.
 
     Features are standardised, and the regularisation is chosen by cross-validation of
     the training images alone.
     """
 
-    workdir: Path
-    """The run's folder."""
     per_class: int = 10
     """Labels of each class, of the probe with few of them."""
     repeats: int = 5
@@ -56,7 +55,7 @@ def probe(options: Probe) -> dict[str, Any]:
 
     at_least(options, per_class=2, repeats=1, num_train=10)
     check_numbers({"seed": options.seed, "batch_size": options.batch_size})
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     require(trained.model, HasFeatures, "take a run with a representation")
     if not trained.record.data.num_classes:
         raise BadInput(

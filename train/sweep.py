@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 from .experiments.diffusion import GridName, SolverName
 from .measure.sweep_table import AXES, in_words, show, words
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class Sweep(RunToOpen):
     """Measure samples under every combination of the listed options; table and plot.
 
     Run again after an interruption, or with longer lists: a point that is there is not
     drawn twice.
     """
 
-    workdir: Path
-    """The run's folder."""
     solver: tuple[SolverName, ...] = ()
     """The sampler's solvers."""
     grid: tuple[GridName, ...] = ()
@@ -77,7 +76,7 @@ def sweep(options: Sweep) -> dict[str, Any]:
 
     base, out = evaluation(options), options.out or options.workdir / "sweep.json"
     check(options, base, out)
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     scales = options.classifier_scale[:1] or (None,)  # refused without a classifier
     trained = guided(trained, dataclasses.replace(base, classifier_scale=scales[0]))
     refuse_unmeasurable(trained, options)
@@ -136,7 +135,7 @@ def evaluation(options: Sweep):
     """How every point is evaluated, its own options aside."""
     from .measure.evaluation import Evaluate
 
-    names = ("workdir", "num", "seed", "extractor", "batch_size", "data_dir")
+    names = ("workdir", "step", "num", "seed", "extractor", "batch_size", "data_dir")
     names += ("guide", "classifier")
     return Evaluate(**{name: getattr(options, name) for name in names})
 

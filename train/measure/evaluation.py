@@ -4,12 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from ..cli.options import RunToOpen
 from ..experiments.diffusion import GridName, SolverName
 from .tables import show
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate:
+class Evaluate(RunToOpen):
     """Measure a trained run: samples, likelihood, speed; write evaluation.json.
 
     Samples are drawn with the averaged parameters (EMA) where the run keeps them, and
@@ -17,8 +18,6 @@ class Evaluate:
     text there are bits per byte, and the speed of samples.
     """
 
-    workdir: Path
-    """The run's folder."""
     num: int = 10_000
     """Number of samples."""
     seed: int = 0
@@ -97,7 +96,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     from .quality import PART, Quality
 
     check(options)
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     result = provenance(trained, options)
     print(
         f"{result['experiment']}, step {result['step']}: {result['parameter_count']:,} "

@@ -46,6 +46,11 @@ def check_finite(features: np.ndarray, first: int) -> None:
         )
 
 
+def known_labels(labels: np.ndarray | None) -> np.ndarray | None:
+    """Those labels that are known: -1 stands for the others."""
+    return None if labels is None else labels[labels >= 0]
+
+
 def collect(stream: Iterable[tuple], kept: int) -> Features:
     """Of batches (features, probs, labels or None)."""
     total, features, probs, labels, num = None, [], [], [], 0
