@@ -9,6 +9,7 @@ import pytest
 from tests import figures, pages
 from tests.record import RESULTS, ROOT, flat, record, rows_of
 
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TABLES = sorted(RESULTS.glob("*/*.json"))
 
 
@@ -60,3 +61,60 @@ def test_rows_are_lines_of_json_or_else_lines():
 def test_a_figure_that_needs_no_training_is_made():
     row = next(figures.bound())
     assert row["levels"] == 17 and 3.9 < row["mean"] < 4.2 and 0.2 < row["std"] < 0.5
+
+
+def links(page):
+    """Files that a page links to or shows, as paths; those of other sites left out."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    text = re.sub(r"`[^`]*`", "", text)
+    found = re.findall(r"\]\(([^)\s]+)\)", text)
+    found += re.findall(r"^\[[^\]]+\]: (\S+)", text, flags=re.M)
+    return [link for link in found if not link.startswith(("http:", "https:"))]
+
+
+def anchors(page):
+    """The headings of a page as one links to them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_of_a_page_is_there(page):
+    for link in links(page):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_and_picture_is_reached_from_the_front_page():
+    seen, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        if page in seen:
+            continue
+        seen.add(page)
+        if page.suffix == ".md":
+            files = (link.partition("#")[0] for link in links(page))
+            ahead += [(page.parent / name).resolve() for name in files if name]
+    pictures = (ROOT / "docs/images").iterdir()
+    lost = {*PAGES, *pictures, *(ROOT / "notebooks").glob("*.ipynb")} - seen
+    assert not lost, sorted(map(str, lost))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_are_short_and_lines_too(page):
+    lines = page.read_text().splitlines()
+    assert len(lines) < (120 if page.name == "README.md" else 150)
+    assert not [line for line in lines if len(line) > 100]
+
+
+def test_renamed_names_are_there():
+    """Each `gengen.….name` of the pages that are written can be imported."""
+    for page in PAGES:
+        for name in re.findall(r"`(gengen(?:\.\w+)+)`", page.read_text()):
+            module, _, attribute = name.rpartition(".")
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError:
+                assert hasattr(importlib.import_module(module), attribute), name
