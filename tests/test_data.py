@@ -380,16 +380,22 @@ def everything(dataset):
     return dataset.fetch(np.arange(dataset.size))
 
 
-def test_folder_of_classes(tmp_path):
+def folder_of_classes(root):
     for k in range(23):
-        save(solid((k, 0, 0)), tmp_path / "b cats" / f"{k:02}.png")
+        save(solid((k, 0, 0)), root / "b cats" / f"{k:02}.png")
     for k in range(9):
-        save(solid((0, k, 9)), tmp_path / "a dogs" / f"{k}.BMP")
-    save(solid((9, 9, 9), size=(1, 1)), tmp_path / "b cats" / ".hidden.png")
-    save(solid((9, 9, 9), size=(1, 1)), tmp_path / ".cache" / "thumb.png")
-    (tmp_path / "b cats" / "notes.txt").write_text("not an image")
-    name = f"folder:{tmp_path}"
-    train, test = load(name), load(name, split="test")
+        save(solid((0, k, 9)), root / "a dogs" / f"{k}.BMP")
+    save(solid((9, 9, 9), size=(1, 1)), root / "b cats" / ".hidden.png")
+    save(solid((9, 9, 9), size=(1, 1)), root / ".cache" / "thumb.png")
+    (root / "b cats" / "notes.txt").write_text("not an image")
+    return f"folder:{root}"
+
+
+def test_a_folder_that_an_older_version_split_stays_split_so(tmp_path):
+    name = folder_of_classes(tmp_path)
+    save(solid((0, 0, 0)), tmp_path / "b cats" / "deep" / "x.png")
+    save(solid((0, 0, 0)), tmp_path / "b cats" / "x.tif")
+    train, test = (load(name, split=s, split_by="tenth") for s in ("train", "test"))
     spec = Spec(name, (4, 6, 3), 256, 2, ("a dogs", "b cats"))
     assert train.spec == test.spec == spec
     assert (train.size, test.size) == (30, 2)
@@ -404,6 +410,94 @@ def test_folder_of_classes(tmp_path):
     backwards = train.fetch(np.array([29, 0]))
     np.testing.assert_array_equal(backwards["image"], image[[29, 0]])
     assert "30 images of 32" in train.note and "every tenth" in train.note
+    with pytest.raises(BadInput, match="'validation' of .* is empty") as error:
+        load(name, split="validation", split_by="tenth")
+    assert error.value.no_such_split
+
+
+def splits_of(name):
+    """{split: {(label, first pixel)}} of the splits that there are."""
+    found = {}
+    for split in ("train", "validation", "test"):
+        try:
+            batch = everything(load(name, split=split))
+        except BadInput as error:
+            assert error.no_such_split
+            continue
+        pixels = map(tuple, batch["image"][:, 0, 0])
+        found[split] = set(zip(batch["label"].tolist(), pixels, strict=True))
+    return found
+
+
+def test_images_that_are_added_move_no_other_to_another_split(tmp_path):
+    name = folder_of_classes(tmp_path)
+    before = splits_of(name)
+    assert set(before) == {"train", "validation", "test"}
+    assert sum(map(len, before.values())) == 32 == len(set().union(*before.values()))
+    note = load(name).note
+    assert "split train by a hash of the path (80 % train, 10 % validation" in note
+    assert "1 not read: b cats/notes.txt" in note and "\n" not in note
+    for k in range(23, 40):
+        save(solid((k, 0, 0)), tmp_path / "b cats" / "a" / "deep" / f"{k:02}.png")
+    after = splits_of(name)
+    assert sum(map(len, after.values())) == 49
+    assert all(before[split] <= after[split] for split in before)
+
+
+def test_a_folder_that_is_split_stays_split_so(tmp_path):
+    for k, split in enumerate(("train", "val", "test")):
+        for label, name in enumerate("ab"):
+            save(solid((k, label, 0)), tmp_path / split / name / f"{k}.png")
+    name = f"folder:{tmp_path}"
+    found = splits_of(name)
+    truth = {
+        split: {(label, (k, label, 0)) for label in (0, 1)}
+        for k, split in enumerate(("train", "validation", "test"))
+    }
+    assert found == truth
+    assert "split test by folder" in load(name, split="test").note
+    (tmp_path / "val" / "b").rename(tmp_path / "val" / "c")
+    with pytest.raises(BadInput, match="validation of .* has the class c, which train"):
+        load(name)
+
+
+@pytest.mark.parametrize(
+    "end, kind", [("tif", "TIFF"), ("ppm", "PPM"), ("jfif", "JPEG"), ("tga", "TGA")]
+)
+def test_what_pillow_reads_is_read_whatever_its_name(tmp_path, end, kind):
+    save(solid((255, 0, 0)), tmp_path / f"c.{end.upper()}", format=kind)
+    image = everything(load(f"folder:{tmp_path}"))["image"]
+    np.testing.assert_allclose(image[0, 1, 1], (255, 0, 0), atol=2)
+
+
+@pytest.mark.parametrize("end", ["png", "tif"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path, end):
+    levels = np.array([[0, 255, 256, 40_000, 65_535]], np.uint16)
+    save(Image.fromarray(levels), tmp_path / f"a.{end}")
+    dataset = load(f"folder:{tmp_path}")
+    got = everything(dataset)["image"][0, 0, :, 0]
+    assert dataset.spec.shape == (1, 5, 1)
+    np.testing.assert_array_equal(got, levels[0] >> 8)
+
+
+def test_numbers_without_a_range_are_refused(tmp_path):
+    save(Image.fromarray(np.ones((4, 4), np.float32)), tmp_path / "deep.tif")
+    with pytest.raises(BadInput, match=r"deep.tif cannot .*mode F has 32 bits and no"):
+        load(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("whole_header", [True, False])
+def test_all_bad_files_are_named_at_once(tmp_path, whole_header):
+    for k in range(6):
+        noise = np.random.default_rng(k).integers(0, 256, (32, 32), dtype=np.uint8)
+        path = save(Image.fromarray(noise), tmp_path / f"{'abcdef'[k]}.png")
+        if k:
+            path.write_bytes(path.read_bytes()[: 500 if whole_header else 5])
+    match = (
+        r"5 files cannot be read as images: .*b.png \(.*c.png .*d.png .*; and 2 more"
+    )
+    with pytest.raises(BadInput, match=match):
+        everything(load(f"folder:{tmp_path}", split_by="tenth"))
 
 
 def test_folder_without_classes_and_in_gray(tmp_path):
@@ -423,7 +517,8 @@ def test_one_colour_image_makes_all_rgb_and_transparency_is_white(tmp_path):
     save(solid(3, mode="L"), tmp_path / "d.png", transparency=3)
     frames = [solid((0, 0, 200)), solid((0, 200, 0))]
     save(frames[0], tmp_path / "e.gif", save_all=True, append_images=frames[1:])
-    got = everything(load(f"folder:{tmp_path}"))["image"][:, 1, 1]
+    dataset = load(f"folder:{tmp_path}", split_by="tenth")
+    got = everything(dataset)["image"][:, 1, 1]
     truth = [[7] * 3, [255] * 3, [204] * 3, [255] * 3, [0, 0, 200]]
     np.testing.assert_array_equal(got, truth)
 
@@ -443,7 +538,7 @@ def test_the_rule_of_scale_and_crop(tmp_path):
     save(Image.fromarray(halves), tmp_path / "halves.png")
     save(solid(77, size=(30, 50), mode="L"), tmp_path / "solid.png")
     save(solid(5, size=(3, 4), mode="L"), tmp_path / "tiny.png")
-    dataset = load(f"folder:{tmp_path}", image_size=10)
+    dataset = load(f"folder:{tmp_path}", image_size=10, split_by="tenth")
     assert dataset.spec.shape == (10, 10, 1)
     assert "shorter side scaled to 10 (Lanczos), centre-cropped" in dataset.note
     image = everything(dataset)["image"][..., 0]
@@ -505,12 +600,6 @@ def test_a_truncated_image_is_named_before_training(tmp_path):
         load(f"folder:{tmp_path}")
 
 
-def test_deep_pixels_are_refused_rather_than_clipped(tmp_path):
-    save(Image.fromarray(np.full((4, 4), 40000, np.uint16)), tmp_path / "deep.png")
-    with pytest.raises(BadInput, match=r"deep.png .*I;16 .* 8 bits .*convert"):
-        load(f"folder:{tmp_path}")
-
-
 def test_a_folder_changed_under_way_is_noticed(tmp_path):
     path = save(solid(3, mode="L"), tmp_path / "a.png")
     dataset = load(f"folder:{tmp_path}")
@@ -533,14 +622,21 @@ def test_folder_mistakes(tmp_path):
     save(solid((1, 2, 3)), tmp_path / "dogs" / "a.png")
     name = f"folder:{tmp_path}"
     assert load(name).size == 2
-    with pytest.raises(
-        BadInput, match=r"'test' of folder:.* empty.* has 1: add images"
-    ):
+    match = "'test' of folder:.* empty: its 2 images are split by .*; add images"
+    with pytest.raises(BadInput, match=match):
         load(name, split="test")
-    with pytest.raises(BadInput, match="no split 'all': choose one of train, test"):
+    with pytest.raises(BadInput, match="no split 'all': choose one of train, valid"):
         load(name, split="all")
     save(solid((1, 2, 3)), tmp_path / "loose.png")
     with pytest.raises(BadInput, match=r"directly \(loose.png\) and in .*: move all"):
+        load(name)
+    for path in (tmp_path / "loose.png", tmp_path / "dogs" / "a.png"):
+        path.unlink()
+    (tmp_path / "dogs").rmdir()
+    (tmp_path / "cats").rename(tmp_path / "all")
+    save(solid((1, 2, 3)), tmp_path / "all" / "cats" / "a.png")
+    (tmp_path / "all" / "a.png").unlink()
+    with pytest.raises(BadInput, match=f"below .*all: name .* folder:{tmp_path}/all"):
         load(name)
 
 

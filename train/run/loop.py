@@ -22,8 +22,9 @@ from gengen.step import make_train_step
 from gengen.types import Variables
 
 from ..cli.options import IDENTITY, OWN, RunOptions
+from ..data.dataset import named
 from ..data.feed import Feed
-from ..data.load import load, named
+from ..data.load import load
 from ..experiments.experiment import Experiment
 from . import processes, references
 from . import record as records
