@@ -18,11 +18,13 @@ _SAMPLES, _SAMPLE = 4096, 4096  # files of the sample, and bytes of each piece
 _THREADS = min(8, os.cpu_count() or 1)
 
 
-def of_fetch(fetch: Callable[[np.ndarray], dict], size: int) -> dict[str, str]:
-    """The digest of all examples: of each array, one after the other."""
+def of_fetch(
+    fetch: Callable[[np.ndarray], dict], indices: np.ndarray
+) -> dict[str, str]:
+    """The digest of the examples at `indices`: of each array by itself."""
     hashes: dict = {}
-    for start in range(0, size, 4096):
-        batch = fetch(np.arange(start, min(start + 4096, size)))
+    for start in range(0, len(indices), 4096):
+        batch = fetch(indices[start : start + 4096])
         for key, array in batch.items():
             first = hashlib.sha256(f"{array.dtype} {array.shape[1:]}".encode())
             hashes.setdefault(key, first).update(np.ascontiguousarray(array).data)
@@ -43,17 +45,14 @@ def of_files(
     the sizes, and the first, the middle and the last bytes of some files.
     """
     sizes = [_size(file) for file in files]
-    if sum(sizes) <= WHOLE:
-        sampled = range(len(files))
-    else:
-        sampled = range(0, len(files), max(1, len(files) // _SAMPLES))
+    whole = sum(sizes) <= WHOLE
+    every = 1 if whole else max(1, len(files) // _SAMPLES)
 
     def content(place: int) -> bytes:
-        name = str(files[place].relative_to(root)).encode(errors="surrogateescape")
-        known = b"" if sum(sizes) <= WHOLE else name
-        known += b"\0%d" % sizes[place]
-        if place in sampled:
-            known += _piece(files[place], sizes[place], sum(sizes) <= WHOLE)
+        file, size = files[place], sizes[place]
+        name = "" if whole else str(file.relative_to(root))
+        piece = b"" if place % every else _piece(file, size, whole)
+        known = name.encode(errors="surrogateescape") + b"\0%d\0" % size + piece
         return hashlib.sha256(known).digest()
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
@@ -96,24 +95,25 @@ def _piece(file: Path, size: int, whole: bool) -> bytes:
         return b"unreadable"
 
 
-NOUNS = {"train": "training", "validation": "validation", "test": "test"}
+_NOUNS = {"train": "training"}
+_LABEL = "(were class folders exchanged or renamed?)"
 
 
 def change(
     old: dict[str, dict[str, str]], new: dict[str, dict[str, str]], examples: str
 ) -> str | None:
-    """What changed between two runs' data, {split: digest}, in words; None if nothing.
+    """How the data changed between {split: digest} and another, in words, or None.
 
-    A split that either does not know is none that changed: runs begun with an older
-    version know none.
+    A split that either does not know has not changed: older versions knew none.
     """
-    for split in old.keys() & new.keys():
+    for split in sorted(old.keys() & new.keys(), key=["train", *old].index):
         a, b = old[split], new[split]
-        changed = [key for key in ("label", "order") if a.get(key) != b.get(key)]
-        others = [key for key in a.keys() | b.keys() if key not in ("label", "order")]
-        changed = [k for k in others if a.get(k) != b.get(k)] + changed
+        changed = {key for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
+        whose = f"the {_NOUNS.get(split, split)} {examples}"
+        if changed - {"label", "order"}:
+            return f"{whose} are no longer those"
+        if "label" in changed:
+            return f"the labels of {whose} {_LABEL} are no longer those"
         if changed:
-            whose = f"the {NOUNS.get(split, split)} {examples}"
-            what = {"label": f"the labels of {whose}", "order": f"the order of {whose}"}
-            return what.get(changed[0], whose)
+            return f"the order of {whose} is no longer that"
     return None

@@ -234,7 +234,9 @@ def folder(
     chosen = [(file, label) for file, label in pairs if file in headers]
     left_out = tuple(str(file) for file, _ in pairs if file not in headers)
     if not chosen:
-        raise BadInput(f"no image of the split {split!r} of {name} can be read")
+        error = BadInput(f"no image of the split {split!r} of {name} can be read")
+        error.no_such_split = split != "train"
+        raise error
     paths, labels = [file for file, _ in chosen], None
     if classes != ("",):
         labels = np.array([label for _, label in chosen], np.int32)

@@ -11,6 +11,7 @@ import numpy as np
 from gengen.errors import BadInput
 
 from .dataset import Dataset, Spec, check_split, take
+from .digest import of_fetch
 from .resize import fit_array, rule
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -103,6 +104,8 @@ def idx(
             "fetch the file again, or read the set as a folder:PATH of images"
         )
     image = image[..., None]  # [N, H, W, 1]
+    raw = functools.partial(take, {"image": image, "label": label})
+    contents = functools.partial(of_fetch, raw, np.arange(len(image)))
     if image_size is not None:
         image = np.stack([fit_array(one, image_size) for one in image])
     arrays = {"image": image, "label": label.astype(np.int32)}
@@ -112,4 +115,5 @@ def idx(
         f"{rule(image_size)}; split {split} by file"
     )
     spec = Spec(name, (height, width, 1), 256, 10, _CLASSES[name])
-    return Dataset(spec, len(image), functools.partial(take, arrays), note)
+    fetch = functools.partial(take, arrays)
+    return Dataset(spec, len(image), fetch, note, contents=contents)

@@ -12,6 +12,7 @@ import numpy as np
 from gengen.errors import BadInput
 
 from .dataset import Dataset, Spec, bad_record, check_split, unknown
+from .digest import of_files
 from .resize import fit, fit_array, rule
 
 _AT_ONCE = 1024
@@ -180,4 +181,8 @@ def prepared(
     fetch = Records(
         source, files, str(builder.data_path), encoded, labelled, shape, image_size
     )
-    return Dataset(spec, len(source), fetch, note)
+    paths = [Path(builder.data_path, Path(name).name) for name, _, _ in files]
+    contents = functools.partial(
+        of_files, "records", Path(builder.data_path), paths, None
+    )
+    return Dataset(spec, len(source), fetch, note, contents=contents)
