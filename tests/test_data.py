@@ -300,18 +300,28 @@ def test_idx_images_are_resized_by_the_rule(tmp_path):
 
 
 GOOD = idx_bytes(IMAGES)
+# Ten gibibytes in few bytes; a header that promises little stops the reading, too.
+BOMB = struct.pack(">BBBB3I", 0, 0, 8, 3, 10_000, 1024, 1024) + bytes(10**5)
 
 
 @pytest.mark.parametrize(
     "file, content, match",
     [
-        ("images-idx3", GOOD[:-1], "train-images.* holds 9423 .*promises 9424.* again"),
+        (
+            "images-idx3",
+            GOOD[:-1],
+            "train-images.* holds 9,407 .*promises 9,408.* again",
+        ),
         (
             "images-idx3",
             GOOD + b"0",
-            "holds 9425 bytes .* damaged, fetch the file again",
+            "holds more than 9,408 bytes .* damaged, fetch the file again",
         ),
         ("images-idx3", GOOD[:9], "train-images.*truncated"),
+        ("images-idx3", b"\0\0\x08\x64" + bytes(400), "not an IDX file"),
+        ("images-idx3", BOMB, r"promises an array of \[10000, 1024, 1024\], 10,485"),
+        ("images-idx3", gzip.compress(BOMB), "promises an array of .* out of [0-9]+:"),
+        ("labels-idx1", gzip.compress(BOMB), "promises an array of .*: it is damaged"),
         ("images-idx3", b"", "train-images.* not an IDX file.* again"),
         ("images-idx3", b"PK\3\4" + GOOD, "not an IDX file.*'50 4b 03 04'.* again"),
         ("images-idx3", b"\0\0\7\3" + GOOD[4:], "not an IDX file.*'00 00 07 03'"),
@@ -345,6 +355,19 @@ def test_bad_idx_files_are_named(tmp_path, file, content, match):
     (tmp_path / f"train-{file}-ubyte").write_bytes(content)
     with pytest.raises(BadInput, match=match):
         load("mnist", data_dir=tmp_path)
+
+
+def test_no_more_is_unpacked_than_a_header_promises(tmp_path):
+    import tracemalloc
+
+    write_idx(tmp_path)
+    packed = gzip.compress(GOOD + bytes(2**26))
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(packed)
+    tracemalloc.start()
+    with pytest.raises(BadInput, match="holds more than 9,408 bytes"):
+        load("mnist", data_dir=tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
 
 
 def test_missing_idx_files(tmp_path, monkeypatch):
@@ -682,6 +705,12 @@ def tfds_dir(tmp_path_factory):
         def image(self, k):
             return PIXELS[k]
 
+    class ToyUnknown(ToyTensors):
+        def examples(self, start, end):
+            for k in range(start, end):
+                label = -1 if k == 3 or k > 15 else k % 2
+                yield k, {"image": self.image(k), "label": label}
+
     class ToyPngs(ToyTensors):
         IMAGE = tfds.features.Image()
 
@@ -689,7 +718,7 @@ def tfds_dir(tmp_path_factory):
             return png(PIXELS[k, : 4 + k % 3])
 
     tfds.disable_progress_bar()
-    for builder in (ToyTensors, ToyPngs):
+    for builder in (ToyTensors, ToyPngs, ToyUnknown):
         builder(data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
@@ -716,6 +745,18 @@ def test_prepared_tfds_set_is_read_back(tfds_dir, split, truth, caplog, capfd):
     np.testing.assert_array_equal(again["image"], batch["image"][[3, 0, 3]])
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert capfd.readouterr() == ("", "")
+
+
+def test_unknown_labels_are_for_no_training(tfds_dir):
+    dataset = load("toy_unknown", data_dir=tfds_dir)
+    with pytest.raises(
+        BadInput, match=r"record \d+ of .* label is -1.*bad-record skip"
+    ):
+        Feed(dataset, 4, seed=0)
+    known = load("toy_unknown", data_dir=tfds_dir, on_bad_record="skip")
+    assert known.size == 14 and everything(known)["label"].min() == 0
+    test = load("toy_unknown", split="test", data_dir=tfds_dir)
+    assert sorted(everything(test)["label"]) == [-1, -1, -1, -1, 1]
 
 
 def test_tfds_images_of_several_sizes_need_a_size(tfds_dir, caplog):
@@ -771,6 +812,48 @@ def test_tfds_set_without_images_is_refused(tfds_dir, tmp_path, change, found):
         load("toy_tensors", data_dir=tmp_path)
 
 
+@pytest.mark.parametrize(
+    "file, change, match",
+    [
+        ("dataset_info.json", ("{", ""), "dataset_info.json cannot be read .*prepare"),
+        ("dataset_info.json", ("name", "nmae"), "toy_tensors in .* cannot be opened"),
+        ("features.json", ("{", "[" * 99_999), "features.json cannot be read"),
+        (
+            "features.json",
+            ("tensorflow_datasets.core.features.tensor_feature", "evilmod"),
+            "features.json names the class 'evilmod.Tensor', which is not of",
+        ),
+        (
+            "features.json",
+            ('"pythonClassName": "', '"python_class_name": "evilmod; '),
+            "names the class 'evilmod; tensorflow",
+        ),
+    ],
+)
+def test_broken_tfds_files_are_named_and_execute_nothing(
+    tfds_dir, tmp_path, monkeypatch, file, change, match
+):
+    copy_with(tfds_dir, tmp_path, file, change)
+    (tmp_path / "evilmod.py").write_text("raise SystemExit('executed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BadInput, match=match) as error:
+        load("toy_tensors", data_dir=tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_digest_of_tfds_files_is_that_of_their_bytes(tfds_dir, tmp_path):
+    shutil.copytree(tfds_dir / "toy_tensors", tmp_path / "toy_tensors")
+    here, there = (load("toy_tensors", data_dir=x) for x in (tmp_path, tfds_dir))
+    assert here.digest() == there.digest()
+    (path,) = tmp_path.rglob("*train.array_record*")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    assert here.digest() != there.digest()
+    test = load("toy_tensors", split="test", data_dir=tmp_path)
+    assert test.digest() not in (here.digest(), there.digest())
+
+
 def test_tfds_set_in_another_format_is_refused(tfds_dir, tmp_path):
     change = ("array_record", "tfrecord")
     copy_with(tfds_dir, tmp_path, "dataset_info.json", change)
@@ -789,7 +872,7 @@ def test_tfds_set_in_another_format_is_refused(tfds_dir, tmp_path):
         ("cifar100/9:1.2.3", "'cifar100/9:1.2.3' is not prepared"),
         ("digit", "called 'digit' .did you mean 'digits'.*digits, mnist, fashion_mn"),
         ("Fashion-MNIST", "did you mean 'fashion_mnist'"),
-        ("cifarr10", "did you mean 'cifar10'.*text:PATH, or any prepared TFDS name"),
+        ("cifarr10", "did you mean 'cifar10'.*npz:FILE, or any prepared TFDS name"),
         ("huggingface:mnist", "no data set is called 'huggingface:mnist'"),
         ("no such thing!", "no data set is called 'no such thing!': take one of"),
         ("", "no data set is called '': take one of digits"),

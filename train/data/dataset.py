@@ -129,9 +129,11 @@ class Dataset:
 
     `fetch(indices [B])` gives {"image": uint8 [B, H, W, C], "label": int32 [B]},
     without "label" where `spec.num_classes` is 0, of another kind its array in `KEYS`
-    (of text {"tokens": uint8 [B, L]}), and can be pickled. `note` is one line to print.
-    `left_out` names the records that no index reaches: they are bad. `contents` makes
-    the digest of what is read; None makes it of the examples.
+    (of text {"tokens": uint8 [B, L]}), and can be pickled. A label of -1 is unknown: no
+    training example has it, and no figure that needs a label is made of such examples.
+    `note` is one line to print. `left_out` names the records that no index reaches:
+    they are bad. `contents` makes the digest of what is read; None makes it of the
+    examples.
     """
 
     spec: Spec
