@@ -3,10 +3,13 @@
 import importlib.util
 import json
 import re
+import shlex
 
 import pytest
+import tyro
+from program import call
 
-from tests import figures, pages
+from tests import figures, pages, speed
 from tests.record import RESULTS, ROOT, flat, record, rows_of
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -61,6 +64,10 @@ def test_rows_are_lines_of_json_or_else_lines():
 def test_a_figure_that_needs_no_training_is_made():
     row = next(figures.bound())
     assert row["levels"] == 17 and 3.9 < row["mean"] < 4.2 and 0.2 < row["std"] < 0.5
+
+
+def test_forms_that_are_timed_beside_one_another_agree():
+    assert next(speed.decoder(rounds=1, length=8))["identical"] == 1
 
 
 def links(page):
@@ -118,3 +125,29 @@ def test_renamed_names_are_there():
                 importlib.import_module(name)
             except ModuleNotFoundError:
                 assert hasattr(importlib.import_module(module), attribute), name
+
+
+BLOCK = re.compile(r"^```bash\n(.*?)^```", re.M | re.S)
+
+
+class Parsed(Exception):
+    """The command line was understood; nothing is run."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_a_page_is_understood(page, monkeypatch):
+    parse = tyro.cli
+
+    def parsed(*arguments, **keywords):
+        _, unknown = parse(*arguments, **keywords)
+        assert not unknown, unknown
+        raise Parsed
+
+    monkeypatch.setattr(tyro, "cli", parsed)
+    for block in BLOCK.findall(page.read_text()):
+        for line in block.replace("\\\n", " ").splitlines():
+            command = line.partition("python -m ")[2].partition("; ")[0]
+            words = shlex.split(command, comments=True)
+            if words and words[0].startswith("train"):
+                with pytest.raises(Parsed):
+                    call(words)

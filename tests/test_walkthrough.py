@@ -4,17 +4,17 @@ Sizes are tiny ones, appended; all else is as it is written. A command that uses
 which none before it made fails, as it would for a reader.
 """
 
-import contextlib
 import re
 import shlex
+import shutil
 
 import matplotlib
-import pytest
 from program import EVENTS, OTHERS, TINY, call
 
 from tests.record import ROOT
 
 PAGES = ["README.md", *sorted((ROOT / "docs/tutorials").glob("*.md"))]
+NETS = {**OTHERS, **TINY}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 MADE = {
     "make train": "python -m train flow --workdir runs/flow-digits",
@@ -23,10 +23,10 @@ MADE = {
 SMALL = {  # of the programs for trained runs
     "train.sample": "--num 4 --steps 2",
     "train.evaluate": "--num 20 --steps 2 --likelihood-num 10",
-    "train.complete": "--num 2 --steps 2",
-    "train.restore": "--num 2 --steps 2",
-    "train.edit": "--num 2 --steps 2",
-    "train.interpolate": "--num 2 --steps 2",
+    "train.complete": "--rows 2 --steps 2",
+    "train.restore": "--rows 2 --steps 2",
+    "train.edit": "--rows 2 --steps 2",
+    "train.interpolate": "--num 3 --pairs 2",
     "train.throughput": "--seconds 0.1",
 }
 
@@ -38,18 +38,21 @@ def commands(text: str) -> list[str]:
     return [MADE.get(line, line) for line in lines if MADE.get(line, line)]
 
 
-def small(line: str, steps: int) -> str:
+def small(line: str, steps: int) -> list[str]:
     """A command of a page with the sizes of a test; options given last count."""
     python, minus_m, module, *rest = shlex.split(line)
     assert (python, minus_m) == ("python", "-m"), line
     if module == "train":
-        sizes = {**OTHERS, **TINY}[rest[0]]
-        return shlex.join([module, *rest]) + f" {sizes} {EVENTS} --steps {steps}"
-    return shlex.join([module, *rest, *SMALL[module].split()])
+        sizes = f"{NETS[rest[0]]} {EVENTS} --steps {steps}"
+    else:
+        sizes = SMALL[module]
+    return [module, *rest, *sizes.split()]
 
 
-def test_what_the_pages_say_runs_in_order(tmp_path, monkeypatch, capsys):
+def test_what_the_pages_say_runs_in_order(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    # The default extractor of features, which an evaluation would train for a while.
+    shutil.copytree(runs / "classifier", "runs/classifier-digits")
     matplotlib.use("agg")
     steps = 2
     for page in PAGES:
