@@ -41,6 +41,10 @@ class RunOptions:
     """Requantise pixels to this many levels; by default the data set's own."""
     length: int | None = None
     """Bytes of a window of text; by default 256."""
+    augment: tuple[Literal["flip", "shift"], ...] = ()
+    """Change each training image at random: flip mirrors half of them left to right
+    (digits and letters are not their mirror images), shift moves them by up to an
+    eighth of their shorter side, with level 0 behind them."""
     seed: int = 0
     """Seed of the initial parameters, the order of the data and all noise."""
     on_bad_record: Literal["refuse", "skip"] = "refuse"

@@ -88,6 +88,7 @@ def record_of(run: RunOptions, name: str, options: dict, dataset) -> Record:
     if run.on_bad_record != "refuse":
         identity |= {"on_bad_record": run.on_bad_record, "left_out": dataset.left_out}
     identity["examples"] = dataset.size
+    identity |= {"augment": run.augment} if run.augment else {}
     if run.dataset.startswith("folder:") and (
         (split_by := records.split_by(run.workdir, run.fresh)) != "tenth"
     ):
@@ -128,7 +129,7 @@ def run_experiment(
     feed = feed_of(run, dataset, experiment.batch_size, view)
     batch = dataset.spec.example(experiment.batch_size)
     start = initial_state(experiment, run.seed, batch, mesh)
-    step = make_step(run, experiment, view)
+    step = make_step(run, experiment, view, dataset.spec)
     # What cannot work fails here, before anything is written.
     if view.axis_name is None:
         jax.eval_shape(step, jax.eval_shape(start), batch, frozen)

@@ -96,7 +96,7 @@ def _record(raw: dict) -> Record:
     options = {name: _as_tuple(value) for name, value in options.items()}
     data = Spec.from_json(raw["data"])
     of_run = get_type_hints(RunOptions)
-    others = ("accumulate", "parallel", "on_bad_record")
+    others = ("accumulate", "augment", "parallel", "on_bad_record")
     hints = {name: of_run[name] for name in (*IDENTITY, *others)}
     hints |= {"examples": int, "left_out": tuple[str, ...], "split_by": SplitBy}
     run = {name: _as_tuple(value) for name, value in raw["run"].items()}
