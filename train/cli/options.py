@@ -31,8 +31,8 @@ class RunOptions:
     WORKDIR.old-1, .old-2, …"""
     dataset: str = "digits"
     """digits, mnist, fashion_mnist, folder:PATH (images), npz:FILE (arrays image and
-    label), text:PATH (a file; text alone is Python's language reference), or any
-    prepared TFDS name."""
+    label), text:PATH (a file or folder; text alone is Python's language reference), or
+    any prepared TFDS name."""
     data_dir: Path | None = None
     """Where the IDX files or the prepared TFDS sets are."""
     image_size: int | None = None

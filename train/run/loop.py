@@ -64,7 +64,7 @@ def train(
 
 def splits_of(run: RunOptions) -> Callable[[str], Dataset]:
     """`load_split(split)` of the run's data set; each is loaded once."""
-    split_by = records.split_by(run.workdir, run.fresh)
+    reader = records.reader_of(run.workdir, run.fresh)
 
     @functools.cache
     def load_split(split: str) -> Dataset:
@@ -76,7 +76,7 @@ def splits_of(run: RunOptions) -> Callable[[str], Dataset]:
             levels=run.levels,
             on_bad_record=run.on_bad_record,
             length=run.length,
-            split_by=split_by,
+            reader=reader,
         )
 
     return load_split
@@ -89,10 +89,9 @@ def record_of(run: RunOptions, name: str, options: dict, dataset) -> Record:
         identity |= {"on_bad_record": run.on_bad_record, "left_out": dataset.left_out}
     identity["examples"] = dataset.size
     identity |= {"augment": run.augment} if run.augment else {}
-    if run.dataset.startswith("folder:") and (
-        (split_by := records.split_by(run.workdir, run.fresh)) != "tenth"
-    ):
-        identity["split_by"] = split_by
+    if run.dataset.partition(":")[0] in ("folder", "text"):
+        reader = records.reader_of(run.workdir, run.fresh)
+        identity |= {"reader": reader} if reader > 1 else {}
     # Where each part or device has its own noise, the run is another one.
     identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
     identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
