@@ -134,7 +134,7 @@ def run_experiment(
         jax.eval_shape(step, jax.eval_shape(start), batch, frozen)
     processes.all_gather()
     with begun(run, record):
-        checkpoints = Checkpoints(workdir, run.keep)
+        checkpoints = Checkpoints(workdir, run.keep, record)
         train_state, notes = first_state(start, checkpoints)
         arguments = (workdir, int(train_state.step), experiment.steps)
         with Report(*arguments) if primary else Silent() as report:
