@@ -94,18 +94,21 @@ def compare(options: Compare) -> None:
     from gengen.errors import BadInput
 
     from .cli.options import RunOptions, check_numbers
+    from .data.dataset import READER
     from .data.load import load
     from .files import file_name, write_atomically
     from .measure.evaluation import check
+    from .run.record import FILE, reader_of
 
     numbers = ("minutes", "steps", "num", "likelihood_num", "seed")
     check_numbers({name: getattr(options, name) for name in numbers})
     names = ("data_dir", "image_size", "levels")
     data = {name: getattr(options, name) for name in names}
-    dataset = load(options.dataset, **data)
+    folder = options.workdir or Path("runs") / f"compare-{file_name(options.dataset)}"
+    begun = [reader_of(path.parent) for path in folder.glob(f"*/{FILE}")]
+    dataset = load(options.dataset, **data, reader=min(begun, default=READER))
     dataset.spec.images_only("train.compare")
     chosen = experiments(options, dataset.spec)
-    folder = options.workdir or Path("runs") / f"compare-{file_name(options.dataset)}"
     budget = f"{options.minutes:g} minutes"
     if options.steps is not None:
         budget = f"{options.steps} steps, or {budget}"
