@@ -13,9 +13,11 @@ from program import EVENTS, GENERATIVE, TINY, refused
 import train.measure.quality
 from gengen.metrics.frechet import frechet_distance
 from gengen.metrics.neighbours import precision_recall
-from train.compare import cells, place, row_of
+from train.measure.comparison import rank_of, row_of
+from train.measure.comparison_table import quality_cells
 from train.measure.extractors import open_extractor
 from train.measure.features import alone, of_dataset
+from train.measure.mixture import KIND
 from train.measure.quality import PART
 from train.run.heldout import batches, subset
 from train.run.workdir import open_workdir
@@ -57,7 +59,7 @@ def test_an_evaluation_states_what_its_figures_depend_on(cli, copy, family):
     assert result["seconds_per_sample"] > 0 and result["parameter_count"] > 100
     assert result["network_evaluations"] == (4 if family == "flow" else 1)
     kinds = {"vae": "ELBO", "transformer": "exact"}
-    kinds["flow"] = "VLB, mixture over classes"
+    kinds["flow"] = f"VLB, {KIND}"
     if family in kinds:
         bits = result["bits_per_dim"]
         assert {f["kind"] for f in bits.values()} == {kinds[family]}
@@ -120,7 +122,7 @@ def test_a_conditional_model_is_measured_as_the_mixture_over_classes(cli, copy):
     line = f"train vae --conditional --workdir {parent / 'c'} {TINY['vae']} {EVENTS}"
     assert cli(f"{line} --steps 2")[0] == 0
     result, _ = evaluated(cli, parent / "c")
-    assert result["bits_per_dim"]["test"]["kind"] == "ELBO, mixture over classes"
+    assert result["bits_per_dim"]["test"]["kind"] == f"ELBO, {KIND}"
     assert 0 <= result["class_accuracy"] <= 1
 
 
@@ -215,7 +217,7 @@ def test_unlabelled_images_are_measured_without_a_classifier(cli, tmp_path):
     assert result["bits_per_dim"]["test"]["num"] == 4
     assert result["seconds_per_sample"] > 0
     row = row_of(result)
-    assert row["quality"] is None and cells(row["quality"]) == ["–"] * 3
+    assert row["quality"] is None and quality_cells(row["quality"]) == ["–"] * 3
 
 
 def test_few_images_are_measured_as_far_as_they_go(cli, copy):
@@ -276,13 +278,18 @@ def test_compare_writes_one_table_and_one_picture(cli, runs, tmp_path, monkeypat
     assert [row["family"] for row in result["rows"]] == ["vae", "flow"]
     assert "diverged" in result["failed"]["diverging"]
     text = (tmp_path / "c/comparison.md").read_text()
-    assert text in out and "lower bound" in text and "*test images*" in text
+    assert "lower bound" in text and "*test images*" in text
+    notes = text.partition("\n\n")[2]
+    assert notes in out and "lower bound" in out
+    # What was asked for, and what was used.
+    assert "Minutes of training that were used, of 2 at most" in notes
+    assert all(len(line) <= 80 for line in out.splitlines() if line[:1] in "┃│├")
     table = [x for x in text.splitlines() if x.startswith("|")]
     assert len({len(x) for x in table}) == 1 and len(table) == 6
     with Image.open(tmp_path / "c/comparison.png") as picture:
         assert picture.size[0] > 10 * 64 and 3 * 64 < picture.size[1] < 4 * 70
     status, again, _ = cli(line)
-    assert again.count("already evaluated") == 2 and text in again
+    assert again.count("already evaluated") == 2 and notes in again
     # Nothing is trained, and no table lost, for what can be refused at once.
     refused(cli(f"{line} --seed 1"), "holds another run", "another --workdir")
     refused(cli(f"{line.replace('--num 30', '--num 5')}"), "--num 5", "at least 10")
@@ -318,7 +325,7 @@ def test_rows_are_ordered_by_the_taxonomy():
     ]
     for seed in range(5):
         shuffled = np.random.default_rng(seed).permutation(len(ordered))
-        assert sorted((ordered[i] for i in shuffled), key=place) == ordered
+        assert sorted((ordered[i] for i in shuffled), key=rank_of) == ordered
 
 
 def test_no_table_is_written_where_every_family_fails(cli, runs, tmp_path, monkeypatch):
@@ -331,7 +338,7 @@ def test_no_table_is_written_where_every_family_fails(cli, runs, tmp_path, monke
     made = {"diverging": diverging, "classifier": experiments.EXPERIMENTS["classifier"]}
     monkeypatch.setattr(experiments, "EXPERIMENTS", made)
     line = f"train.compare --workdir {tmp_path / 'c'} --extractor {runs / 'classifier'}"
-    refused(cli(line), "every family failed", "diverged")
+    refused(cli(line), "every run failed", "diverged")
     assert not (tmp_path / "c/comparison.md").exists()
 
 

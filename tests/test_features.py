@@ -193,6 +193,36 @@ def test_half_a_part_is_none(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.features(100).kept, rows(0, 8))
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def scrambled(path):
+    whole = bytearray(path.read_bytes())
+    whole[200] ^= 0xFF  # a number
+    path.write_bytes(whole)
+
+
+def without_features(path):
+    np.savez(path, probs=rows(4, 4)[:, :1], seconds=0.5)
+
+
+def not_finite(path):
+    np.savez(path, features=rows(4, 4) * np.nan, probs=rows(4, 4)[:, :1], seconds=0.5)
+
+
+@pytest.mark.parametrize("damage", [cut, scrambled, without_features, not_finite])
+def test_a_damaged_part_is_made_again(tmp_path, capsys, damage):
+    saved(tmp_path / "p")
+    damage(tmp_path / "p" / "000000004.npz")
+    again = Parts(tmp_path / "p", IDENTITY)
+    assert "000000004.npz is damaged" in capsys.readouterr().out
+    assert [again.has(first) for first in (0, 4, 8)] == [True, False, True]
+    np.testing.assert_array_equal(
+        again.features(100).kept[:, 0], [*range(4), *range(8, 12)]
+    )
+
+
 def test_empty_deletes_what_parts_made_and_nothing_else(tmp_path):
     saved(tmp_path / "p")
     empty(tmp_path / "p")

@@ -110,7 +110,7 @@ class Parts:
     """The features of batches of samples, one file each, of one evaluation.
 
     A folder that holds those of another one (another checkpoint, seed, extractor, …)
-    is emptied first.
+    is emptied first. Damaged files are deleted, which is said: they are made again.
     """
 
     def __init__(self, folder: Path, identity: dict):
@@ -122,6 +122,10 @@ class Parts:
             for path in folder.glob(NUMBERED):
                 path.unlink()
             record.write_text(text)
+        for path in folder.glob(NUMBERED):
+            if _arrays(path) is None:
+                path.unlink()
+                print(f"note: {path} is damaged: its samples are drawn again")
 
     def _file(self, first: int) -> Path:
         return self.folder / f"{first:09d}.npz"
@@ -140,8 +144,7 @@ class Parts:
 
     def _load(self) -> Iterator[dict]:
         for path in sorted(self.folder.glob(NUMBERED)):
-            with np.load(path) as part:
-                yield dict(part)
+            yield _arrays(path)
 
     def features(self, kept: int) -> Features:
         """Of all batches."""
@@ -150,3 +153,15 @@ class Parts:
     def seconds(self) -> list[float]:
         """What each batch took."""
         return [float(part["seconds"]) for part in self._load()]
+
+
+def _arrays(path: Path) -> dict | None:
+    """The arrays of one file of `Parts`; None if it is damaged."""
+    try:
+        with np.load(path) as part:
+            arrays = {name: part[name] for name in ("features", "probs", "seconds")}
+        sizes = {len(arrays[name]) for name in ("features", "probs")}
+        whole = len(sizes) == 1 and np.isfinite(arrays["features"]).all()
+        return arrays if whole else None
+    except Exception:  # zip, zlib, the header and the array each have their own
+        return None
