@@ -16,10 +16,11 @@ import dataclasses
 from pathlib import Path
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 
 
 @dataclasses.dataclass(frozen=True)
-class Bayes:
+class Bayes(RunToOpen):
     """p(y|x) from p(x|y), or p(x|y) from p(x), whichever the run allows.
 
     A class-conditional run with a likelihood (a VAE trained with --conditional): its
@@ -27,8 +28,6 @@ class Bayes:
     every class. Both write bayes.json.
     """
 
-    workdir: Path
-    """The run's folder."""
     num: int = 1_000
     """Test images, and outliers of each kind, at most."""
     reject_rate: float = 0.01

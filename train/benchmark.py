@@ -9,15 +9,14 @@ import dataclasses
 from pathlib import Path
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 from .experiments.diffusion import GridName, SolverName
 
 
 @dataclasses.dataclass(frozen=True)
-class Benchmark:
+class Benchmark(RunToOpen):
     """Time the compiled sampler of a run beside the bare one; write benchmark.json."""
 
-    workdir: Path
-    """The run's folder."""
     num: int = 64
     """Samples per call."""
     repeats: int = 11

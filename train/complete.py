@@ -7,13 +7,14 @@ from typing import Literal
 import numpy as np
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 from .experiments.diffusion import SolverName
 
 Keep = Literal["top", "bottom", "left", "right", "random"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Complete:
+class Complete(RunToOpen):
     """Completions of test images of which a part is seen: draws of p(x | that part).
 
     A row: the image, what is seen of it, completions. Of an autoregressive model they
@@ -21,8 +22,6 @@ class Complete:
     their weight; of a diffusion model the sampler is made to agree with the part.
     """
 
-    workdir: Path
-    """The run's folder."""
     out: Path = Path("completion.png")
     """The picture (.png)."""
     keep: Keep = "top"
@@ -110,7 +109,7 @@ def complete(options: Complete) -> None:
     if not 0 < options.share < 1:
         raise BadInput(f"--share {options.share}: it must be between 0 and 1")
     check_png(options.out)
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     trained.record.data.images_only("train.complete")
     model = trained.model
     require(model, Completes, "take a diffusion or an autoregressive model")

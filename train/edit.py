@@ -6,25 +6,25 @@ from pathlib import Path
 import numpy as np
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 from .experiments.diffusion import SolverName
 
 
 @dataclasses.dataclass(frozen=True)
-class Edit:
+class Edit(RunToOpen):
     """Test images noised in part and drawn again from there: SDEdit.
 
     A row: the image, then one drawing a strength. With another class asked for, that
     is translation of images.
     """
 
-    workdir: Path
-    """The run's folder."""
     out: Path = Path("edit.png")
     """The picture (.png)."""
     strength: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
     """Share of the sampler's times that are drawn again: 1 is a sample of its own."""
-    label: int | None = None
-    """The class that they are to become; by default each image's own."""
+    label: str | None = None
+    """The class that they become, by its name or its number; by default each image's
+    own."""
     rows: int = 8
     """Test images."""
     guidance_scale: float | None = None
@@ -49,6 +49,7 @@ def edit(options: Edit) -> None:
 
     from .cli.options import at_least, check_numbers, check_png
     from .measure.outlier_sets import subset
+    from .run.labels import asked_label
     from .run.pictures import save_grid, to_uint8
     from .run.sampler import (
         as_keywords,
@@ -65,7 +66,7 @@ def edit(options: Edit) -> None:
     for strength in options.strength or (0.0,):
         if not 0 < strength <= 1:
             raise BadInput(f"--strength {strength}: above 0, and 1 at most")
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     model = trained.model
     if not isinstance(model, Diffusion):
         raise BadInput(
@@ -77,8 +78,9 @@ def edit(options: Edit) -> None:
         trained.dataset("test", options.data_dir), options.rows, options.seed
     )
     x = model.space.read(batch)
-    given = given_classes(model, len(x), options.label)
-    if options.label is None:
+    label = asked_label(trained, options.label)
+    given = given_classes(model, len(x), label)
+    if label is None:
         given = {name: batch[name] for name in given}
     each = [model.nfe(sampler.replace(strength=s)) for s in options.strength]
     calls = None if None in each else sum(each)

@@ -4,17 +4,14 @@ Two runs are the same when `diff` of their listings is empty.
 """
 
 import dataclasses
-from pathlib import Path
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 
 
 @dataclasses.dataclass(frozen=True)
-class Inspect:
-    """List the last checkpoint: path, shape, dtype and SHA-256 of every array."""
-
-    workdir: Path
-    """The run's folder."""
+class Inspect(RunToOpen):
+    """List a checkpoint: path, shape, dtype and SHA-256 of every array."""
 
 
 def inspect(options: Inspect) -> None:
@@ -24,7 +21,7 @@ def inspect(options: Inspect) -> None:
     from .run.digests import digest, leaf_names
 
     record = records.load(options.workdir)
-    step, tree = Checkpoints(options.workdir).raw()
+    step, tree = Checkpoints(options.workdir).raw(options.step)
     print(f"experiment {record.experiment}")
     print(f"step {step}")
     for name, leaf in sorted(leaf_names(tree).items()):

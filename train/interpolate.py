@@ -10,19 +10,17 @@ import numpy as np
 from gengen.errors import BadInput
 
 from .cli.command import parse, run_command
-from .cli.options import check_png
+from .cli.options import RunToOpen, check_png
 
 
 @dataclasses.dataclass(frozen=True)
-class Interpolate:
+class Interpolate(RunToOpen):
     """Images along a path between two latents, one pair a row.
 
     The path goes between two draws of the prior, or between the codes of two test
     images, which then stand at the ends of the row. Ends share their class, if any.
     """
 
-    workdir: Path
-    """The run's folder."""
     out: Path = Path("interpolation.png")
     """The picture (.png)."""
     num: int = 9
@@ -33,8 +31,9 @@ class Interpolate:
     """The great circle, which keeps the length of latents, or the straight line."""
     between: Literal["noise", "data"] = "noise"
     """Two latents of the prior, or the codes of two test images."""
-    label: int | None = None
-    """The class of a conditional model; by default the classes in turn."""
+    label: str | None = None
+    """The class of a conditional model, by its name or its number; by default the
+    classes in turn."""
     seed: int = 0
     """Seed of the latents, or of the choice of test images."""
     data_dir: Path | None = None
@@ -49,6 +48,7 @@ def interpolate(options: Interpolate) -> None:
     from gengen.types import HasLatents
 
     from .cli.options import at_least, check_numbers
+    from .run.labels import asked_label
     from .run.pictures import save_grid, to_uint8
     from .run.sampler import calls_in_words, given_classes
     from .run.workdir import open_workdir
@@ -56,10 +56,11 @@ def interpolate(options: Interpolate) -> None:
     at_least(options, num=2, pairs=1)
     check_numbers({"seed": options.seed})
     check_png(options.out)
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     model, weights = trained.model, (trained.params, trained.state)
     require(model, HasLatents, "take a model with latents, such as a VAE or a GAN")
-    given, known = given_classes(model, options.pairs, options.label), {}
+    label = asked_label(trained, options.label)
+    given, known = given_classes(model, options.pairs, label), {}
     if options.between == "data":
         images = image_pairs(trained, given, options)  # [2, pairs, H, W, C]
         ends = encoded(trained, images, given)

@@ -11,18 +11,17 @@ import dataclasses
 from pathlib import Path
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 
 
 @dataclasses.dataclass(frozen=True)
-class Outliers:
+class Outliers(RunToOpen):
     """Judge every outlier score of a run; write outliers.json and outliers.png.
 
     The scores are those of gengen.tasks.outliers. A class-conditional density is turned
     into p(x), its sum over classes; what needs a label gets the likeliest one.
     """
 
-    workdir: Path
-    """The run's folder."""
     against: tuple[str, ...] = ()
     """Outliers: noise (uniform levels), inverted, constant, shuffled (pixels), faint (a
     quarter of the contrast), or data sets by name (digits, folder:PATH, …), scaled to

@@ -9,18 +9,17 @@ import dataclasses
 from pathlib import Path
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 
 
 @dataclasses.dataclass(frozen=True)
-class Probe:
+class Probe(RunToOpen):
     """Test accuracy of logistic regression on features; write probe.json.
 
     Features are standardised, and the regularisation is chosen by cross-validation of
     the training images alone.
     """
 
-    workdir: Path
-    """The run's folder."""
     per_class: int = 10
     """Labels of each class, of the probe with few of them."""
     repeats: int = 5

@@ -7,18 +7,17 @@ from typing import Literal
 import numpy as np
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 from .experiments.diffusion import SolverName
 
 
 @dataclasses.dataclass(frozen=True)
-class Restore:
+class Restore(RunToOpen):
     """Draws of p(x | its small version): super-resolution by a model of x alone.
 
     A row: the test image, its small version enlarged, restorations.
     """
 
-    workdir: Path
-    """The run's folder."""
     out: Path = Path("restored.png")
     """The picture (.png)."""
     factor: int = 2
@@ -65,7 +64,7 @@ def restore(options: Restore) -> None:
     if options.noise < 0:
         raise BadInput(f"--noise {options.noise}: it must be at least 0")
     check_png(options.out)
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     trained.record.data.images_only("train.restore")
     model, shrink = trained.model, Average(options.factor)
     if not isinstance(model, Diffusion):

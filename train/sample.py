@@ -7,18 +7,17 @@ import dataclasses
 from pathlib import Path
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 from .experiments.diffusion import GridName, SolverName
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
+class Sample(RunToOpen):
     """Draw samples from a trained run, with its averaged parameters if it has any.
 
     Sample i depends on (seed, i) only, whatever --num and --batch-size.
     """
 
-    workdir: Path
-    """The run's folder."""
     num: int = 64
     """Number of samples."""
     seed: int = 0
@@ -27,8 +26,8 @@ class Sample:
     """A grid (.png; .txt of a run on text), or arrays (.npz): image uint8 [N, H, W, C]
     in the data set's levels and label int32 [N]; tokens uint8 [N, L]. By default
     samples.png or samples.txt."""
-    label: int | None = None
-    """The class; by default the classes in turn."""
+    label: str | None = None
+    """The class, by its name or its number; by default the classes in turn."""
     guidance_scale: float | None = None
     """Classifier-free guidance: 1 is none, above 1 sharpens."""
     interval: tuple[float, float] | None = None
@@ -71,13 +70,14 @@ def sample(options: Sample) -> None:
 
     from .cli.options import at_least, check_numbers
     from .run.guides import guided
+    from .run.labels import asked_label
     from .run.sampler import Sampler, given_classes, given_keywords
     from .run.workdir import open_workdir
 
     at_least(options, num=1, batch_size=1)
     numbers = {"seed": options.seed, "classifier_scale": options.classifier_scale}
     check_numbers({**numbers, **given_keywords(options)})
-    trained = guided(open_workdir(options.workdir), options)
+    trained = guided(open_workdir(options.workdir, options.step), options)
     text = trained.record.data.kind == "text"
     out = options.out or Path("samples.txt" if text else "samples.png")
     if out.suffix not in (shown := ".txt" if text else ".png", ".npz"):
@@ -91,11 +91,12 @@ def sample(options: Sample) -> None:
     prompt = options.prompt.encode(errors="surrogateescape")
     size = min(options.num, options.batch_size)
     sampler = Sampler(trained.model, size, prompt, **given_keywords(options))
-    given = given_classes(trained.model, options.num, options.label)
+    label = asked_label(trained, options.label)
+    given = given_classes(trained.model, options.num, label)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     key = jax.random.key(options.seed)
     x = sampler(trained.params, trained.state, key, options.num, given)
-    write(out, x, given, trained, turns=options.label is None)
+    write(out, x, given, trained, turns=label is None)
     kind = "averaged (EMA)" if trained.averaged else "live"
     what = f"{options.num} samples of step {trained.step}, {kind} parameters"
     print(f"{what}: {out}")

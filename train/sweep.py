@@ -10,11 +10,12 @@ import dataclasses
 from pathlib import Path
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 from .experiments.diffusion import GridName, SolverName
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class Sweep(RunToOpen):
     """Measure a run under every combination of the listed options; table and plot.
 
     The options are those of its sampler, or, by --train, those of its training: then
@@ -22,8 +23,6 @@ class Sweep:
     the same command goes on: no point is measured twice.
     """
 
-    workdir: Path
-    """The run's folder."""
     train: tuple[str, ...] = ()
     """Options of training as NAME=VALUE,VALUE…: "learning_rate=1e-3,3e-4" "latent=2,8".
     Each combination is trained in a folder of its own, with the run's other options."""

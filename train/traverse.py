@@ -12,18 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from .cli.command import parse, run_command
+from .cli.options import RunToOpen
 
 
 @dataclasses.dataclass(frozen=True)
-class Traverse:
+class Traverse(RunToOpen):
     """One latent coordinate a row, from -range to range, the others fixed.
 
     The others are the code of a test image, for a VAE; a draw of the prior for a model
     that gives images no codes.
     """
 
-    workdir: Path
-    """The run's folder."""
     out: Path = Path("traversal.png")
     """The picture (.png)."""
     rows: int = 8
@@ -36,8 +35,9 @@ class Traverse:
     """Values of a coordinate."""
     image: int = 0
     """Number of the test image, for a VAE."""
-    label: int | None = None
-    """The class of a conditional model; by default that of the test image, or 0."""
+    label: str | None = None
+    """The class of a conditional model, by its name or its number; by default that of
+    the test image, or 0."""
     seed: int = 0
     """Seed of the draw of the prior."""
     data_dir: Path | None = None
@@ -52,6 +52,7 @@ def traverse(options: Traverse) -> None:
     from gengen.types import Encodes, HasLatents
 
     from .cli.options import at_least, check_numbers, check_png
+    from .run.labels import asked_label
     from .run.pictures import save_grid, to_uint8
     from .run.sampler import calls_in_words, given_classes
     from .run.workdir import open_workdir
@@ -59,13 +60,14 @@ def traverse(options: Traverse) -> None:
     at_least(options, rows=1, num=2, image=0)
     check_numbers({"seed": options.seed, "range": options.range})
     check_png(options.out)
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     model = trained.model
     require(model, HasLatents, "take a model with latents, such as a VAE or a GAN")
-    given = given_classes(model, 1, options.label)  # refuses what there is not
+    label = asked_label(trained, options.label)
+    given = given_classes(model, 1, label)
     if isinstance(model, Encodes):
         z, own, kl = code(trained, options)
-        given = own if options.label is None else given
+        given = own if label is None else given
         dims = options.dims or np.argsort(-kl, kind="stable")[: options.rows].tolist()
         names = [f"z{d} {kl[d]:.2f}" if d < len(kl) else "" for d in dims]
         of = f"test image {options.image}, with its KL in nats"

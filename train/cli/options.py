@@ -10,6 +10,16 @@ import tyro
 positive = tyro.conf.arg(metavar="N")
 
 
+@dataclasses.dataclass(frozen=True)
+class RunToOpen:
+    """The run that a command opens."""
+
+    workdir: Path
+    """The run's folder."""
+    step: int | None = None
+    """Step of the checkpoint that is read; by default the last one."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Where a run reads, how long it lasts and what it writes."""
@@ -20,8 +30,9 @@ class RunOptions:
     """Start again from step 0: a run that is in the workdir is moved aside first, to
     WORKDIR.old-1, .old-2, …"""
     dataset: str = "digits"
-    """digits, mnist, fashion_mnist, folder:PATH (images), text:PATH (a file; text alone
-    is Python's language reference), or any prepared TFDS name."""
+    """digits, mnist, fashion_mnist, folder:PATH (images), npz:FILE (arrays image and
+    label), text:PATH (a file; text alone is Python's language reference), or any
+    prepared TFDS name."""
     data_dir: Path | None = None
     """Where the IDX files or the prepared TFDS sets are."""
     image_size: int | None = None

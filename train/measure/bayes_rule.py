@@ -23,8 +23,7 @@ from ..run.workdir import OpenRun, open_workdir
 from .evaluation import provenance
 from .extractors import default_name, open_extractor
 from .mixture import KIND, mixture_over_classes
-from .outlier_sets import outlier_sets, subset
-from .probing import with_known_labels
+from .outlier_sets import labelled_subset, outlier_sets, subset
 from .scores import map_over_batches, overflow
 
 
@@ -37,7 +36,7 @@ def bayes(options) -> dict[str, Any]:
         raise BadInput(f"--reject-rate {options.reject_rate}: a share between 0 and 1")
     out = options.out or options.workdir / "bayes.png"
     check_png(out)
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     path = options.workdir / "bayes.json"
     if is_conditional(trained):
         model = with_importance_samples(trained.model, options.importance_samples)
@@ -96,8 +95,8 @@ def classified(trained: OpenRun, model, options) -> dict[str, Any]:
     spec = trained.record.data
     classifier = mixture_over_classes(model, trained.dataset("train", options.data_dir))
     split, held_out = held_out_set(trained, options)
-    test = subset(trained.dataset("test", options.data_dir), options.num, options.seed)
-    test = with_known_labels(test, "test")
+    test = trained.dataset("test", options.data_dir)
+    test = labelled_subset(test, options.num, options.seed)
     sets = {split: held_out["image"], "test": test["image"]}
     sets |= outlier_sets(test["image"], spec, options)
     extractor, _ = open_classifier(trained, options)

@@ -29,7 +29,7 @@ UNITS = {
 def benchmark(options) -> None:
     """Measure, print a table, write `benchmark.json`."""
     at_least(options, num=1, repeats=1)
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     model, given = trained.model, given_keywords(options)
     keywords = as_keywords(model, given)
     plain = reference(model, options.num, **keywords)

@@ -39,7 +39,7 @@ def check(options: Evaluate) -> None:
 def evaluate(options: Evaluate) -> dict[str, Any]:
     """Measure, print, and write `evaluation.json`, which is returned."""
     check(options)
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     result = provenance(trained, options)
     print(
         f"{result['experiment']}, step {result['step']}: {result['parameter_count']:,} "

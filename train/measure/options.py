@@ -3,11 +3,12 @@
 import dataclasses
 from pathlib import Path
 
+from ..cli.options import RunToOpen
 from ..experiments.diffusion import GridName, SolverName
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate:
+class Evaluate(RunToOpen):
     """Measure a trained run: samples, likelihood, speed; write evaluation.json.
 
     Samples are drawn with the averaged parameters (EMA) where the run keeps them, and
@@ -15,8 +16,6 @@ class Evaluate:
     text there are bits per byte, and the speed of samples.
     """
 
-    workdir: Path
-    """The run's folder."""
     num: int = 10_000
     """Number of samples."""
     seed: int = 0

@@ -42,7 +42,7 @@ def outliers(options) -> dict[str, Any]:
     at_least(options, num=10, regret_num=0)
     names = ("seed", "importance_samples", "batch_size")
     check_numbers({name: getattr(options, name) for name in names})
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     spec = trained.record.data
     spec.images_only("train.outliers")
     model = density = with_importance_samples(trained.model, options.importance_samples)

@@ -17,7 +17,7 @@ from ..files import write_json
 from ..progress import print_table
 from ..run.workdir import OpenRun, open_workdir
 from .evaluation import provenance
-from .outlier_sets import subset
+from .outlier_sets import labelled_subset
 from .scores import map_over_batches
 
 PENALTIES = np.logspace(-4, 0, 5)  # C of scikit-learn, selected by cross-validation
@@ -27,7 +27,7 @@ def probe(options) -> dict[str, Any]:
     """Measure, print, and write `probe.json`, which is returned."""
     at_least(options, per_class=2, repeats=1, num_train=10)
     check_numbers({"seed": options.seed, "batch_size": options.batch_size})
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     require(trained.model, HasFeatures, "take a run with a representation")
     train, test = labelled_sets(trained, options)
     draws = few_labels(train["label"], options.per_class, options.repeats, options.seed)
@@ -62,21 +62,10 @@ def labelled_sets(trained: OpenRun, options) -> list[dict[str, np.ndarray]]:
             f"{data.name} has no labels, which a probe needs: take a run on a labelled "
             "data set"
         )
-    sets = []
-    for split, num in (("train", options.num_train), ("test", 10_000)):
-        batch = subset(trained.dataset(split, options.data_dir), num, options.seed)
-        sets.append(with_known_labels(batch, split))
-    return sets
-
-
-def with_known_labels(batch: dict[str, np.ndarray], split: str) -> dict:
-    """The examples whose label is known; says how many are not, BadInput if none is."""
-    known = batch["label"] >= 0
-    if unknown := int(np.sum(~known)):
-        print(f"note: {unknown:,} {split} images have unknown labels: left out")
-    if not known.any():
-        raise BadInput(f"no {split} image has a known label: take labelled data")
-    return {name: array[known] for name, array in batch.items()}
+    return [
+        labelled_subset(trained.dataset(split, options.data_dir), num, options.seed)
+        for split, num in (("train", options.num_train), ("test", 10_000))
+    ]
 
 
 def accuracies(represent, train: dict, test: dict, draws: list) -> dict[str, Any]:

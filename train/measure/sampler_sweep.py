@@ -27,7 +27,7 @@ def sweep_sampler(options) -> dict[str, Any]:
     """Measure, print, and write all metrics, which are returned."""
     base, out = evaluation(options), options.out or options.workdir / "sweep.json"
     check(options, base, out)
-    trained = open_workdir(options.workdir)
+    trained = open_workdir(options.workdir, options.step)
     scales = options.classifier_scale[:1] or (None,)  # refused without a classifier
     trained = guided(trained, dataclasses.replace(base, classifier_scale=scales[0]))
     refuse_unmeasurable(trained, options)
@@ -90,7 +90,7 @@ def measure(
 
 def evaluation(options) -> Evaluate:
     """How every point is evaluated, its own options aside."""
-    names = ("workdir", "num", "seed", "extractor", "batch_size", "data_dir")
+    names = ("workdir", "step", "num", "seed", "extractor", "batch_size", "data_dir")
     names += ("guide", "classifier")
     return Evaluate(**{name: getattr(options, name) for name in names})
 

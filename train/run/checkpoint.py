@@ -104,11 +104,8 @@ class Checkpoints:
         this is to read only, moved to `workdir/damaged`. BadInput if none can be read,
         or the newest belongs to another model.
         """
-        damaged, steps = {}, self.steps()
-        if step is not None:
-            if step not in steps:
-                raise BadInput(f"{self.folder} has no checkpoint of step {step}")
-            steps = [step]
+        damaged = {}
+        steps = self.steps() if step is None else [self.existing(step)]
         for step in processes.all_gather(steps)[0]:
             train_state, failure = None, None
             try:
@@ -171,9 +168,20 @@ class Checkpoints:
             raise BadInput(f"{self.folder} holds no checkpoint yet: train first")
         return step
 
-    def raw(self) -> tuple[int, dict]:
-        """(step, the saved tree) of the last checkpoint, whatever saved it."""
-        step = self.some_step()
+    def existing(self, step: int) -> int:
+        """The step; BadInput, with those that there are, if it was not saved."""
+        self.some_step()
+        if step not in (steps := self.steps()):
+            there = ", ".join(map(str, reversed(steps)))
+            raise BadInput(
+                f"{self.folder} has no checkpoint of step {step}: choose one of "
+                f"{there} (training with a larger --keep keeps more)"
+            )
+        return step
+
+    def raw(self, step: int | None = None) -> tuple[int, dict]:
+        """(step, the saved tree) of a checkpoint, by default the last one."""
+        step = self.some_step() if step is None else self.existing(step)
         self._check(step)
         return step, self._read(step, None)
 

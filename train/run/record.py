@@ -102,9 +102,7 @@ def _record(raw: dict) -> Record:
             if not _fits(value, types[name]):
                 raise ValueError(f"{name} is {value!r}")
     check_numbers({**run, **options})
-    sides = {"images": 3, "text": 1}[data.kind]
-    least = min(*data.shape, data.levels - 1, data.num_classes + 1)
-    if len(data.shape) != sides or least < 1:
+    if not data.is_possible():
         raise ValueError(f"data {data}")
     frozen = {n: Reference(**fields) for n, fields in raw.get("frozen", {}).items()}
     for reference in frozen.values():

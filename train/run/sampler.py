@@ -50,15 +50,6 @@ def class_labels(model, num: int, label: int | None = None) -> np.ndarray | None
     classes = sample_classes(model)
     if label is None:
         return np.arange(num, dtype=np.int32) % classes if classes else None
-    if not classes:
-        raise BadInput(
-            f"--label {label}: this model is unconditional; leave the option out, or "
-            "train a model on a labelled data set"
-        )
-    if not 0 <= label < classes:
-        raise BadInput(
-            f"--label {label} is out of range: the classes are 0 to {classes - 1}"
-        )
     return np.full(num, label, np.int32)
 
 
