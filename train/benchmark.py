@@ -6,7 +6,6 @@ cost nothing. The two are timed in turns, so that a busy machine slows both.
 """
 
 import dataclasses
-from pathlib import Path
 
 from .cli.command import parse, run_command
 from .cli.options import RunToOpen

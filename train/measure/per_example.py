@@ -1,7 +1,7 @@
 """What a model says of each example: likelihood, accuracy; their means over splits."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -30,8 +30,8 @@ class Metric:
     "(params, state, batch, key) -> [B]."
     likelihoods: int = 1
     "How many of them an example takes."
-    of_labels: bool = False
-    "Whether it depends on the example's label, which must then be known."
+    label: str | None = None
+    "The batch's name of the label that it depends on, which must then be known."
 
     def cost(self, num: int, noun: str) -> str:
         """How often it is computed, in words."""
@@ -77,8 +77,8 @@ def classifier_metrics(model: Discriminative) -> list[Metric]:
         return -jnp.take_along_axis(log_p, batch[labels.key][:, None], axis=-1)[:, 0]
 
     return [
-        Metric("accuracy", "share", jax.jit(right), of_labels=True),
-        Metric("cross_entropy", "nats", jax.jit(surprise), of_labels=True),
+        Metric("accuracy", "share", jax.jit(right), label=labels.key),
+        Metric("cross_entropy", "nats", jax.jit(surprise), label=labels.key),
     ]
 
 
@@ -99,19 +99,15 @@ def mean_over(
 ) -> dict[str, Any] | None:
     """The mean of a metric over a split; None, said, where no label is known."""
     num = min(dataset.size, options.likelihood_num)
-    stream, seen = batches(dataset, subset(dataset, num), options.batch_size), []
-    if metric.of_labels:
-        stream = _noting_labels(stream, seen)
+    stream = batches(dataset, subset(dataset, num), options.batch_size)
     weights, key = (trained.params, trained.state), jax.random.key(options.seed)
-    values = measure(metric.function, *weights, stream, num, key)
-    if metric.of_labels:
-        values = values[np.concatenate(seen)[:num] >= 0]
-        if unknown := num - len(values):
-            rest = "of the others" if len(values) else "left out"
-            print(
-                f"note: {unknown:,} of {num:,} {split} labels are unknown: "
-                f"{metric.name.replace('_', ' ')} is {rest}"
-            )
+    values = measure(metric.function, *weights, stream, num, key, metric.label)
+    if unknown := num - len(values):
+        name = metric.name.replace("_", " ")
+        print(
+            f"note: {unknown:,} of {num:,} {split} labels are unknown: "
+            f"{f'{name} leaves them out' if len(values) else f'there is no {name}'}"
+        )
     if not len(values):
         return None
     return {
@@ -120,9 +116,3 @@ def mean_over(
         "kind": metric.kind,
         "num": len(values),
     }
-
-
-def _noting_labels(stream: Iterator[dict], seen: list) -> Iterator[dict]:
-    for batch in stream:
-        seen.append(batch["label"])
-        yield batch

@@ -17,6 +17,7 @@ from gengen.errors import BadInput
 
 from ..cli.options import IDENTITY, OWN, RunOptions
 from ..data.dataset import Dataset
+from ..data.digest import change
 from ..data.feed import Feed
 from ..data.load import load
 from ..experiments.experiment import Experiment
@@ -63,6 +64,7 @@ def train(
 
 def splits_of(run: RunOptions) -> Callable[[str], Dataset]:
     """`load_split(split)` of the run's data set; each is loaded once."""
+    split_by = records.split_by(run.workdir, run.fresh)
 
     @functools.cache
     def load_split(split: str) -> Dataset:
@@ -74,6 +76,7 @@ def splits_of(run: RunOptions) -> Callable[[str], Dataset]:
             levels=run.levels,
             on_bad_record=run.on_bad_record,
             length=run.length,
+            split_by=split_by,
         )
 
     return load_split
@@ -85,6 +88,10 @@ def record_of(run: RunOptions, name: str, options: dict, dataset) -> Record:
     if run.on_bad_record != "refuse":
         identity |= {"on_bad_record": run.on_bad_record, "left_out": dataset.left_out}
     identity["examples"] = dataset.size
+    if run.dataset.startswith("folder:") and (
+        (split_by := records.split_by(run.workdir, run.fresh)) != "tenth"
+    ):
+        identity["split_by"] = split_by
     # Where each part or device has its own noise, the run is another one.
     identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
     identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
@@ -109,6 +116,7 @@ def run_experiment(
         evaluators: as of `train`.
     """
     workdir, primary = run.workdir, processes.is_primary()
+    record = records.with_digests(record, load_split)
     if primary:
         records.refuse_other_run(workdir, record, run.fresh)
     enable_compilation_cache(workdir.parent / ".compiled")
@@ -200,8 +208,11 @@ def resume_or_finish(job: Job, train_state, step, evaluators) -> None:
 
 def see_same_run(workdir: Path, record: Record) -> None:
     """BadInput if the first process's record is not in this one's workdir."""
-    if not (workdir / records.FILE).exists() or records.difference(
-        records.load(workdir), record
+    there = (workdir / records.FILE).exists() and records.load(workdir)
+    if (
+        not there
+        or records.difference(there, record)
+        or change(there.digests, record.digests, record.data.examples)
     ):
         raise BadInput(
             f"the run that process 0 has begun is not in {workdir} here: --workdir "

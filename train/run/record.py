@@ -5,16 +5,21 @@ the data set's spec, so that a workdir alone rebuilds the model: for resuming,
 sampling, evaluation. It needs no data set and executes nothing.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gengen.errors import BadInput
 
-from ..data.dataset import Spec
+from ..data.dataset import Dataset, Spec
+from ..data.digest import change
+from ..data.folder import SplitBy
+from ..data.split import PARTS
 from ..experiments.experiment import Experiment, Reference
 from ..files import write_atomically
 from .lock import LOCK, locked
@@ -31,6 +36,8 @@ class Record:
     data_options: dict[str, Any]  # dataset, image_size, levels, seed, examples, …
     data: Spec
     frozen: dict[str, Reference] = dataclasses.field(default_factory=dict)
+    digests: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    "{split: digest} of the data, as `Dataset.digest` makes it; {} of older versions."
 
     def build(self) -> Experiment:
         """The experiment, from its function and keywords."""
@@ -91,7 +98,7 @@ def _record(raw: dict) -> Record:
     of_run = get_type_hints(RunOptions)
     others = ("accumulate", "parallel", "on_bad_record")
     hints = {name: of_run[name] for name in (*IDENTITY, *others)}
-    hints |= {"examples": int, "left_out": tuple[str, ...]}
+    hints |= {"examples": int, "left_out": tuple[str, ...], "split_by": SplitBy}
     run = {name: _as_tuple(value) for name, value in raw["run"].items()}
     for values, types in (
         (options, get_type_hints(known)),
@@ -109,7 +116,34 @@ def _record(raw: dict) -> Record:
         types = {"workdir": str, "step": int, "digest": str}
         if not all(_fits(getattr(reference, name), types[name]) for name in types):
             raise ValueError(f"frozen is {raw['frozen']!r}")
-    return Record(raw["experiment"], options, run, data, frozen)
+    digests = raw.get("digests", {})
+    for digest in digests.values():
+        if not all(_fits(value, str) for value in digest.values()):
+            raise ValueError(f"digests are {digests!r}")
+    return Record(raw["experiment"], options, run, data, frozen, digests)
+
+
+def split_by(workdir: Path, fresh: bool = False) -> SplitBy:
+    """How the run in a workdir splits a folder: as it was when the run began."""
+    if fresh or not (workdir / FILE).exists():
+        return "name"
+    return load(workdir).data_options.get("split_by", "tenth")
+
+
+def with_digests(record: Record, load_split: Callable[[str], Dataset]) -> Record:
+    """The record, with a digest of every split that can be read."""
+    digests = {}
+    for split in PARTS:
+        with contextlib.suppress(BadInput):  # training or evaluation will say it
+            digests[split] = load_split(split).digest()
+    return dataclasses.replace(record, digests=digests)
+
+
+def _moved(old: Record, new: Record) -> bool:
+    """Whether the same data lie elsewhere on the disk: a folder or a file."""
+    (kind, colon, _), (other, *_) = (x.data.name.partition(":") for x in (old, new))
+    known, now = (x.digests.get("train") for x in (old, new))
+    return bool(colon) and kind == other and now is not None and known == now
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -144,6 +178,10 @@ def difference(old: Record, new: Record) -> str | None:
     """
     if old.experiment != new.experiment:
         return f"experiment {old.experiment}, not {new.experiment}"
+    if _moved(old, new):
+        name = {"dataset": new.data_options["dataset"]}
+        data = dataclasses.replace(old.data, name=new.data.name)
+        old = dataclasses.replace(old, data_options=old.data_options | name, data=data)
     a, b = old.as_json(), new.as_json()
     for group in ("run", "options"):
         for name in a[group] | b[group]:
@@ -169,10 +207,18 @@ def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None
     if (workdir / FILE).exists():
         if fresh:
             return
-        if changed := difference(load(workdir), record):
+        old = load(workdir)
+        other = change(old.digests, record.digests, record.data.examples)
+        changed = difference(old, record)
+        if changed and not (other and changed.startswith("examples ")):
             raise BadInput(
                 f"{workdir} holds another run, with {changed}: take another "
                 "--workdir, or the same options to resume"
+            )
+        if other:
+            raise BadInput(
+                f"{other} that the run in {workdir} began with: restore them, or "
+                "take another --workdir"
             )
     elif workdir.exists() and not (workdir.is_dir() and nothing_in(workdir)):
         raise BadInput(
