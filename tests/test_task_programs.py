@@ -171,7 +171,7 @@ def figures_are_proper(result, sets, n_test=30):
 def test_outliers_of_a_vae(cli, runs):
     line = f"train.outliers --workdir {runs / 'vae'} --num 30 --batch-size 16"
     out, result = answer(cli, runs, f"{line} --regret-num 5", "outliers.json")
-    assert out.startswith("cost: ") and "5 images a set" in out
+    assert out.startswith("cost: ") and "5 images per set" in out
     figures_are_proper(result, list(MADE))
     assert result["likelihood_kind"] == "ELBO" and not result["missing"]
     assert len(result["scores"]) == 8

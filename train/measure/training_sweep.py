@@ -1,5 +1,7 @@
 """A run under every combination of options of its training: each is another run."""
 
+import contextlib
+import io
 import itertools
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,9 @@ from gengen.types import Discriminative
 from .. import experiments
 from ..cli.command import did_you_mean, options_class
 from ..cli.options import IDENTITY, RunOptions, check_numbers
-from ..data.load import load
 from ..files import write_json
 from ..run import record as records
+from ..run.loop import splits_of
 from ..run.record import Record
 from .extractors import default_name, extractor_if_any
 from .options import Evaluate
@@ -39,7 +41,7 @@ def sweep_training(options) -> dict[str, Any]:
     values = training_values(options.train, record)
     points = product(values)
     members = [member_of(point, record, out.parent, options) for point in points]
-    dataset = load(**data_of(record), data_dir=options.data_dir)
+    dataset = splits_of(members[0].run)("train")
     for member in members:
         member.check(dataset)
     most = "" if options.minutes is None else f", or {options.minutes:g} minutes each"
@@ -92,14 +94,6 @@ def product(values: dict[str, tuple]) -> list[dict[str, Any]]:
     """Every combination of the values."""
     combinations = itertools.product(*values.values())
     return [dict(zip(values, each, strict=True)) for each in combinations]
-
-
-def data_of(record: Record) -> dict[str, Any]:
-    """The keywords of `load` for the run's data set."""
-    data = record.data_options
-    same = {name: data.get(name) for name in ("image_size", "levels", "length")}
-    bad = data.get("on_bad_record", "refuse")
-    return {"name": data["dataset"], "on_bad_record": bad, **same}
 
 
 def member_of(point: dict, record: Record, folder: Path, options) -> Member:
@@ -172,7 +166,8 @@ def parse_value(name: str, text: str, record: Record):
         option, words = flag, []
     try:
         arguments = ["--workdir", "unused", option, *words]
-        parsed = tyro.cli(made, args=arguments, console_outputs=False)
+        with contextlib.redirect_stderr(io.StringIO()):  # tyro's own sentences
+            parsed = tyro.cli(made, args=arguments, console_outputs=False)
     except SystemExit:
         raise BadInput(
             f"--train {name}={text}: {text!r} is no value of it; python -m train "
