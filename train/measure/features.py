@@ -17,6 +17,7 @@ from gengen.images import to_unit
 from gengen.metrics.frechet import Moments, merge, moments
 
 from ..data.feed import order
+from ..files import make_folder, write_atomically, written_atomically
 from ..run.lock import locked
 from .extractors import Extractor
 
@@ -118,29 +119,30 @@ class Parts:
         record = folder / IDENTITY
         text = json.dumps(identity, indent=2, sort_keys=True)
         if not record.exists() or record.read_text() != text:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             for path in folder.glob(NUMBERED):
                 path.unlink()
-            record.write_text(text)
-        for path in folder.glob(NUMBERED):
-            if _arrays(path) is None:
-                path.unlink()
-                print(f"note: {path} is damaged: its samples are drawn again")
+            write_atomically(record, text)
 
     def _file(self, first: int) -> Path:
         return self.folder / f"{first:09d}.npz"
 
     def has(self, first: int) -> bool:
-        """Whether the batch from sample `first` on is there."""
-        return self._file(first).exists()
+        """Whether the batch from sample `first` on is there, and whole."""
+        path = self._file(first)
+        if not path.exists():
+            return False
+        if _arrays(path) is not None:
+            return True
+        path.unlink()
+        print(f"note: {path} is damaged: its samples are drawn again")
+        return False
 
     def save(self, first: int, features, probs, seconds: float) -> None:
         """Write a batch; a reader never sees half a file."""
         path = self._file(first)
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
+        with written_atomically(path) as file:
             np.savez(file, features=features, probs=probs, seconds=seconds)
-        part.replace(path)
 
     def _load(self) -> Iterator[dict]:
         for path in sorted(self.folder.glob(NUMBERED)):

@@ -11,7 +11,7 @@ from gengen.tasks.outliers import LikelihoodRegret
 from gengen.types import HasFeatures
 
 from ..cli.options import at_least, check_numbers
-from ..files import write_json
+from ..files import write_json, written_atomically
 from ..progress import print_table
 from ..run.heldout import with_importance_samples
 from ..run.workdir import OpenRun, open_workdir
@@ -208,7 +208,6 @@ def draw(path: Path, values: dict, sets: dict, levels: int, result: dict) -> Non
             panel.imshow(image / (levels - 1), cmap="gray", vmin=0, vmax=1)
         for panel in row:
             panel.set(xticks=[], yticks=[])
-    part = path.with_suffix(".part.png")
-    figure.savefig(part, dpi=110)
+    with written_atomically(path) as file:
+        figure.savefig(file, dpi=110, format="png")
     plt.close(figure)
-    part.replace(path)

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from ..files import write_atomically
+from ..files import write_atomically, written_atomically
 from ..progress import print_table
 from .tables import markdown
 
@@ -174,10 +174,9 @@ def plot(result: dict, values: dict[str, tuple], path: Path) -> None:
     title = f"{result['experiment']} on {result['dataset']}"
     title += f", step {result['step']}" if "step" in result else ""
     figure.suptitle(f"{title}: {result['num']:,} samples per point", fontsize=11)
-    part = path.with_suffix(".part.png")
-    figure.savefig(part, dpi=110)
+    with written_atomically(path) as file:
+        figure.savefig(file, dpi=110, format="png")
     plt.close(figure)
-    part.replace(path)
 
 
 def plain(axis) -> None:

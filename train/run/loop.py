@@ -64,7 +64,7 @@ def train(
 
 def splits_of(run: RunOptions) -> Callable[[str], Dataset]:
     """`load_split(split)` of the run's data set; each is loaded once."""
-    split_by = records.split_by(run.workdir, run.fresh)
+    reader = records.reader_of(run.workdir, run.fresh)
 
     @functools.cache
     def load_split(split: str) -> Dataset:
@@ -76,7 +76,7 @@ def splits_of(run: RunOptions) -> Callable[[str], Dataset]:
             levels=run.levels,
             on_bad_record=run.on_bad_record,
             length=run.length,
-            split_by=split_by,
+            reader=reader,
         )
 
     return load_split
@@ -88,10 +88,10 @@ def record_of(run: RunOptions, name: str, options: dict, dataset) -> Record:
     if run.on_bad_record != "refuse":
         identity |= {"on_bad_record": run.on_bad_record, "left_out": dataset.left_out}
     identity["examples"] = dataset.size
-    if run.dataset.startswith("folder:") and (
-        (split_by := records.split_by(run.workdir, run.fresh)) != "tenth"
-    ):
-        identity["split_by"] = split_by
+    identity |= {"augment": run.augment} if run.augment else {}
+    if run.dataset.partition(":")[0] in ("folder", "text"):
+        reader = records.reader_of(run.workdir, run.fresh)
+        identity |= {"reader": reader} if reader > 1 else {}
     # Where each part or device has its own noise, the run is another one.
     identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
     identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
@@ -128,13 +128,13 @@ def run_experiment(
     feed = feed_of(run, dataset, experiment.batch_size, view)
     batch = dataset.spec.example(experiment.batch_size)
     start = initial_state(experiment, run.seed, batch, mesh)
-    step = make_step(run, experiment, view)
+    step = make_step(run, experiment, view, dataset.spec)
     # What cannot work fails here, before anything is written.
     if view.axis_name is None:
         jax.eval_shape(step, jax.eval_shape(start), batch, frozen)
     processes.all_gather()
     with begun(run, record):
-        checkpoints = Checkpoints(workdir, run.keep)
+        checkpoints = Checkpoints(workdir, run.keep, record)
         train_state, notes = first_state(start, checkpoints)
         arguments = (workdir, int(train_state.step), experiment.steps)
         with Report(*arguments) if primary else Silent() as report:
