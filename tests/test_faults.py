@@ -193,7 +193,8 @@ def ask_at(monkeypatch, step, *signals):
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
+    ("number", "status"),
+    [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)],
 )
 def test_asked_to_stop_it_saves_and_the_same_command_goes_on(
     cli, straight, tmp_path, monkeypatch, number, status
@@ -354,6 +355,8 @@ def test_no_number_of_events_fills_a_queue(tmp_path, monkeypatch):
 def test_a_cut_line_of_metrics_costs_that_line(cli, workdir):
     with (workdir / "metrics.jsonl").open("ab") as file:
         file.write(b'{"step": 5, "vae/lo\xff{"step": 6}\n[1]\n{"step": "7"}\n')
+        file.write(b'{"step": 1, "seconds": null}\n{"step": 1, "seconds": NaN}\n')
+        file.write(b'{"step": 1, "vae/loss": [2]}\n{"step": true}\n')
     status, _, err = cli(line(workdir, steps=6))
     assert status == 0, err
     rows = [json.loads(x) for x in (workdir / "metrics.jsonl").open()]

@@ -123,6 +123,11 @@ class HeldOut:
         return None
 
     @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of what it measures."""
+        return (f"{self._split[0]}/{self._metric[0]}",) if self._split else ()
+
+    @property
     def note(self) -> str:
         """Which held-out examples cannot be read, if any."""
         left_out = self._split[1].left_out if self._split else ()
@@ -146,4 +151,4 @@ class HeldOut:
         params = train_state.params if train_state.ema is None else train_state.ema
         arguments = (params, train_state.state, self.batches, self._num)
         values = measure(self._function, *arguments, jax.random.key(self.seed))
-        return {f"{self._split[0]}/{self._metric[0]}": float(np.mean(values))}
+        return {self.figures[0]: float(np.mean(values))}
