@@ -301,11 +301,11 @@ def test_pictures_metrics_and_curves_that_cannot_be_written_are_notes(
     from train.run import finish, pictures
 
     fail(monkeypatch, (pictures, "sample_grid"), 1)
-    fail(monkeypatch, (EventsWriter, "flush"), 1)
+    fail(monkeypatch, (EventsWriter, "flush"), 2)
     fail(monkeypatch, (finish, "curves"), 1)
     status, out, err = cli(line(tmp_path / "w"))
     assert (status, err) == (0, "")
-    for name in ("metrics.jsonl", "w/samples", "curves.png"):
+    for name in ("w/tensorboard", "metrics.jsonl", "w/samples", "curves.png"):
         assert f"{name} could not be written (No space left" in out.replace("\n", "")
     assert listing(cli, tmp_path / "w") == listing(cli, straight)
 
