@@ -10,13 +10,15 @@ the libraries of the others.
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from gengen.errors import BadInput
+
+from .digest import WHOLE, of_fetch
 
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH", "npz:FILE")
 
@@ -127,8 +129,11 @@ class Dataset:
 
     `fetch(indices [B])` gives {"image": uint8 [B, H, W, C], "label": int32 [B]},
     without "label" where `spec.num_classes` is 0, of another kind its array in `KEYS`
-    (of text {"tokens": uint8 [B, L]}), and can be pickled. `note` is one line to print.
-    `left_out` names the records that no index reaches: they are bad.
+    (of text {"tokens": uint8 [B, L]}), and can be pickled. A label of -1 is unknown: no
+    training example has it, and no figure that needs a label is made of such examples.
+    `note` is one line to print. `left_out` names the records that no index reaches:
+    they are bad. `contents` makes the digest of what is read; None makes it of the
+    examples.
     """
 
     spec: Spec
@@ -136,6 +141,14 @@ class Dataset:
     fetch: Callable[[np.ndarray], dict[str, np.ndarray]]
     note: str
     left_out: tuple[str, ...] = ()
+    contents: Callable[[], dict[str, str]] | None = None
+
+    def digest(self) -> dict[str, str]:
+        """{what: SHA-256} of what the split holds, the same wherever the files lie."""
+        if self.contents is not None:
+            return self.contents()
+        step = max(1, self.bytes // WHOLE)  # of a larger set, some examples
+        return of_fetch(self.fetch, np.arange(0, self.size, step))
 
     @property
     def bytes(self) -> int:
@@ -145,13 +158,38 @@ class Dataset:
 
 
 def bad_record(name: str, error: Exception) -> Exception:
-    """A BadInput whose `record` is `name`: one file or record that cannot be read."""
+    """A BadInput whose `record` is `name`: one file or record that cannot be read.
+
+    Its `reason` is the error's own words.
+    """
     problem = BadInput(
         f"{name} cannot be read as an image ({error}): repair, convert or remove it, "
         "or train with --on-bad-record skip"
     )
-    problem.record = name
+    problem.record, problem.reason = name, str(error)
     return problem
+
+
+def bad_records(errors: list[Exception]) -> Exception:
+    """One BadInput of several, each of `bad_record`; it names the first three."""
+    first = errors[0]
+    if len(errors) == 1:
+        return first
+    some = "; ".join(f"{error.record} ({error.reason})" for error in errors[:3])
+    more = f"; and {len(errors) - 3:,} more" if len(errors) > 3 else ""
+    problem = BadInput(
+        f"{len(errors):,} files cannot be read as images: {some}{more}: repair, "
+        "convert or remove them, or train with --on-bad-record skip"
+    )
+    problem.record, problem.reason = first.record, first.reason
+    return problem
+
+
+def named(left_out: Sequence[str], why: str = "left out as unreadable") -> str:
+    """How many records were left out, and the first of them."""
+    some, more = left_out[:3], len(left_out) - 3
+    also = f" and {more:,} more" if more > 0 else ""
+    return f"{len(left_out):,} {why}: {', '.join(some)}{also}"
 
 
 def check_split(name: str, split: str, splits: Iterable[str]) -> None:

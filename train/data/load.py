@@ -9,9 +9,9 @@ import numpy as np
 
 from gengen.errors import BadInput
 
-from .dataset import Dataset
+from .dataset import Dataset, named
 from .digits import digits
-from .folder import folder
+from .folder import SplitBy, folder
 from .idx import idx
 from .npz import npz
 from .text import text
@@ -29,6 +29,7 @@ def load(
     levels: int | None = None,
     on_bad_record: OnBadRecord = "refuse",
     length: int | None = None,
+    split_by: SplitBy = "name",
 ) -> Dataset:
     """One split of a data set.
 
@@ -44,6 +45,7 @@ def load(
         read: the set is smaller and its order that of the smaller set, whatever is
         read when. One that goes bad later is refused.
     length: bytes of a window of text; None is 256.
+    split_by: how a folder is split: "tenth" in runs that an older version began.
     Raises BadInput for whatever the user can get wrong, before training.
     """
     if image_size is not None and image_size < 1:
@@ -57,7 +59,7 @@ def load(
     elif name in ("mnist", "fashion_mnist"):
         dataset = idx(name, split, data_dir, image_size)
     elif name.startswith("folder:"):
-        dataset = folder(name, split, image_size, on_bad_record == "skip")
+        dataset = folder(name, split, image_size, on_bad_record == "skip", split_by)
     elif name.startswith("npz:"):
         dataset = npz(name, split, image_size)
         if dataset.spec.kind != "images":
@@ -140,13 +142,6 @@ def without_bad(dataset: Dataset) -> Dataset:
         note=f"{dataset.note}; {named(left_out)}",
         left_out=left_out,
     )
-
-
-def named(left_out: tuple[str, ...]) -> str:
-    """How many records were left out, and the first of them."""
-    some, more = left_out[:3], len(left_out) - 3
-    also = f" and {more:,} more" if more > 0 else ""
-    return f"{len(left_out):,} left out as unreadable: {', '.join(some)}{also}"
 
 
 def _fetch_at(fetch, places: np.ndarray, indices: np.ndarray) -> dict:

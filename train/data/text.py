@@ -15,6 +15,7 @@ import numpy as np
 from gengen.errors import BadInput
 
 from .dataset import Dataset, Spec, check_split
+from .digest import of_bytes
 
 LENGTH = 256
 OVERLAP = 8  # training windows over each byte
@@ -84,4 +85,6 @@ def text(name: str, split: str, length: int | None) -> Dataset:
         f"{split} is bytes {first:,} to {end - 1:,} of the {len(data):,} of {what} "
         "(train: first 90 %, validation: next 5 %, test: last 5 %)"
     )
-    return Dataset(spec, size, functools.partial(windows, part, length, stride), note)
+    fetch = functools.partial(windows, part, length, stride)
+    contents = functools.partial(of_bytes, "tokens", part)
+    return Dataset(spec, size, fetch, note, contents=contents)

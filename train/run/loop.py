@@ -8,7 +8,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -17,6 +17,7 @@ from gengen.errors import BadInput
 
 from ..cli.options import IDENTITY, OWN, RunOptions
 from ..data.dataset import Dataset
+from ..data.digest import change
 from ..data.feed import Feed
 from ..data.load import load
 from ..experiments.experiment import Experiment
@@ -39,13 +40,14 @@ from .steps import run_steps
 from .workdir import open_workdir
 
 LoadSplit = Callable[[str], Dataset]
+MoreEvaluators = Callable[[Record, LoadSplit], list[Evaluator]]
 
 
 def train(
     run: RunOptions,
     name: str,
     options: dict,
-    more: Callable[[Record, LoadSplit], Sequence[Evaluator]] | None = None,
+    more: MoreEvaluators | None = None,
 ) -> Path:
     """Train experiment `name` until its last step; the workdir, complete.
 
@@ -53,7 +55,8 @@ def train(
         run: the options of every run.
         name: the experiment's.
         options: its keywords.
-        more: `more(record, load_split)` are the evaluators beside the run's own.
+        more: `more(record, load_split)` are evaluators beside the run's own, which are
+            a figure of held-out data and a picture; it is called as late as can be.
     """
     processes.start(run)
     with processes.fail_together():
@@ -64,15 +67,12 @@ def train(
         processes.same_options({"experiment": name, **asked})
         load_split = splits_of(run)
         record = record_of(run, name, options, load_split("train"))
-        if processes.is_primary():
-            records.refuse_other_run(run.workdir, record, run.fresh)
-        experiment = record.build()
-        evaluators = more(record, load_split) if more else ()
-        return run_experiment(run, record, experiment, load_split, evaluators)
+        return run_experiment(run, record, record.build(), load_split, more)
 
 
 def splits_of(run: RunOptions) -> LoadSplit:
     """`load_split(split)` of the run's data set; each is loaded once."""
+    split_by = records.split_by(run.workdir, run.fresh)
 
     @functools.cache
     def load_split(split: str) -> Dataset:
@@ -84,6 +84,7 @@ def splits_of(run: RunOptions) -> LoadSplit:
             levels=run.levels,
             on_bad_record=run.on_bad_record,
             length=run.length,
+            split_by=split_by,
         )
 
     return load_split
@@ -95,6 +96,10 @@ def record_of(run: RunOptions, name: str, options: dict, dataset) -> Record:
     if run.on_bad_record != "refuse":
         identity |= {"on_bad_record": run.on_bad_record, "left_out": dataset.left_out}
     identity["examples"] = dataset.size
+    if run.dataset.startswith("folder:") and (
+        (split_by := records.split_by(run.workdir, run.fresh)) != "tenth"
+    ):
+        identity["split_by"] = split_by
     # Where each part or device has its own noise, the run is another one.
     identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
     identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
@@ -106,7 +111,7 @@ def run_experiment(
     record: Record,
     experiment: Experiment,
     load_split: LoadSplit,
-    evaluators: Sequence[Evaluator] = (),
+    more: MoreEvaluators | None = None,
 ) -> Path:
     """Train an experiment in `run.workdir` until its last step; the workdir, complete.
 
@@ -116,10 +121,10 @@ def run_experiment(
         experiment: what is trained.
         load_split: the data set of "train", "validation" or "test"; BadInput with
             `no_such_split` where there is none.
-        evaluators: what is asked of the model while it trains, beside a figure of
-            held-out data and a picture.
+        more: as of `train`.
     """
     workdir, primary = run.workdir, processes.is_primary()
+    record = records.with_digests(record, load_split)
     if primary:
         records.refuse_other_run(workdir, record, run.fresh)
     enable_compilation_cache(workdir.parent / ".compiled")
@@ -135,12 +140,12 @@ def run_experiment(
     # What cannot work fails here, before anything is written.
     if view.axis_name is None:
         jax.eval_shape(step, start.shapes, batch, frozen)
-    own = own_evaluators(run, record, experiment, load_split)
-    evaluators = [*own, *evaluators]
+    evaluators = own_evaluators(run, record, experiment, load_split)
+    evaluators += more(record, load_split) if more else []
     check_metric(run.keep_best, evaluators)
     processes.all_gather()
     with begun(run, record):
-        checkpoints = Checkpoints(workdir, run.keep)
+        checkpoints = Checkpoints(workdir, run.keep, record)
         train_state, notes = first_state(start, checkpoints)
         arguments = (workdir, int(train_state.step), experiment.steps)
         with Report(*arguments) if primary else Silent() as report:
@@ -218,8 +223,11 @@ def resume_or_finish(job: Job, train_state, step, evaluators) -> None:
 
 def see_same_run(workdir: Path, record: Record) -> None:
     """BadInput if the first process's record is not in this one's workdir."""
-    if not (workdir / records.FILE).exists() or records.difference(
-        records.load(workdir), record
+    there = (workdir / records.FILE).exists() and records.load(workdir)
+    if (
+        not there
+        or records.difference(there, record)
+        or change(there.digests, record.digests, record.data.examples)
     ):
         raise BadInput(
             f"the run that process 0 has begun is not in {workdir} here: --workdir "

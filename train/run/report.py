@@ -19,7 +19,7 @@ from rich.progress import (
 
 from gengen.errors import BadInput
 
-from ..files import write_atomically
+from ..files import append, make_folder, write_atomically
 from .events import Events
 from .processes import first_line
 
@@ -60,7 +60,7 @@ class Report:
         self.file = workdir / "metrics.jsonl"
         self.start, self.steps = start, steps
         self.seconds = self._keep_until(start)  # in training steps, all starts together
-        (workdir / "tensorboard").mkdir(exist_ok=True)
+        make_folder(workdir / "tensorboard")
         self.tensorboard = Events(workdir / "tensorboard", start + 1)
         self.progress = Progress(
             TextColumn("step"),
@@ -84,7 +84,7 @@ class Report:
 
     def _keep_until(self, step: int) -> float:
         """Drop the later lines; the training seconds of the last that stays."""
-        if not self.file.exists():
+        if not (self.file.exists() or self.file.is_symlink()):
             return 0.0
         rows = [row for row in read_rows(self.file) if row["step"] <= step]
         write_atomically(self.file, "".join(json.dumps(row) + "\n" for row in rows))
@@ -161,8 +161,7 @@ class Report:
         times = {"time": time.time(), "seconds": self.seconds}
         row = {"step": step, **times, **speed, **values}
         with self.surviving(self.file):
-            with self.file.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            append(self.file, json.dumps(row) + "\n")
             self.tensorboard.scalars(step, {**values, **speed})
         losses, held_out = _words(values, "/loss"), _words(values, *HELD_OUT)
         if input_share > 0.1:
