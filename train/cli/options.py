@@ -31,8 +31,8 @@ class RunOptions:
     WORKDIR.old-1, .old-2, …"""
     dataset: str = "digits"
     """digits, mnist, fashion_mnist, folder:PATH (images), npz:FILE (arrays image and
-    label), text:PATH (a file; text alone is Python's language reference), or any
-    prepared TFDS name."""
+    label), text:PATH (a file or folder; text alone is Python's language reference), or
+    any prepared TFDS name."""
     data_dir: Path | None = None
     """Where the IDX files or the prepared TFDS sets are."""
     image_size: int | None = None
@@ -41,6 +41,10 @@ class RunOptions:
     """Requantise pixels to this many levels; by default the data set's own."""
     length: int | None = None
     """Bytes of a window of text; by default 256."""
+    augment: tuple[Literal["flip", "shift"], ...] = ()
+    """Change each training image at random: flip mirrors half of them left to right
+    (digits and letters are not their mirror images), shift moves them by up to an
+    eighth of their shorter side, with level 0 behind them."""
     seed: int = 0
     """Seed of the initial parameters, the order of the data and all noise."""
     on_bad_record: Literal["refuse", "skip"] = "refuse"

@@ -72,7 +72,7 @@ def train(
 
 def splits_of(run: RunOptions) -> LoadSplit:
     """`load_split(split)` of the run's data set; each is loaded once."""
-    split_by = records.split_by(run.workdir, run.fresh)
+    reader = records.reader_of(run.workdir, run.fresh)
 
     @functools.cache
     def load_split(split: str) -> Dataset:
@@ -84,7 +84,7 @@ def splits_of(run: RunOptions) -> LoadSplit:
             levels=run.levels,
             on_bad_record=run.on_bad_record,
             length=run.length,
-            split_by=split_by,
+            reader=reader,
         )
 
     return load_split
@@ -96,10 +96,10 @@ def record_of(run: RunOptions, name: str, options: dict, dataset) -> Record:
     if run.on_bad_record != "refuse":
         identity |= {"on_bad_record": run.on_bad_record, "left_out": dataset.left_out}
     identity["examples"] = dataset.size
-    if run.dataset.startswith("folder:") and (
-        (split_by := records.split_by(run.workdir, run.fresh)) != "tenth"
-    ):
-        identity["split_by"] = split_by
+    identity |= {"augment": run.augment} if run.augment else {}
+    if run.dataset.partition(":")[0] in ("folder", "text"):
+        reader = records.reader_of(run.workdir, run.fresh)
+        identity |= {"reader": reader} if reader > 1 else {}
     # Where each part or device has its own noise, the run is another one.
     identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
     identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
@@ -136,7 +136,7 @@ def run_experiment(
     feed = feed_of(run, dataset, experiment.batch_size, view)
     batch = dataset.spec.example(experiment.batch_size)
     start = InitialState(experiment, run.seed, batch, mesh)
-    step = make_step(run, experiment, view)
+    step = make_step(run, experiment, view, dataset.spec)
     # What cannot work fails here, before anything is written.
     if view.axis_name is None:
         jax.eval_shape(step, start.shapes, batch, frozen)

@@ -42,7 +42,7 @@ class OpenRun:
         run = self.record.data_options
         same = {k: run.get(k) for k in ("image_size", "levels", "length")}
         same["on_bad_record"] = run.get("on_bad_record", "refuse")
-        same["split_by"] = run.get("split_by", "tenth")
+        same["reader"] = run.get("reader", 1)
         return load(run["dataset"], split=split, data_dir=data_dir, **same)
 
     def dataset_if_any(self, split: str, data_dir: Path | None = None):
