@@ -63,10 +63,16 @@ class RunOptions:
     """Steps between two lines of metrics (means over those steps)."""
     sample_every: Annotated[int, positive] = 500
     """Steps between two sample grids."""
+    evaluate_every: int = 0
+    """Steps between two measurements of sample quality, by the classifier beside the
+    run, which is trained first where there is none; 0 for none."""
     checkpoint_every: Annotated[int, positive] = 500
     """Steps between two checkpoints; the last step is always saved."""
     keep: Annotated[int, positive] = 2
     """Checkpoints kept."""
+    keep_best: str | None = None
+    """A figure, such as quality/frechet_distance: the checkpoint with the best is kept
+    beside the last ones, as --step best."""
     max_skipped: Annotated[int, positive] = 20
     """Steps in a row whose loss or gradient is not finite, after which the run ends;
     each of them changes nothing and is counted."""
@@ -80,6 +86,8 @@ class RunOptions:
     in which convolutions are slow on CPU."""
     steps_per_call: int | None = None
     """Steps in one dispatch: 50 by default, 1 on CPU where the step convolves."""
+    profile: bool = False
+    """Write a trace of some steps, for JAX's profiler, to WORKDIR/profile."""
     coordinator: str | None = None
     """HOST:PORT where process 0 runs, of a run of several processes, or auto: what the
     cluster's environment says (Slurm, Open MPI, TPU, Kubernetes)."""
@@ -136,6 +144,7 @@ AT_LEAST_ONE = (
 AT_LEAST_ZERO = (
     "beta",
     "classifier_scale",
+    "evaluate_every",
     "guidance_scale",
     "importance_bins",
     "process_id",
