@@ -14,6 +14,7 @@ from program import EVENTS, OTHERS, TINY, call
 from tests.record import ROOT
 
 PAGES = ["README.md", *sorted((ROOT / "docs/tutorials").glob("*.md"))]
+PAGES.append("docs/reference/networks.md")
 NETS = {**OTHERS, **TINY}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 MADE = {
