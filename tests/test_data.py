@@ -638,7 +638,7 @@ def test_tfds_sets_are_read_without_network(tfds_dir):
         import socket
         import numpy as np
         from gengen.errors import BadInput
-        from train.data import load
+        from train.data.load import load
 
         def refuse(*_, **__):
             raise AssertionError("the network was asked")

@@ -297,14 +297,14 @@ def test_pictures_metrics_and_curves_that_cannot_be_written_are_notes(
 ):
     from tensorboardX.event_file_writer import EventsWriter
 
-    from train.run import loop, pictures
+    from train.run import finish, pictures
 
     fail(monkeypatch, (pictures, "sample_grid"), 1)
     fail(monkeypatch, (EventsWriter, "flush"), 1)
-    fail(monkeypatch, (loop, "curves"), 1)
+    fail(monkeypatch, (finish, "curves"), 1)
     status, out, err = cli(line(tmp_path / "w"))
     assert (status, err) == (0, "")
-    for name in ("metrics.jsonl", "step_00000004.png", "curves.png"):
+    for name in ("metrics.jsonl", "w/samples", "curves.png"):
         assert f"{name} could not be written (No space left" in out.replace("\n", "")
     assert listing(cli, tmp_path / "w") == listing(cli, straight)
 
@@ -318,7 +318,7 @@ def test_a_picture_of_samples_that_are_not_finite_is_a_note(
     monkeypatch.setattr(Sampler, "batch", lambda *args: np.nan * batch(*args))
     status, out, err = cli(line(tmp_path / "w"))
     assert (status, err) == (0, "")
-    assert "samples.png is not written: sample 0 is not finite" in out.replace("\n", "")
+    assert "w/samples: sample 0 is not finite" in out.replace("\n", "")
     assert listing(cli, tmp_path / "w") == listing(cli, straight)
 
 

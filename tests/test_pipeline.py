@@ -14,7 +14,7 @@ from program import EVENTS, TINY, refused
 from gengen.errors import BadInput
 from train.data.feed import Feed, order
 from train.data.load import load
-from train.run.loop import Waits
+from train.run.waits import Waits
 
 NOISE = np.random.default_rng(0).integers(0, 256, (30, 16, 16), dtype=np.uint8)
 

@@ -11,6 +11,7 @@ from program import EVENTS, TEXT, refused
 
 from gengen.errors import BadInput
 from gengen.nets.lstm import _states, states
+from train.cli.groups import defaults_of
 from train.data.dataset import Spec
 from train.data.feed import Feed
 from train.data.load import load
@@ -150,7 +151,7 @@ def test_a_run_writes_text_metrics_and_a_record(run):
 def test_older_records_are_of_images(tmp_path):
     digits = load("digits").spec
     run = {"dataset": "digits", "image_size": None, "levels": None, "seed": 0}
-    parameters = EXPERIMENTS["vae"].__kwdefaults__
+    parameters = defaults_of(EXPERIMENTS["vae"].options)
     record = experiment.Record("vae", parameters, {**run, "examples": 1000}, digits)
     document = record.as_json()
     del document["data"]["kind"]

@@ -14,7 +14,6 @@ from .cli.command import (
     run_command,
     split_options,
 )
-from .cli.options import check_numbers
 from .experiments import EXPERIMENTS, OF_TEXT
 
 PROG = "python -m train"
@@ -39,7 +38,6 @@ def start(arguments: list[str]) -> None:
         )
     options = options_class(EXPERIMENTS[name], name in OF_TEXT)
     run, keywords = split_options(parse(options, f"{PROG} {name}", rest))
-    check_numbers({**vars(run), **keywords})
     from .run.loop import train
 
     train(run, name, keywords)

@@ -6,17 +6,18 @@ exact density, bounded density, no density. A new family appears by being listed
 `train.experiments.EXPERIMENTS`.
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
+from .cli.bounds import Figures, Levels, Positive, Seed, Steps, Width, check_numbers
 from .cli.command import did_you_mean, parse, run_command
+from .cli.groups import group
 from .measure.tables import aligned
 
 TAXONOMY = {"exact": "exact", "bound": "lower bound", "none": "none: samples only"}
 
 
-@dataclasses.dataclass(frozen=True)
+@group()
 class Compare:
     """Train every family under one budget, evaluate all, write one table and picture.
 
@@ -25,28 +26,28 @@ class Compare:
 
     dataset: str = "digits"
     """digits, mnist, fashion_mnist, folder:PATH, or any prepared TFDS name."""
-    minutes: float = 2.0
+    minutes: Positive = 2.0
     """Training minutes of each family, at most: a default experiment may end earlier,
     at its own last step."""
-    steps: int | None = None
+    steps: Steps | None = None
     """Training steps of each family instead of its default's."""
     families: tuple[str, ...] = ()
     """Experiments to compare; by default all that draw samples."""
     workdir: Path | None = None
     """Folder of the runs, the table and the picture; default runs/compare-DATASET."""
-    num: int = 2_000
+    num: Figures = 2_000
     """Samples of each family that are measured."""
-    likelihood_num: int = 2_000
+    likelihood_num: Figures = 2_000
     """Images of each split whose likelihood is taken, where a family has one."""
     extractor: Path | None = None
     """As in python -m train.evaluate."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything."""
     data_dir: Path | None = None
     """Where the data set's files are."""
-    image_size: int | None = None
+    image_size: Width | None = None
     """Scale the shorter side to this and crop the centre; by default nothing is."""
-    levels: int | None = None
+    levels: Levels | None = None
     """Requantise pixels to this many levels; by default the data set's own."""
 
 
@@ -93,13 +94,12 @@ def compare(options: Compare) -> None:
 
     from gengen.errors import BadInput
 
-    from .cli.options import RunOptions, check_numbers
+    from .cli.options import RunOptions
     from .data.load import load
     from .files import file_name, write_atomically
     from .measure.evaluation import check
 
-    numbers = ("minutes", "steps", "num", "likelihood_num", "seed")
-    check_numbers({name: getattr(options, name) for name in numbers})
+    check_numbers(options)
     names = ("data_dir", "image_size", "levels")
     data = {name: getattr(options, name) for name in names}
     dataset = load(options.dataset, **data)

@@ -7,14 +7,15 @@ takes outliers for better data than the data, which raw likelihood is known to d
 (Nalisnick et al. 2019, arXiv:1810.09136).
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .cli.bounds import Count, Figures, Index, Seed, check_numbers
 from .cli.command import parse, run_command
-from .cli.options import RunToOpen
+from .cli.groups import group
+from .cli.options import BoundOptions, RunToOpen
 from .measure.outlier_sets import outlier_sets, subset
 from .measure.scores import (
     LIKELIHOOD,
@@ -35,8 +36,8 @@ TITLES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Outliers(RunToOpen):
+@group()
+class Outliers(RunToOpen, BoundOptions):
     """Judge every outlier score of a run; write outliers.json and outliers.png.
 
     The scores are those of gengen.tasks.outliers. A class-conditional density is turned
@@ -47,19 +48,16 @@ class Outliers(RunToOpen):
     """Outliers: noise (uniform levels), inverted, constant, shuffled (pixels), faint (a
     quarter of the contrast), or data sets by name (digits, folder:PATH, …), scaled to
     the run's size; by default the first five, and digits."""
-    num: int = 1_000
+    num: Figures = 1_000
     """Images of each set, at most."""
-    regret_num: int = 200
+    regret_num: Index = 200
     """Images of each set for the likelihood regret, which optimises every code; 0
     leaves it out."""
-    importance_samples: int | None = None
-    """K of the likelihood's bound (IWAE-K), for models with latents; by default the
-    run's own."""
     extractor: Path | None = None
     """Where features come from beside the model's own: as in train.evaluate."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the outliers and of all estimates."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Images at a time."""
     data_dir: Path | None = None
     """Where the data sets' files are."""
@@ -73,15 +71,12 @@ def outliers(options: Outliers) -> dict[str, Any]:
     from gengen.tasks.bayes import generative_classifier
     from gengen.tasks.outliers import LikelihoodRegret
 
-    from .cli.options import at_least, check_numbers
     from .files import write_atomically
     from .measure.evaluation import provenance
     from .run.heldout import with_importance_samples
     from .run.workdir import open_workdir
 
-    at_least(options, num=10, regret_num=0)
-    names = ("seed", "importance_samples", "batch_size")
-    check_numbers({name: getattr(options, name) for name in names})
+    check_numbers(options)
     trained = open_workdir(options.workdir, options.step)
     spec = trained.record.data
     spec.images_only("train.outliers")

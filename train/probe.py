@@ -5,19 +5,20 @@ trained on the run's features, on the pixels, and on the features of the same ne
 before its first step, which is the control: whatever it reaches was not learnt.
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .cli.bounds import Count, Figures, Seed, Several, check_numbers
 from .cli.command import parse, run_command
+from .cli.groups import group
 from .cli.options import RunToOpen
 
 PENALTIES = np.logspace(-4, 0, 5)  # C of scikit-learn, chosen by cross-validation
 
 
-@dataclasses.dataclass(frozen=True)
+@group()
 class Probe(RunToOpen):
     """Test accuracy of logistic regression on features; write probe.json.
 
@@ -25,15 +26,15 @@ class Probe(RunToOpen):
     the training images alone.
     """
 
-    per_class: int = 10
+    per_class: Several = 10
     """Labels of each class, of the probe with few of them."""
-    repeats: int = 5
+    repeats: Count = 5
     """Draws of the few labels."""
-    num_train: int = 10_000
+    num_train: Figures = 10_000
     """Training images, at most, of the probe with all labels."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the draws, the untrained network and the noise of features."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Images at a time."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -47,14 +48,12 @@ def probe(options: Probe) -> dict[str, Any]:
     from gengen.tasks import require
     from gengen.types import Discriminative, HasFeatures
 
-    from .cli.options import at_least, check_numbers
     from .files import write_atomically
     from .measure.evaluation import provenance
     from .measure.outlier_sets import subset
     from .run.workdir import open_workdir
 
-    at_least(options, per_class=2, repeats=1, num_train=10)
-    check_numbers({"seed": options.seed, "batch_size": options.batch_size})
+    check_numbers(options)
     trained = open_workdir(options.workdir, options.step)
     require(trained.model, HasFeatures, "take a run with a representation")
     if not trained.record.data.num_classes:

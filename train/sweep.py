@@ -9,59 +9,35 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from .cli.bounds import Count, Figures, Seed, Steps, check_numbers
 from .cli.command import parse, run_command
+from .cli.groups import group
 from .cli.options import RunToOpen
-from .experiments.diffusion import GridName, SolverName
+from .cli.sampler import GuideOptions, SweptOptions
 from .measure.sweep_table import AXES, in_words, show, words
 
 
-@dataclasses.dataclass(frozen=True)
-class Sweep(RunToOpen):
+@group()
+class Sweep(RunToOpen, SweptOptions, GuideOptions):
     """Measure samples under every combination of the listed options; table and plot.
 
     Run again after an interruption, or with longer lists: a point that is there is not
     drawn twice.
     """
 
-    solver: tuple[SolverName, ...] = ()
-    """The sampler's solvers."""
-    grid: tuple[GridName, ...] = ()
-    """The grids of the sampler's times."""
-    evaluations: tuple[int, ...] = ()
-    """Network evaluations a sample: as many whole steps as they allow. Guidance takes
+    evaluations: tuple[Steps, ...] = ()
+    """Network evaluations per sample: as many whole steps as they allow. Guidance takes
     two at a time, Heun's steps two each."""
-    steps: tuple[int, ...] = ()
-    """The sampler's steps, instead of evaluations."""
-    guidance_scale: tuple[float, ...] = ()
-    """Classifier-free guidance: 1 is none, above 1 sharpens."""
-    interval: tuple[tuple[float, float], ...] = ()
-    """The times at which there is guidance, in pairs."""
-    rescale: tuple[float, ...] = ()
-    """Shares of a guided image's contrast that is given back."""
-    threshold: tuple[float, ...] = ()
-    """Quantiles of dynamic thresholding."""
-    classifier_scale: tuple[float, ...] = ()
-    """Guidance by --classifier: 1 is Bayes' rule for an unconditional run."""
-    temperature: tuple[float, ...] = ()
-    """Of an autoregressive model's symbols: below 1 the probable become more so."""
-    top_k: tuple[int, ...] = ()
-    """Draw each symbol from the K most probable ones only."""
-    top_p: tuple[float, ...] = ()
-    """Draw each symbol from the fewest that have this much probability together."""
-    num: int = 10_000
+    num: Figures = 10_000
     """Samples of each point."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the samples: the same at all points."""
     extractor: Path | None = None
-    """As in python -m train.evaluate."""
-    guide: Path | None = None
-    """As in python -m train.evaluate."""
-    classifier: Path | None = None
     """As in python -m train.evaluate."""
     out: Path | None = None
     """The figures (.json), beside which the plot (.png) and the table (.md) go; by
     default sweep.json in the run's folder."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Samples at a time."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -169,11 +145,10 @@ def check(options: Sweep, base, out: Path) -> None:
     """BadInput for what no sweep can have."""
     from gengen.errors import BadInput
 
-    from .cli.options import check_numbers
     from .measure.evaluation import check as check_evaluation
 
     check_evaluation(base)
-    check_numbers(lists(options))
+    check_numbers(options)
     if not lists(options):
         raise BadInput("nothing to sweep: list values, as in --evaluations 5 10 20 50")
     if options.steps and options.evaluations:

@@ -67,7 +67,8 @@ def wrapped(text: str) -> str:
     """Paragraphs as wide as the terminal; 80 columns where there is none."""
     width = shutil.get_terminal_size().columns
     paragraphs = (" ".join(part.split()) for part in text.split("\n\n"))
-    return "\n\n".join(textwrap.fill(part, width) for part in paragraphs)
+    indents = {"initial_indent": "  ", "subsequent_indent": "  "}  # tyro keeps these
+    return "\n\n".join(textwrap.fill(part, width, **indents) for part in paragraphs)
 
 
 def split_options(parsed) -> tuple[RunOptions, dict]:

@@ -4,7 +4,7 @@ Every class that defines options is one group of the help: its docstring's first
 is the group's heading, the string under a field is the option's meaning, and the bounds
 stand in its annotation. A subclass changes a default by name alone:
 
-    @options(steps=2_000)
+    @group(steps=2_000)
     class TextOptions(Training): ...
 """
 
@@ -12,6 +12,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import itertools
 import re
 import textwrap
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import tyro
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-def options(**defaults) -> Callable[[type], type]:
+def group(**defaults) -> Callable[[type], type]:
     """A frozen dataclass of keywords; `defaults` take the place of its bases' own."""
 
     def decorate(cls: type) -> type:
@@ -51,7 +52,7 @@ def meanings(cls: type) -> dict[str, str]:
     body = tree.body[0].body
     return {
         field.target.id: " ".join(text.value.value.split())
-        for field, text in zip(body, body[1:], strict=False)
+        for field, text in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign)
         and isinstance(text, ast.Expr)
         and isinstance(text.value, ast.Constant)
@@ -68,7 +69,7 @@ def groups_of(options: type) -> dict[type, list[str]]:
     """{class: the options that it was the first to define}, the most derived first."""
     names, owners = [f.name for f in dataclasses.fields(options)], {}
     for cls in reversed(options.__mro__[:-1]):
-        owners |= {name: cls for name in vars(cls).get("__annotations__", {})} | owners
+        owners |= dict.fromkeys(vars(cls).get("__annotations__", {}), cls) | owners
     groups = {cls: [n for n in names if owners[n] is cls] for cls in options.__mro__}
     return {cls: members for cls, members in groups.items() if members}
 
@@ -87,8 +88,8 @@ def nested(options: type) -> type:
     for group, names in groups_of(options).items():
         fields = []
         for name in names:
-            text = tyro.conf.arg(help=meaning(options, name))
-            hint = Annotated[hints[name], text] if text.help else hints[name]
+            hint, text = hints[name], meaning(options, name)
+            hint = Annotated[hint, tyro.conf.arg(help=text)] if text else hint
             value = dataclasses.field(default=defaults[name])
             fields.append((name, hint, value))
         part = dataclasses.make_dataclass(group.__name__, fields, kw_only=True)
@@ -101,4 +102,6 @@ def nested(options: type) -> type:
 def flattened(options: type, parsed):
     """The `options` dataclass of what was parsed as `nested(options)`."""
     parts = (getattr(parsed, field.name) for field in dataclasses.fields(parsed))
-    return options(**{name: value for part in parts for name, value in vars(part).items()})
+    return options(
+        **{name: value for part in parts for name, value in vars(part).items()}
+    )

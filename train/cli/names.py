@@ -1,7 +1,7 @@
 """The names of values on the command line: one row each, name -> its value.
 
-A row is called where the value is needed, so that nothing heavy is imported before; the
-values that know the standard deviation of the data take it as an argument. The `Literal`
+A row is called where the value is needed, so that nothing heavy is imported before;
+what knows the standard deviation of the data takes it as an argument. The `Literal`
 types are made of the rows, so that a name stands once.
 """
 

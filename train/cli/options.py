@@ -5,37 +5,69 @@ from typing import Annotated, Literal
 
 from gengen.errors import BadInput
 
-from .bounds import AtLeast, AtMost, Count, Positive, Seed, Steps, Width
-from .groups import options
+from .bounds import (
+    AtLeast,
+    AtMost,
+    Bytes,
+    Count,
+    Levels,
+    Positive,
+    Seed,
+    Step,
+    Steps,
+    Width,
+    Workers,
+)
+from .groups import group
 
 
-@options()
+@group()
+class RunToOpen:
+    """The run that a command opens."""
+
+    workdir: Path
+    """The run's folder."""
+    step: Step | None = None
+    """Step of the checkpoint that is read; by default the last one."""
+
+
+@group()
+class BoundOptions:
+    """The estimate of the likelihood."""
+
+    importance_samples: Count | None = None
+    """K of the likelihood's bound (IWAE-K), for models with latents; by default the
+    run's own."""
+
+
+@group()
 class DataOptions:
     """The data set, and how it is read."""
 
     dataset: str = "digits"
-    """digits, mnist, fashion_mnist, folder:PATH (images), text:PATH (a file; text alone
-    is Python's language reference), or any prepared TFDS name."""
+    """digits, mnist, fashion_mnist, folder:PATH (images), npz:FILE (arrays image and
+    label), text:PATH (a file; text alone is Python's language reference), or any
+    prepared TFDS name."""
     data_dir: Path | None = None
     """Where the IDX files or the prepared TFDS sets are."""
     image_size: Width | None = None
     """Scale the shorter side to this and crop the centre; by default nothing is."""
-    levels: Annotated[int, AtLeast(2), AtMost(2**16)] | None = None
+    levels: Levels | None = None
     """Requantise pixels to this many levels; by default the data set's own."""
     length: Width | None = None
     """Bytes of a window of text; by default 256."""
     on_bad_record: Literal["refuse", "skip"] = "refuse"
     """A file or record that cannot be read ends the run, or is left out: then all are
     read once at the start, and the order is that of the good ones."""
-    workers: Annotated[int, AtLeast(0), AtMost(1_000)] = 0
+    workers: Workers = 0
     """Processes that read ahead where the set is not on the device; 0 is a thread.
     They pay off where a run says that it waits for data."""
-    resident_bytes: Annotated[int, AtLeast(0), AtMost(2**50)] = 2**30
+    resident_bytes: Bytes = 2**30
     """A set of no more bytes of pixels is put on the device once, and then costs the
     steps nothing."""
 
 
-@options()
+@group()
 class LogOptions:
     """What a run writes while it trains, and how often."""
 
@@ -49,7 +81,7 @@ class LogOptions:
     """Checkpoints kept."""
 
 
-@options()
+@group()
 class StepOptions:
     """How one step is computed."""
 
@@ -63,7 +95,7 @@ class StepOptions:
     """Steps in one dispatch: 50 by default, 1 on CPU where the step convolves."""
 
 
-@options()
+@group()
 class DeviceOptions:
     """How a run is spread over devices."""
 
@@ -74,7 +106,7 @@ class DeviceOptions:
     default all are along data."""
 
 
-@options()
+@group()
 class ProcessOptions:
     """A run of several processes, each with devices of its own."""
 
@@ -89,7 +121,7 @@ class ProcessOptions:
     """Seconds to wait for another process: until it starts, then for a sign of life."""
 
 
-@options()
+@group()
 class RunOptions(DataOptions, LogOptions, StepOptions, DeviceOptions, ProcessOptions):
     """The run: its folder, its seed, its end."""
 

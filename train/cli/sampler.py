@@ -6,15 +6,14 @@ from typing import Annotated, get_type_hints
 
 import tyro
 
-from .bounds import Above, AtLeast, AtMost, Count, Positive, Steps, Weight
-from .groups import meaning, options
+from .bounds import AtLeast, AtMost, Count, Fraction, Positive, Steps, Weight
+from .groups import group, meaning
 from .names import GridName, SolverName
 
 Time = Annotated[float, AtLeast(0), AtMost(1)]
-Fraction = Annotated[float, Above(0), AtMost(1)]
 
 
-@options()
+@group()
 class SolverOptions:
     """How a diffusion model's sampler steps from noise to data."""
 
@@ -26,7 +25,7 @@ class SolverOptions:
     """The grid of the sampler's times; by default the run's own."""
 
 
-@options()
+@group()
 class GuidanceOptions:
     """Guidance of a conditional diffusion model to the class."""
 
@@ -41,7 +40,7 @@ class GuidanceOptions:
     """Dynamic thresholding of x at each step: the quantile, such as 0.995."""
 
 
-@options()
+@group()
 class GuideOptions:
     """Guidance of a diffusion model by networks of other runs."""
 
@@ -51,11 +50,9 @@ class GuideOptions:
     classifier: Path | None = None
     """Workdir of a classifier of noisy images (--path), which guides the sampler to the
     class, also of an unconditional run."""
-    classifier_scale: Weight | None = None
-    """How strongly the classifier guides: 1, the default, is Bayes' rule."""
 
 
-@options()
+@group()
 class SymbolOptions:
     """How an autoregressive model's symbols are drawn."""
 
@@ -67,10 +64,12 @@ class SymbolOptions:
     """Draw each symbol from the fewest that have this much probability together."""
 
 
-@options()
+@group()
 class SamplerOptions(SolverOptions, GuidanceOptions, GuideOptions, SymbolOptions):
     """How samples are drawn, by a model of any kind."""
 
+    classifier_scale: Weight | None = None
+    """How strongly the classifier guides: 1, the default, is Bayes' rule."""
     draw: bool = False
     """Draw x ~ p(x|z) where the run's samples are means E[x|z]."""
 
@@ -84,6 +83,11 @@ def swept(cls: type, names: tuple[str, ...]) -> type:
         text = tyro.conf.arg(help=meaning(cls, name))
         default = dataclasses.field(default=())
         fields.append((name, Annotated[tuple[each, ...], text], default))
-    return dataclasses.make_dataclass(
-        f"Swept{cls.__name__}", fields, frozen=True, kw_only=True
-    )
+    made = dataclasses.make_dataclass("SweptOptions", fields, frozen=True, kw_only=True)
+    made.__doc__ = "The sampler's options, of which each takes a list of values."
+    return made
+
+
+SWEPT = ("solver", "grid", "steps", "guidance_scale", "interval", "rescale")
+SWEPT += ("threshold", "classifier_scale", "temperature", "top_k", "top_p")
+SweptOptions = swept(SamplerOptions, SWEPT)

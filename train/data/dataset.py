@@ -18,15 +18,22 @@ import numpy as np
 
 from gengen.errors import BadInput
 
-BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH")
+BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH", "npz:FILE")
+
+Kind = Literal["images", "text", "symbols", "reals"]
+KEYS = {"images": "image", "text": "tokens", "symbols": "codes", "reals": "latent"}
+"""What a batch calls the examples of each kind."""
+_NOUNS = {"images": "images", "text": "windows", "symbols": "grids", "reals": "latents"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
     """All a model needs to know of a data set.
 
-    `shape` is (H, W, C), or (L,) of text; pixels or bytes are integers 0..levels-1;
-    `num_classes` is 0 for an unlabelled set. `name` is the name as the user gave it.
+    `shape` is (H, W, C) of images, (L,) of text; pixels, bytes and symbols are integers
+    0..levels-1; `num_classes` is 0 for an unlabelled set. `name` is the name as the
+    user gave it. Real numbers have levels 0, and a mean and a standard deviation per
+    channel.
     """
 
     name: str
@@ -34,27 +41,40 @@ class Spec:
     levels: int
     num_classes: int
     class_names: tuple[str, ...]
-    kind: Literal["images", "text"] = "images"
+    kind: Kind = "images"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     @property
     def examples(self) -> str:
         """What the examples are called."""
-        return "windows" if self.kind == "text" else "images"
+        return _NOUNS[self.kind]
+
+    @property
+    def dtype(self) -> type:
+        """The type of the numbers in a batch."""
+        wide = np.int32 if self.kind == "symbols" or self.levels > 256 else np.uint8
+        return np.float32 if self.kind == "reals" else wide
 
     def images_only(self, who: str) -> None:
-        """Refuse text where only images make sense."""
-        if self.kind == "text":
+        """Refuse what is no image where only images make sense."""
+        if self.kind != "images":
             raise BadInput(
-                f"{who} works on images, and {self.name} is text: take a run or a data "
+                f"{who} works on images, and {self.name} is "
+                f"{self.kind.replace('reals', 'real numbers')}: take a run or a data "
                 "set of images"
             )
 
     def space(self):
-        """What is generated: images, or text."""
-        from gengen.spaces import Images, tokens
+        """What is generated: images, text, symbols or real numbers."""
+        from gengen.spaces import Images, Reals, Symbols, tokens
 
         if self.kind == "text":
             return tokens(self.shape[0], self.levels)
+        if self.kind == "symbols":
+            return Symbols(self.shape, self.levels)
+        if self.kind == "reals":
+            return Reals(self.shape, self.mean, self.std)
         return Images(self.shape, self.levels)
 
     def labels(self):
@@ -75,19 +95,27 @@ class Spec:
 
     def as_json(self) -> dict:
         """The fields as JSON's own types: what `from_json` reads."""
-        lists = {"shape": list(self.shape), "class_names": list(self.class_names)}
-        return {**dataclasses.asdict(self), **lists}
+        fields = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
     @classmethod
     def from_json(cls, fields: dict) -> "Spec":
         """The Spec whose `as_json` is `fields`."""
-        tuples = {key: tuple(fields[key]) for key in ("shape", "class_names")}
-        return cls(**{**fields, **tuples})
+        lists = {k: tuple(v) for k, v in fields.items() if isinstance(v, list)}
+        return cls(**{**fields, **lists})
+
+    def is_possible(self) -> bool:
+        """Whether the numbers fit one another: a record may have been damaged."""
+        sides = {"images": 3, "text": 1}.get(self.kind, max(1, len(self.shape)))
+        if len(self.shape) != sides or min(*self.shape, self.num_classes + 1) < 1:
+            return False
+        if self.kind == "reals":
+            return len(self.mean) == len(self.std) == self.shape[-1]
+        return self.levels >= 2 and not self.mean and not self.std
 
     def example(self, num: int) -> dict[str, np.ndarray]:
         """A batch of `num` examples of zeros (and labels 0), for shapes."""
-        name = "tokens" if self.kind == "text" else "image"
-        batch = {name: np.zeros((num, *self.shape), np.uint8)}
+        batch = {KEYS[self.kind]: np.zeros((num, *self.shape), self.dtype)}
         if self.num_classes:
             batch["label"] = np.zeros(num, np.int32)
         return batch
@@ -98,9 +126,9 @@ class Dataset:
     """One split of a data set, readable at any index.
 
     `fetch(indices [B])` gives {"image": uint8 [B, H, W, C], "label": int32 [B]},
-    without "label" where `spec.num_classes` is 0, of text {"tokens": uint8 [B, L]}, and
-    can be pickled. `note` is one line to print. `left_out` names the records that no
-    index reaches: they are bad.
+    without "label" where `spec.num_classes` is 0, of another kind its array in `KEYS`
+    (of text {"tokens": uint8 [B, L]}), and can be pickled. `note` is one line to print.
+    `left_out` names the records that no index reaches: they are bad.
     """
 
     spec: Spec
@@ -112,7 +140,8 @@ class Dataset:
     @property
     def bytes(self) -> int:
         """Of all pixels."""
-        return self.size * math.prod(self.spec.shape)
+        each = np.dtype(self.spec.dtype).itemsize
+        return self.size * each * math.prod(self.spec.shape)
 
 
 def bad_record(name: str, error: Exception) -> Exception:

@@ -196,11 +196,13 @@ def folder(
     chosen = [(file, label) for file, label in of_split if file in headers]
     left_out = tuple(str(file) for file, _ in of_split if file not in headers)
     if not chosen:
-        raise BadInput(
+        error = BadInput(
             f"the split 'test' of {name} is empty, for it is every tenth image of a "
             f"class and the largest class has {max(map(len, groups.values()))}: "
             "add images or take the split 'train'"
         )
+        error.no_such_split = True
+        raise error
     paths, labels = [file for file, _ in chosen], None
     classes = () if "" in groups else tuple(groups)
     if classes:

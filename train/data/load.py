@@ -13,6 +13,7 @@ from .dataset import Dataset
 from .digits import digits
 from .folder import folder
 from .idx import idx
+from .npz import npz
 from .text import text
 from .tfds import prepared
 
@@ -32,8 +33,8 @@ def load(
     """One split of a data set.
 
     name: "digits" (scikit-learn), "mnist" or "fashion_mnist" (IDX files),
-        "folder:PATH" (images), "text:PATH" (bytes of a file), else a set that TFDS has
-        prepared as array_record.
+        "folder:PATH" (images), "npz:FILE" (arrays), "text:PATH" (bytes of a file), else
+        a set that TFDS has prepared as array_record.
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
         size there is, which must then be one for all images.
@@ -57,6 +58,10 @@ def load(
         dataset = idx(name, split, data_dir, image_size)
     elif name.startswith("folder:"):
         dataset = folder(name, split, image_size, on_bad_record == "skip")
+    elif name.startswith("npz:"):
+        dataset = npz(name, split, image_size)
+        if dataset.spec.kind != "images":
+            _refuse(name, levels=levels)
     else:
         dataset = prepared(name, split, data_dir, image_size)
     if on_bad_record == "skip":

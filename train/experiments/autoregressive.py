@@ -1,12 +1,12 @@
 """What the autoregressive experiments on images share."""
 
 from ..cli.bounds import Depth, Share, Width
-from ..cli.groups import options
+from ..cli.groups import group
 from .nets import LayerOptions
 from .training import TrainingOptions
 
 
-@options()
+@group()
 class AutoregressiveOptions(LayerOptions, TrainingOptions):
     """The network of an autoregressive model, and its condition."""
 

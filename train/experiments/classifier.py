@@ -5,7 +5,7 @@ from typing import Annotated
 from gengen.errors import BadInput
 
 from ..cli.bounds import AtLeast, AtMost, Depth, Share, Width
-from ..cli.groups import defaults_of, options
+from ..cli.groups import defaults_of, group
 from ..cli.names import PATHS, PathName
 from ..data.dataset import Spec
 from .diffusion import DataStdOptions
@@ -14,7 +14,7 @@ from .nets import LayerOptions, Multipliers
 from .training import TrainingOptions
 
 
-@options(steps=1_000)
+@group(steps=1_000)
 class ClassifierOptions(TrainingOptions, LayerOptions, DataStdOptions):
     """The network of a classifier, and the changes of its images."""
 

@@ -2,14 +2,14 @@
 
 from typing import Literal
 
-from ..cli.groups import options
+from ..cli.groups import group
 from ..cli.names import LIKELIHOODS, PATHS, SOLVERS, WEIGHTS
 from .diffusion import DiffusionOptions
 from .experiment import takes
 from .nets import UNetOptions
 
 
-@options(sampling_steps=100)
+@group(sampling_steps=100)
 class DDPMOptions(DiffusionOptions, UNetOptions):
     """The noise levels, and the variance of a step back."""
 

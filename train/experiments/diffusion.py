@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from ..cli.bounds import AtLeast, AtMost, Positive, Share, Steps, Weight
-from ..cli.groups import options
+from ..cli.groups import group
 from ..cli.names import (
     COUPLINGS,
     GRIDS,
@@ -21,7 +21,7 @@ from ..cli.names import (
 from .training import TrainingOptions
 
 
-@options()
+@group()
 class DiffusionOptions(TrainingOptions):
     """The condition of a diffusion model, and its sampler."""
 
@@ -57,7 +57,7 @@ class DiffusionOptions(TrainingOptions):
         return self.experiment(model, "denoiser")
 
 
-@options()
+@group()
 class SolvedOptions(DiffusionOptions):
     """The equation that the sampler solves, and what its density is."""
 
@@ -75,7 +75,7 @@ class SolvedOptions(DiffusionOptions):
         }
 
 
-@options()
+@group()
 class MatchingOptions(SolvedOptions):
     """What a flow matches: path, prediction, loss."""
 
@@ -107,7 +107,7 @@ class MatchingOptions(SolvedOptions):
         }
 
 
-@options()
+@group()
 class DataStdOptions:
     """What a diffusion model knows of the data."""
 

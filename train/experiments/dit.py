@@ -1,13 +1,13 @@
 """The diffusion transformer."""
 
-from ..cli.groups import options
+from ..cli.groups import group
 from ..cli.names import PATHS
 from .diffusion import MatchingOptions
 from .experiment import takes
 from .nets import DiTOptions
 
 
-@options(steps=2_000)
+@group(steps=2_000)
 class DiTFlowOptions(MatchingOptions, DiTOptions):
     """Flow matching by a transformer."""
 

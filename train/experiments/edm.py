@@ -1,12 +1,12 @@
 """EDM: the design space of diffusion models, as its authors chose it."""
 
-from ..cli.groups import options
+from ..cli.groups import group
 from .diffusion import DataStdOptions, SolvedOptions
 from .experiment import takes
 from .nets import UNetOptions
 
 
-@options(solver="edm", sampling_steps=18)
+@group(solver="edm", sampling_steps=18)
 class EDMOptions(SolvedOptions, DataStdOptions, UNetOptions):
     """EDM."""
 

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from ..cli.bounds import AtLeast, AtMost
-from ..cli.groups import options
+from ..cli.groups import group
 from ..cli.names import (
     DRAWS,
     LIKELIHOODS,
@@ -19,7 +19,7 @@ from .experiment import takes
 from .nets import UNetOptions
 
 
-@options()
+@group()
 class FlowOptions(MatchingOptions, DataStdOptions, UNetOptions):
     """The path from noise to data, and the times at which it is learned."""
 

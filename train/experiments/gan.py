@@ -3,13 +3,13 @@
 from typing import Literal
 
 from ..cli.bounds import Depth, Steps, Weight, Width
-from ..cli.groups import options
+from ..cli.groups import group
 from .experiment import takes
 from .nets import PrecisionOptions
 from .training import TrainingOptions
 
 
-@options(learning_rate=2e-4, warmup=0, clip=0.0, b1=0.5, steps=3_000)
+@group(learning_rate=2e-4, warmup=0, clip=0.0, b1=0.5, steps=3_000)
 class GANOptions(TrainingOptions, PrecisionOptions):
     """The game of a GAN, and the networks of both players."""
 

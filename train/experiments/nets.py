@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 import numpy as np
 
 from ..cli.bounds import AtLeast, AtMost, Depth, NonEmpty, Share, Width
-from ..cli.groups import options
+from ..cli.groups import group
 
 Multipliers = Annotated[tuple[Annotated[int, AtLeast(1), AtMost(64)], ...], NonEmpty()]
 
 
-@options()
+@group()
 class PrecisionOptions:
     """The arithmetic of the networks' layers."""
 
@@ -26,7 +26,7 @@ class PrecisionOptions:
         return jnp.bfloat16 if self.precision == "bf16" else None
 
 
-@options()
+@group()
 class LayerOptions(PrecisionOptions):
     """What training a network's layers costs."""
 
@@ -34,7 +34,7 @@ class LayerOptions(PrecisionOptions):
     """Recompute each block in the backward pass: less memory, more time."""
 
 
-@options()
+@group()
 class UNetOptions(LayerOptions):
     """The network: a U-Net."""
 
@@ -61,7 +61,7 @@ class UNetOptions(LayerOptions):
         return UNet(condition=condition, **own, **more)
 
 
-@options()
+@group()
 class DiTOptions(LayerOptions):
     """The network: a diffusion transformer."""
 
@@ -87,7 +87,7 @@ class DiTOptions(LayerOptions):
         return DiT(condition=condition, **own, unroll=unroll)
 
 
-@options()
+@group()
 class OrderOptions:
     """The order in which an autoregressive model sees an image."""
 

@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from ..cli.groups import options
+from ..cli.groups import group
 from .autoregressive import AutoregressiveOptions
 from .experiment import takes
 from .nets import OrderOptions
 
 
-@options(blocks=5, steps=500)
+@group(blocks=5, steps=500)
 class PixelCNNOptions(AutoregressiveOptions, OrderOptions):
     """The kind of PixelCNN."""
 

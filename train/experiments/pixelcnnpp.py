@@ -1,13 +1,13 @@
 """PixelCNN++."""
 
 from ..cli.bounds import Depth, Width
-from ..cli.groups import options
+from ..cli.groups import group
 from .autoregressive import AutoregressiveOptions
 from .experiment import takes
 from .nets import OrderOptions
 
 
-@options(width=32, blocks=2, dropout=0.5, learning_rate=1e-3, steps=750)
+@group(width=32, blocks=2, dropout=0.5, learning_rate=1e-3, steps=750)
 class PixelCNNPPOptions(AutoregressiveOptions, OrderOptions):
     """The resolutions and the mixture of a PixelCNN++."""
 

@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-from ..cli.groups import options
+from ..cli.groups import group
 from .autoregressive import AutoregressiveOptions
 from .experiment import takes
 
 
-@options(width=24, steps=1_500)
+@group(width=24, steps=1_500)
 class PixelRNNOptions(AutoregressiveOptions):
     """The recurrence of a PixelRNN."""
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ..cli.groups import options
+from ..cli.groups import group
 from ..cli.names import PATHS, WEIGHTS
 from .diffusion import SolvedOptions
 from .experiment import takes
@@ -15,7 +15,7 @@ PATH_OF = {
 }
 
 
-@options(solver="predictor-corrector", sampling_steps=100)
+@group(solver="predictor-corrector", sampling_steps=100)
 class ScoreSDEOptions(SolvedOptions, UNetOptions):
     """The stochastic differential equation, and the loss."""
 

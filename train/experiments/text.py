@@ -5,7 +5,7 @@ from typing import Literal
 from gengen.errors import BadInput
 
 from ..cli.bounds import Depth, Share, Width
-from ..cli.groups import options
+from ..cli.groups import group
 from .experiment import takes
 from .nets import LayerOptions
 from .training import TrainingOptions
@@ -14,7 +14,7 @@ from .training import TrainingOptions
 SIZES = {"lstm": (216, 2), "wavenet": (128, 8), "transformer": (128, 4)}
 
 
-@options(batch_size=16, steps=2_000)
+@group(batch_size=16, steps=2_000)
 class TextOptions(TrainingOptions, LayerOptions):
     """The network of a language model."""
 

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 from gengen.errors import BadInput
 
 from ..cli.bounds import AtLeast, AtMost, Positive, Share, Steps, Weight
-from ..cli.groups import options
+from ..cli.groups import group
 from .experiment import Experiment
 
 
-@options()
+@group()
 class OptimizerOptions:
     """The optimiser, the same for every player of a model."""
 
@@ -36,7 +36,7 @@ class OptimizerOptions:
     """Decay of the second moment; by default 0.999, of Lion 0.99."""
 
 
-@options()
+@group()
 class TrainingOptions(OptimizerOptions):
     """How long the model is trained, and on how much at a time."""
 
@@ -83,15 +83,17 @@ class TrainingOptions(OptimizerOptions):
             return rise if self.warmup else self.learning_rate
         if self.warmup >= self.steps:
             raise BadInput(
-                f"--rate-schedule {self.rate_schedule} --warmup {self.warmup}: the rate would "
-                f"still rise at the last step, {self.steps}; take a shorter warm-up"
+                f"--rate-schedule {self.rate_schedule} --warmup {self.warmup}: the "
+                f"rate rises to the last step, {self.steps}; take a shorter warm-up"
             )
         left = self.steps - self.warmup
         if self.rate_schedule == "cosine":
             fall = optax.cosine_decay_schedule(self.learning_rate, left)
         else:
             fall = optax.linear_schedule(self.learning_rate, 0.0, left)
-        return optax.join_schedules([rise, fall], [self.warmup]) if self.warmup else fall
+        return (
+            optax.join_schedules([rise, fall], [self.warmup]) if self.warmup else fall
+        )
 
     def transformation(self, rate):
         """The optimiser of one player (optax)."""
@@ -125,4 +127,3 @@ def matrices(params):
     import jax
 
     return jax.tree.map(lambda x: x.ndim >= 2, params)
-

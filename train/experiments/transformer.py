@@ -1,13 +1,13 @@
 """The transformer decoder over subpixels."""
 
 from ..cli.bounds import Width
-from ..cli.groups import options
+from ..cli.groups import group
 from .autoregressive import AutoregressiveOptions
 from .experiment import takes
 from .nets import OrderOptions
 
 
-@options(width=64, dropout=0.3, steps=1_000)
+@group(width=64, dropout=0.3, steps=1_000)
 class TransformerOptions(AutoregressiveOptions, OrderOptions):
     """The attention of a transformer."""
 

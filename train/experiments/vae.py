@@ -3,13 +3,13 @@
 from typing import Annotated, Literal
 
 from ..cli.bounds import Count, Depth, NonEmpty, Steps, Weight, Width
-from ..cli.groups import options
+from ..cli.groups import group
 from .experiment import takes
 from .nets import PrecisionOptions
 from .training import TrainingOptions
 
 
-@options(learning_rate=1e-3, batch_size=128, steps=1_500, ema_decay=0.999)
+@group(learning_rate=1e-3, batch_size=128, steps=1_500, ema_decay=0.999)
 class VAEOptions(TrainingOptions, PrecisionOptions):
     """The observation model, the latent and the networks of a VAE."""
 

@@ -1,7 +1,9 @@
 """What a model is worth on data the run does not train on, while it trains."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +13,9 @@ from gengen.errors import BadInput
 from gengen.images import bits_name, bits_per_dim
 from gengen.types import Discriminative
 
-from ..cli.options import RunOptions
+from ..data.dataset import Dataset
 from ..data.feed import order
-from ..data.load import load
+from ..data.load import named
 
 EXAMPLES = 512
 
@@ -80,43 +82,68 @@ def measure(function, params, state, batches, num: int, key) -> np.ndarray:
     return np.concatenate([np.asarray(x, np.float64) for x in values])[:num]
 
 
+@dataclasses.dataclass(frozen=True)
 class HeldOut:
     """{"validation/bits_per_dim_ELBO": …} of a train state, or {} without a figure.
 
-    512 examples of the validation split (test, where there is none), a
-    batch at a time; always the same noise, so that the curve shows the model and not
-    the draw.
+    512 examples of the validation split (test, where there is none), a batch at a time;
+    always the same noise, so that the curve shows the model and not the draw.
     """
 
-    def __init__(self, run: RunOptions, model, spec, batch_size: int):
-        self.batches, self.num, self.left_out = [], 0, ()
-        self.figure = metric(model, spec.shape)
-        if self.figure is None:
-            return
+    every: int
+    model: Any
+    shape: tuple[int, ...]
+    "Of an example."
+    load_split: Callable[[str], Dataset]
+    seed: int
+    batch_size: int
+    name: ClassVar = "the figure of held-out data"
+
+    @functools.cached_property
+    def _metric(self) -> tuple[str, Callable] | None:
+        return metric(self.model, self.shape)
+
+    @functools.cached_property
+    def _function(self) -> Callable:
+        return jax.jit(self._metric[1])
+
+    @functools.cached_property
+    def _split(self) -> tuple[str, Dataset] | None:
+        """The name of the first split there is, and the split."""
+        if self._metric is None:
+            return None
         for split in ("validation", "test"):
             try:
-                dataset = load(
-                    run.dataset,
-                    split=split,
-                    data_dir=run.data_dir,
-                    image_size=run.image_size,
-                    levels=run.levels,
-                    on_bad_record=run.on_bad_record,
-                    length=run.length,
-                )
-            except BadInput:
-                continue  # this data set has no such split
-            self.left_out = dataset.left_out
-            self.num = min(dataset.size, EXAMPLES)
-            self.batches = list(batches(dataset, subset(dataset, self.num), batch_size))
-            self.name = f"{split}/{self.figure[0]}"
-            self._function = jax.jit(self.figure[1])
-            self.key = jax.random.key(run.seed)
-            return
+                dataset = self.load_split(split)
+            except BadInput as error:
+                if getattr(error, "no_such_split", False):
+                    continue
+                raise
+            return (split, dataset) if dataset.size else None
+        return None
+
+    @property
+    def note(self) -> str:
+        """Which held-out examples cannot be read, if any."""
+        left_out = self._split[1].left_out if self._split else ()
+        return f"held-out images: {named(left_out)}" if left_out else ""
+
+    @functools.cached_property
+    def batches(self) -> list[dict]:
+        """The examples; [] where there are none."""
+        if self._split is None:
+            return []
+        dataset = self._split[1]
+        return list(batches(dataset, subset(dataset, self._num), self.batch_size))
+
+    @property
+    def _num(self) -> int:
+        return min(self._split[1].size, EXAMPLES)
 
     def __call__(self, train_state) -> dict[str, float]:
         if not self.batches:
             return {}
         params = train_state.params if train_state.ema is None else train_state.ema
-        arguments = (params, train_state.state, self.batches, self.num, self.key)
-        return {self.name: float(np.mean(measure(self._function, *arguments)))}
+        arguments = (params, train_state.state, self.batches, self._num)
+        values = measure(self._function, *arguments, jax.random.key(self.seed))
+        return {f"{self._split[0]}/{self._metric[0]}": float(np.mean(values))}

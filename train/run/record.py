@@ -76,7 +76,8 @@ def load(workdir: Path) -> Record:
 
 def _record(raw: dict) -> Record:
     """The record that a JSON document says; every value is of its declared type."""
-    from ..cli.options import IDENTITY, RunOptions, check_numbers
+    from ..cli.bounds import check_values
+    from ..cli.options import IDENTITY, RunOptions
     from ..experiments import EXPERIMENTS
 
     known = EXPERIMENTS.get(raw["experiment"])
@@ -101,10 +102,10 @@ def _record(raw: dict) -> Record:
         for name, value in values.items():
             if not _fits(value, types[name]):
                 raise ValueError(f"{name} is {value!r}")
-    check_numbers({**run, **options})
-    sides = {"images": 3, "text": 1}[data.kind]
-    least = min(*data.shape, data.levels - 1, data.num_classes + 1)
-    if len(data.shape) != sides or least < 1:
+    bounds = get_type_hints(RunOptions, include_extras=True)
+    bounds |= get_type_hints(known, include_extras=True)
+    check_values({**run, **options}, bounds)
+    if not data.is_possible():
         raise ValueError(f"data {data}")
     frozen = {n: Reference(**fields) for n, fields in raw.get("frozen", {}).items()}
     for reference in frozen.values():
@@ -142,15 +143,17 @@ def _words(value: Any) -> str:
 def difference(old: Record, new: Record) -> str | None:
     """The first keyword in which two runs differ: "--latent 8, not 16"; else None.
 
-    `steps` may differ: a run may be continued for longer.
+    `steps` may differ, so that a run may be continued for longer, unless the learning
+    rate falls towards the last of them.
     """
     if old.experiment != new.experiment:
         return f"experiment {old.experiment}, not {new.experiment}"
     a, b = old.as_json(), new.as_json()
+    constant = a["options"].get("rate_schedule", "constant") == "constant"
     for group in ("run", "options"):
         for name in a[group] | b[group]:
             there, value = a[group].get(name), b[group].get(name)
-            if name != "steps" and there != value:
+            if (name != "steps" or not constant) and there != value:
                 option = f"--{name.replace('_', '-')}"
                 option = {"examples": name, "left_out": "left out"}.get(name, option)
                 return f"{option} {_words(there)}, not {_words(value)}"

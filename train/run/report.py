@@ -19,6 +19,7 @@ from gengen.errors import BadInput
 
 from ..files import write_atomically
 from .events import Events
+from .processes import first_line
 
 
 def read_rows(file: Path) -> list[dict]:
@@ -85,17 +86,16 @@ class Report:
         self.tensorboard.close()
 
     @contextlib.contextmanager
-    def surviving(self, path: Path):
-        """What is only told or drawn must not end a run.
-
-        A full disk, or samples that are not finite, are a note.
-        """
+    def surviving(self, what: str | Path):
+        """What is only told or drawn must not end a run, whatever it raises: a note."""
         try:
             yield
-        except OSError as error:
-            self.say(f"note: {path} could not be written ({error.strerror or error})")
         except BadInput as error:
-            self.say(f"note: {path} is not written: {error}")
+            self.say(f"note: {what}: {error}")
+        except OSError as error:
+            self.say(f"note: {what} could not be written ({error.strerror or error})")
+        except Exception as error:
+            self.say(f"note: {what} could not be made ({first_line(error)})")
 
     def say(self, text: str) -> None:
         """A line for the reader, above the bar."""
@@ -138,10 +138,10 @@ class Report:
         """Move the bar."""
         self.progress.update(self.task, completed=step)
 
-    def picture(self, step: int, path: Path) -> None:
+    def picture(self, step: int, name: str, path: Path) -> None:
         """A sample grid (PNG), or text, in TensorBoard."""
         show = self.tensorboard.text if path.suffix == ".txt" else self.tensorboard.png
-        show(step, "samples", path)
+        show(step, name, path)
 
 
 class Silent:
