@@ -215,7 +215,7 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(cli, run, runs, tmp_path):
     sample, vae = (f"train.sample --workdir {w}" for w in (run, runs / "vae"))
     refused(cli(f"{sample} --prompt {'x' * 17}"), "has 17 bytes", "has 16")
     refused(cli(f"{sample} --out x.png"), "x.png", ".txt")
-    refused(cli(f"{sample} --top-p 2"), "top_p 2", "at most 1")
+    refused(cli(f"{sample} --top-p 2"), "--top-p 2", "at most 1")
     refused(cli(f"{sample} --solver heun"), "no such option")
     refused(cli(f"{sample} --label 1"), "unconditional")
     refused(cli(f"{vae} --prompt x"), "--prompt 'x' begins a text")

@@ -72,8 +72,6 @@ def bayes(options: Bayes) -> dict[str, Any]:
     from .run.workdir import open_workdir
 
     check_numbers(options)
-    if not 0 < options.reject_rate < 1:
-        raise BadInput(f"--reject-rate {options.reject_rate}: a share between 0 and 1")
     out = options.out or options.workdir / "bayes.png"
     check_png(out)
     trained = open_workdir(options.workdir, options.step)

@@ -97,8 +97,6 @@ def complete(options: Complete) -> None:
 
     given = given_keywords(options, KEYWORDS + COMPLETION)
     check_numbers(options)
-    if not 0 < options.share < 1:
-        raise BadInput(f"--share {options.share}: it must be between 0 and 1")
     check_png(options.out)
     trained = open_workdir(options.workdir, options.step)
     trained.record.data.images_only("train.complete")

@@ -1,10 +1,11 @@
 """python -m train.edit --workdir DIR --strength 0.3 0.6 0.9: images, drawn again."""
 
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
-from .cli.bounds import Count, Fraction, Seed, check_numbers
+from .cli.bounds import Count, Fraction, NonEmpty, Seed, check_numbers
 from .cli.command import parse, run_command
 from .cli.groups import group
 from .cli.options import RunToOpen
@@ -21,7 +22,7 @@ class Edit(RunToOpen, SolverOptions, GuidanceOptions):
 
     out: Path = Path("edit.png")
     """The picture (.png)."""
-    strength: tuple[Fraction, ...] = (0.3, 0.5, 0.7, 0.9)
+    strength: Annotated[tuple[Fraction, ...], NonEmpty()] = (0.3, 0.5, 0.7, 0.9)
     """Share of the sampler's times that are drawn again: 1 is a sample of its own."""
     label: str | None = None
     """The class that they become, by its name or its number; by default each image's
@@ -57,9 +58,6 @@ def edit(options: Edit) -> None:
     given = given_keywords(options)
     check_numbers(options)
     check_png(options.out)
-    for strength in options.strength or (0.0,):
-        if not 0 < strength <= 1:
-            raise BadInput(f"--strength {strength}: above 0, and 1 at most")
     trained = open_workdir(options.workdir, options.step)
     model = trained.model
     if not isinstance(model, Diffusion):

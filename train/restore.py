@@ -55,8 +55,6 @@ def restore(options: Restore) -> None:
 
     given = given_keywords(options)
     check_numbers(options)
-    if options.noise < 0:
-        raise BadInput(f"--noise {options.noise}: it must be at least 0")
     check_png(options.out)
     trained = open_workdir(options.workdir, options.step)
     trained.record.data.images_only("train.restore")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from gengen.errors import BadInput
 
-from ..cli.bounds import AtLeast, AtMost, Positive, Share, Steps, Weight
+from ..cli.bounds import Above, AtLeast, AtMost, Positive, Share, Steps, Weight
 from ..cli.groups import group
 from .experiment import Experiment
 
@@ -16,7 +16,7 @@ class OptimizerOptions:
     optimizer: Literal["adam", "adamw", "lion", "muon"] = "adam"
     """Adam, AdamW, Lion (which wants a rate 3 to 10 times smaller), or Muon, which
     orthogonalises the updates of matrices and leaves all other arrays to Adam."""
-    learning_rate: Positive = 2e-3
+    learning_rate: Annotated[float, Above(0), AtMost(1e38)] = 2e-3
     """The learning rate, after the warm-up."""
     rate_schedule: Literal["constant", "cosine", "linear"] = "constant"
     """The learning rate after the warm-up: constant, or falling to 0 at the last step;
