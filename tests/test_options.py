@@ -37,7 +37,7 @@ def commands() -> dict[str, type]:
     made = {name: options_class(f, name in OF_TEXT) for name, f in EXPERIMENTS.items()}
     for name in DOORS:
         made[name] = getattr(importlib.import_module(f"train.{name}"), name.title())
-    made["evaluate"] = importlib.import_module("train.measure.evaluation").Evaluate
+    made["evaluate"] = importlib.import_module("train.measure.options").Evaluate
     return made
 
 

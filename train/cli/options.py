@@ -46,8 +46,8 @@ class DataOptions:
 
     dataset: str = "digits"
     """digits, mnist, fashion_mnist, folder:PATH (images), npz:FILE (arrays image and
-    label), text:PATH (a file; text alone is Python's language reference), or any
-    prepared TFDS name."""
+    label), text:PATH (a file or folder; text alone is Python's language reference), or
+    any prepared TFDS name."""
     data_dir: Path | None = None
     """Where the IDX files or the prepared TFDS sets are."""
     image_size: Width | None = None
@@ -56,6 +56,10 @@ class DataOptions:
     """Requantise pixels to this many levels; by default the data set's own."""
     length: Width | None = None
     """Bytes of a window of text; by default 256."""
+    augment: tuple[Literal["flip", "shift"], ...] = ()
+    """Change each training image at random: flip mirrors half of them left to right
+    (digits and letters are not their mirror images), shift moves them by up to an
+    eighth of their shorter side, with level 0 behind them."""
     on_bad_record: Literal["refuse", "skip"] = "refuse"
     """A file or record that cannot be read ends the run, or is left out: then all are
     read once at the start, and the order is that of the good ones."""
@@ -75,10 +79,16 @@ class LogOptions:
     """Steps between two lines of metrics (means over those steps)."""
     sample_every: Steps = 500
     """Steps between two sample grids."""
+    evaluate_every: Step = 0
+    """Steps between two measurements of sample quality, by the classifier beside the
+    run, which is trained first where there is none; 0 for none."""
     checkpoint_every: Steps = 500
     """Steps between two checkpoints; the last step is always saved."""
     keep: Count = 2
     """Checkpoints kept."""
+    keep_best: str | None = None
+    """A figure, such as quality/frechet_distance: the checkpoint with the best is kept
+    beside the last ones, as --step best."""
 
 
 @group()
@@ -93,6 +103,8 @@ class StepOptions:
     in which convolutions are slow on CPU."""
     steps_per_call: Steps | None = None
     """Steps in one dispatch: 50 by default, 1 on CPU where the step convolves."""
+    profile: bool = False
+    """Write a trace of some steps, for JAX's profiler, to WORKDIR/profile."""
 
 
 @group()

@@ -6,7 +6,6 @@ one, on the first process, and goes on whatever it raises.
 
 import dataclasses
 import functools
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,13 +15,18 @@ from gengen.types import Discriminative
 from ..cli.options import RunOptions
 from ..data.dataset import Dataset
 from ..experiments.experiment import Experiment
+from ..files import written_atomically
 from .heldout import HeldOut
 from .record import Record
 from .samples import picture
 
 
 class Evaluator(Protocol):
-    """`evaluator(train_state) -> {name: figure, or the path of a picture or text}`."""
+    """`evaluator(train_state) -> {name: figure, or the path of a picture or text}`.
+
+    It may have `figures`, the names that `--keep-best` can be given, and `note`, a
+    sentence to be said before the first step.
+    """
 
     name: str
     "What it makes, for the note that says why it could not."
@@ -56,9 +60,8 @@ class Drawing:
         suffix = self._grid.suffix
         path = self.workdir / "samples" / f"step_{int(train_state.step):08d}{suffix}"
         self._grid.save(path, train_state)
-        part = self.workdir / f"samples.part{suffix}"
-        shutil.copyfile(path, part)
-        part.replace(self.workdir / f"samples{suffix}")
+        with written_atomically(self.workdir / f"samples{suffix}") as file:
+            file.write(path.read_bytes())
         return {"samples": path}
 
 

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.conditions import labels_of
 from gengen.errors import BadInput
 from gengen.images import bits_name, bits_per_dim
 from gengen.types import Discriminative
 
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, named
 from ..data.feed import order
-from ..data.load import named
 
 EXAMPLES = 512
 
@@ -73,13 +73,28 @@ def batches(dataset, places: np.ndarray, batch_size: int) -> Iterator[dict]:
         yield dataset.fetch(places[np.arange(first, first + size) % num])
 
 
-def measure(function, params, state, batches, num: int, key) -> np.ndarray:
-    """`function(params, state, batch, key) -> [B]` of all batches: float64 [num]."""
-    values = [
-        function(params, state, batch, jax.random.fold_in(key, i))
-        for i, batch in enumerate(batches)
-    ]
-    return np.concatenate([np.asarray(x, np.float64) for x in values])[:num]
+def measure(
+    function, params, state, batches, num: int, key, label: str | None = None
+) -> np.ndarray:
+    """`function(params, state, batch, key) -> [B]` of all batches: float64 [num].
+
+    label: the batch's name of the label that the figure depends on, if on any:
+        examples whose label is -1, unknown, are left out.
+    """
+    values, known = [], []
+    for i, batch in enumerate(batches):
+        value = function(params, state, batch, jax.random.fold_in(key, i))
+        values.append(np.asarray(value, np.float64))
+        known.append(batch[label] >= 0 if label else np.ones(len(value), bool))
+    return np.concatenate(values)[:num][np.concatenate(known)[:num]]
+
+
+def depends_on(model) -> str | None:
+    """The batch's name of the label that `metric` depends on, if on any."""
+    if isinstance(model, Discriminative):
+        return model.labels.key
+    labels = labels_of(model.condition)
+    return labels.key if labels else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,10 +138,25 @@ class HeldOut:
         return None
 
     @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of what it measures."""
+        return (f"{self._split[0]}/{self._metric[0]}",) if self._split else ()
+
+    @property
     def note(self) -> str:
-        """Which held-out examples cannot be read, if any."""
-        left_out = self._split[1].left_out if self._split else ()
-        return f"held-out images: {named(left_out)}" if left_out else ""
+        """Which held-out examples cannot be read or have no label, if any."""
+        if not self.batches:
+            return ""
+        (split, dataset), label = self._split, depends_on(self.model)
+        notes = [f"held-out images: {named(x)}" for x in (dataset.left_out,) if x]
+        if label:
+            labels = np.concatenate([batch[label] for batch in self.batches])
+            if num := int((labels[: self._num] < 0).sum()):
+                notes.append(
+                    f"{num:,} of {self._num:,} {split} images have no known label "
+                    "(-1), so no figure is made of them"
+                )
+        return "; ".join(notes)
 
     @functools.cached_property
     def batches(self) -> list[dict]:
@@ -145,5 +175,6 @@ class HeldOut:
             return {}
         params = train_state.params if train_state.ema is None else train_state.ema
         arguments = (params, train_state.state, self.batches, self._num)
-        values = measure(self._function, *arguments, jax.random.key(self.seed))
-        return {f"{self._split[0]}/{self._metric[0]}": float(np.mean(values))}
+        label, key = depends_on(self.model), jax.random.key(self.seed)
+        values = measure(self._function, *arguments, key, label)
+        return {self.figures[0]: float(np.mean(values))} if len(values) else {}
