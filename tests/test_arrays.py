@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import types
 import zipfile
 
 import jax.numpy as jnp
@@ -10,12 +11,16 @@ import numpy as np
 import pytest
 from test_fuzz import mutated
 
+from gengen.conditions import Labels
 from gengen.errors import BadInput
 from train.data.arrays import from_arrays, parted
 from train.data.dataset import Spec
 from train.data.feed import Feed
 from train.data.load import load
 from train.data.split import part_of
+from train.measure.outlier_sets import labelled_subset
+from train.run import heldout
+from train.run.heldout import HeldOut
 
 draw = np.random.default_rng(0)
 IMAGE = draw.integers(0, 256, (20, 4, 6, 3), dtype=np.uint8)
@@ -99,6 +104,43 @@ def test_splits_are_those_that_are_given():
         with pytest.raises(BadInput, match=f"arrays has no split '{split}'") as error:
             load_split(split)
         assert error.value.no_such_split
+
+
+def test_held_out_labels_may_be_unknown():
+    other = _but(label=np.where(LABEL == 1, -1, LABEL))
+    load_split = from_arrays(_but(), held_out=other)
+    np.testing.assert_array_equal(
+        everything(load_split("validation"))["label"], other["label"]
+    )
+
+
+class Guess:
+    """A classifier that always says class 0."""
+
+    density, labels = "none", Labels(3)
+
+    def log_prob_labels(self, params, state, batch, key):
+        return jnp.zeros((len(batch["label"]), 3)).at[:, 0].set(1.0)
+
+
+@pytest.mark.parametrize("num", [20, 9])
+def test_no_figure_is_made_of_unknown_labels(num, monkeypatch):
+    """`num` of 20 labels are unknown."""
+    monkeypatch.setattr(heldout, "Discriminative", Guess)
+    label = np.where(np.arange(20) < num, -1, LABEL)
+    load_split = from_arrays(_but(), held_out=_but(label=label))
+    held_out = HeldOut(1, Guess(), (4, 6, 3), load_split, 0, 8)
+    assert f"{num} of 20 validation images have no known label" in held_out.note
+    values = held_out(types.SimpleNamespace(params={}, ema=None, state={}))
+    right = LABEL[num:] == 0
+    wanted = {"validation/accuracy": right.mean()} if num < 20 else {}
+    assert values == pytest.approx(wanted)
+    dataset = load_split("validation")
+    if num == 20:
+        with pytest.raises(BadInput, match="no example has a known label"):
+            labelled_subset(dataset, 20, 0)
+    else:
+        assert len(labelled_subset(dataset, 20, 0)["label"]) == 20 - num
 
 
 def test_parts_are_by_name_and_keep_labels_with_their_images():
@@ -241,6 +283,8 @@ def test_files_of_other_arrays_are_refused(tmp_path, arrays, match):
 
 
 def test_no_file_of_arrays_surprises(tmp_path):
+    with pytest.raises(BadInput, match="'npz:' names no file: write npz:FILE"):
+        load("npz:")
     with pytest.raises(BadInput, match="there is no file .*: give npz:FILE"):
         load(f"npz:{tmp_path / 'none.npz'}")
     path, draw = tmp_path / "set.npz", np.random.default_rng(0)

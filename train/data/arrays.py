@@ -11,7 +11,7 @@ What the examples are is said by the array's name, as it is in a batch:
     latent  real numbers [N, …], standardised by a model         → `Reals`
 
 Beside it there may be `label`, [N] or [N, 1]: integers or strings, whose sorted values
-are the classes.
+are the classes. A held-out label of -1, which no training example has, is unknown.
 """
 
 import functools
@@ -234,14 +234,14 @@ def _classes(name: str, parts: dict[str, _Part]) -> tuple[tuple[str, ...], dict]
         )
     labels = {}
     for split, part in parts.items():
-        strange = np.setdiff1d(part.label, values)
-        if len(strange):
+        known = ~(part.label == -1) | (split == "train")
+        if len(strange := np.setdiff1d(part.label[known], values)):
             raise BadInput(
                 f"{name}: the label {strange[0]} of the split {split} is that of no "
                 "training example: leave these examples out"
             )
-        places = np.searchsorted(values, part.label).astype(np.int32)
-        labels[split] = {"label": places}
+        places = np.searchsorted(values, part.label)
+        labels[split] = {"label": np.where(known, places, -1).astype(np.int32)}
     return tuple(str(value) for value in values), labels
 
 

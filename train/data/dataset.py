@@ -10,7 +10,8 @@ the libraries of the others.
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,16 @@ import numpy as np
 
 from gengen.errors import BadInput
 
+from .digest import WHOLE, of_fetch
+
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH", "npz:FILE")
+
+READER = 2
+"""The rules by which folders and text are read; a run keeps those that it began with.
+
+1: Every tenth image of a class is for testing. Windows of text begin at any byte.
+2: A hash of an image's path says where it belongs. Windows begin at whole characters.
+"""
 
 Kind = Literal["images", "text", "symbols", "reals"]
 KEYS = {"images": "image", "text": "tokens", "symbols": "codes", "reals": "latent"}
@@ -127,8 +137,11 @@ class Dataset:
 
     `fetch(indices [B])` gives {"image": uint8 [B, H, W, C], "label": int32 [B]},
     without "label" where `spec.num_classes` is 0, of another kind its array in `KEYS`
-    (of text {"tokens": uint8 [B, L]}), and can be pickled. `note` is one line to print.
-    `left_out` names the records that no index reaches: they are bad.
+    (of text {"tokens": uint8 [B, L]}), and can be pickled. A label of -1 is unknown: no
+    training example has it, and no figure that needs a label is made of such examples.
+    `note` is one line to print. `left_out` names the records that no index reaches:
+    they are bad. `contents` makes the digest of what is read; None makes it of the
+    examples.
     """
 
     spec: Spec
@@ -136,6 +149,14 @@ class Dataset:
     fetch: Callable[[np.ndarray], dict[str, np.ndarray]]
     note: str
     left_out: tuple[str, ...] = ()
+    contents: Callable[[], dict[str, str]] | None = None
+
+    def digest(self) -> dict[str, str]:
+        """{what: SHA-256} of what the split holds, the same wherever the files lie."""
+        if self.contents is not None:
+            return self.contents()
+        step = max(1, self.bytes // WHOLE)  # of a larger set, some examples
+        return of_fetch(self.fetch, np.arange(0, self.size, step))
 
     @property
     def bytes(self) -> int:
@@ -145,13 +166,38 @@ class Dataset:
 
 
 def bad_record(name: str, error: Exception) -> Exception:
-    """A BadInput whose `record` is `name`: one file or record that cannot be read."""
+    """A BadInput whose `record` is `name`: one file or record that cannot be read.
+
+    Its `reason` is the error's own words.
+    """
     problem = BadInput(
         f"{name} cannot be read as an image ({error}): repair, convert or remove it, "
         "or train with --on-bad-record skip"
     )
-    problem.record = name
+    problem.record, problem.reason = name, str(error)
     return problem
+
+
+def bad_records(errors: list[Exception]) -> Exception:
+    """One BadInput of several, each of `bad_record`; it names the first three."""
+    first = errors[0]
+    if len(errors) == 1:
+        return first
+    some = "; ".join(f"{error.record} ({error.reason})" for error in errors[:3])
+    more = f"; and {len(errors) - 3:,} more" if len(errors) > 3 else ""
+    problem = BadInput(
+        f"{len(errors):,} files cannot be read as images: {some}{more}: repair, "
+        "convert or remove them, or train with --on-bad-record skip"
+    )
+    problem.record, problem.reason = first.record, first.reason
+    return problem
+
+
+def named(left_out: Sequence[str], why: str = "left out as unreadable") -> str:
+    """How many records were left out, and the first of them."""
+    some, more = left_out[:3], len(left_out) - 3
+    also = f" and {more:,} more" if more > 0 else ""
+    return f"{len(left_out):,} {why}: {', '.join(some)}{also}"
 
 
 def check_split(name: str, split: str, splits: Iterable[str]) -> None:
@@ -166,6 +212,15 @@ def check_split(name: str, split: str, splits: Iterable[str]) -> None:
 def take(arrays: dict[str, np.ndarray], indices: np.ndarray) -> dict:
     """The `fetch` of a set in memory."""
     return {key: array[indices] for key, array in arrays.items()}
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted, but for hidden ones and linked folders'."""
+    found = []
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "."]
+        found += [Path(where, name) for name in files if name[0] != "."]
+    return sorted(path for path in found if path.is_file())
 
 
 def unknown(name: str, others: Iterable[str]) -> Exception:

@@ -17,6 +17,7 @@ from gengen.images import to_unit
 from gengen.metrics.frechet import Moments, merge, moments
 
 from ..data.feed import order
+from ..files import make_folder, write_atomically, written_atomically
 from ..run.lock import locked
 from .extractors import Extractor
 
@@ -110,7 +111,7 @@ class Parts:
     """The features of batches of samples, one file each, of one evaluation.
 
     A folder that holds those of another one (another checkpoint, seed, extractor, …)
-    is emptied first.
+    is emptied first. Damaged files are deleted, which is said: they are made again.
     """
 
     def __init__(self, folder: Path, identity: dict):
@@ -118,30 +119,34 @@ class Parts:
         record = folder / IDENTITY
         text = json.dumps(identity, indent=2, sort_keys=True)
         if not record.exists() or record.read_text() != text:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             for path in folder.glob(NUMBERED):
                 path.unlink()
-            record.write_text(text)
+            write_atomically(record, text)
 
     def _file(self, first: int) -> Path:
         return self.folder / f"{first:09d}.npz"
 
     def has(self, first: int) -> bool:
-        """Whether the batch from sample `first` on is there."""
-        return self._file(first).exists()
+        """Whether the batch from sample `first` on is there, and whole."""
+        path = self._file(first)
+        if not path.exists():
+            return False
+        if _arrays(path) is not None:
+            return True
+        path.unlink()
+        print(f"note: {path} is damaged: its samples are drawn again")
+        return False
 
     def save(self, first: int, features, probs, seconds: float) -> None:
         """Write a batch; a reader never sees half a file."""
         path = self._file(first)
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
+        with written_atomically(path) as file:
             np.savez(file, features=features, probs=probs, seconds=seconds)
-        part.replace(path)
 
     def _load(self) -> Iterator[dict]:
         for path in sorted(self.folder.glob(NUMBERED)):
-            with np.load(path) as part:
-                yield dict(part)
+            yield _arrays(path)
 
     def features(self, kept: int) -> Features:
         """Of all batches."""
@@ -150,3 +155,15 @@ class Parts:
     def seconds(self) -> list[float]:
         """What each batch took."""
         return [float(part["seconds"]) for part in self._load()]
+
+
+def _arrays(path: Path) -> dict | None:
+    """The arrays of one file of `Parts`; None if it is damaged."""
+    try:
+        with np.load(path) as part:
+            arrays = {name: part[name] for name in ("features", "probs", "seconds")}
+        sizes = {len(arrays[name]) for name in ("features", "probs")}
+        whole = len(sizes) == 1 and np.isfinite(arrays["features"]).all()
+        return arrays if whole else None
+    except Exception:  # zip, zlib, the header and the array each have their own
+        return None

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import make_folder, written_atomically
+
 
 def sample_grid(
     images: np.ndarray, columns: int, row_names=(), scale: int | None = None
@@ -36,10 +38,10 @@ def sample_grid(
 
 def save_grid(path: Path, images: np.ndarray, columns: int, row_names=()) -> Path:
     """Write the grid; a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.stem + ".part.png")
-    sample_grid(images, columns, row_names).save(part)
-    part.replace(path)
+    picture = sample_grid(images, columns, row_names)
+    make_folder(path.parent)
+    with written_atomically(path) as file:
+        picture.save(file, "PNG")
     return path
 
 
@@ -77,6 +79,7 @@ def curves(rows: list[dict], path: Path) -> Path:
         ax.axis("off")
     figure.supxlabel("step")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    with written_atomically(path) as file:
+        figure.savefig(file, dpi=110, format="png")
     plt.close(figure)
     return path

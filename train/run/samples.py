@@ -9,7 +9,7 @@ from gengen.conditions import labels_of
 from gengen.images import to_unit
 from gengen.types import Discriminative
 
-from ..files import write_atomically
+from ..files import make_folder, write_atomically
 from .pictures import save_grid, to_uint8
 from .sampler import COLUMNS, Sampler
 
@@ -17,7 +17,7 @@ from .sampler import COLUMNS, Sampler
 def save_texts(path: Path, tokens: np.ndarray) -> Path:
     """Bytes [N, L] as text, each sample below a line with its number."""
     texts = (bytes(each.astype(np.uint8)).decode(errors="replace") for each in tokens)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     lines = (f"──────── {i} ────────\n{text}\n" for i, text in enumerate(texts))
     write_atomically(path, "".join(lines))
     return path
