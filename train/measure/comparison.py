@@ -12,10 +12,11 @@ from .. import experiments
 from ..cli.bounds import check_numbers
 from ..cli.command import did_you_mean
 from ..cli.options import RunOptions
-from ..data.dataset import Spec
+from ..data.dataset import READER, Spec
 from ..data.load import load
 from ..files import file_name, write_atomically, write_json
 from ..progress import print_table
+from ..run.record import FILE, reader_of
 from .comparison_table import TAXONOMY, comparison_lines, comparison_notes, draw_samples
 from .extractors import extractor_if_any
 from .options import Evaluate
@@ -58,10 +59,12 @@ def select_experiments(options, spec: Spec) -> dict[str, dict]:
 def compare(options) -> None:
     """Train, evaluate; write comparison.json, comparison.md and comparison.png."""
     check_numbers(options)
-    dataset = load(options.dataset, **{name: getattr(options, name) for name in DATA})
+    folder = options.workdir or Path("runs") / f"compare-{file_name(options.dataset)}"
+    begun = [reader_of(path.parent) for path in folder.glob(f"*/{FILE}")]
+    data = {name: getattr(options, name) for name in DATA}
+    dataset = load(options.dataset, **data, reader=min(begun, default=READER))
     dataset.spec.images_only("train.compare")
     selected = select_experiments(options, dataset.spec)
-    folder = options.workdir or Path("runs") / f"compare-{file_name(options.dataset)}"
     budget = f"{options.minutes:g} minutes"
     if options.steps is not None:
         budget = f"{options.steps} steps, or {budget}"
