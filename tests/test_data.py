@@ -418,7 +418,7 @@ def test_a_folder_that_an_older_version_split_stays_split_so(tmp_path):
     name = folder_of_classes(tmp_path)
     save(solid((0, 0, 0)), tmp_path / "b cats" / "deep" / "x.png")
     save(solid((0, 0, 0)), tmp_path / "b cats" / "x.tif")
-    train, test = (load(name, split=s, split_by="tenth") for s in ("train", "test"))
+    train, test = (load(name, split=s, reader=1) for s in ("train", "test"))
     spec = Spec(name, (4, 6, 3), 256, 2, ("a dogs", "b cats"))
     assert train.spec == test.spec == spec
     assert (train.size, test.size) == (30, 2)
@@ -434,7 +434,7 @@ def test_a_folder_that_an_older_version_split_stays_split_so(tmp_path):
     np.testing.assert_array_equal(backwards["image"], image[[29, 0]])
     assert "30 images of 32" in train.note and "every tenth" in train.note
     with pytest.raises(BadInput, match="'validation' of .* is empty") as error:
-        load(name, split="validation", split_by="tenth")
+        load(name, split="validation", reader=1)
     assert error.value.no_such_split
 
 
@@ -520,7 +520,7 @@ def test_all_bad_files_are_named_at_once(tmp_path, whole_header):
         r"5 files cannot be read as images: .*b.png \(.*c.png .*d.png .*; and 2 more"
     )
     with pytest.raises(BadInput, match=match):
-        everything(load(f"folder:{tmp_path}", split_by="tenth"))
+        everything(load(f"folder:{tmp_path}", reader=1))
 
 
 def test_folder_without_classes_and_in_gray(tmp_path):
@@ -540,7 +540,7 @@ def test_one_colour_image_makes_all_rgb_and_transparency_is_white(tmp_path):
     save(solid(3, mode="L"), tmp_path / "d.png", transparency=3)
     frames = [solid((0, 0, 200)), solid((0, 200, 0))]
     save(frames[0], tmp_path / "e.gif", save_all=True, append_images=frames[1:])
-    dataset = load(f"folder:{tmp_path}", split_by="tenth")
+    dataset = load(f"folder:{tmp_path}", reader=1)
     got = everything(dataset)["image"][:, 1, 1]
     truth = [[7] * 3, [255] * 3, [204] * 3, [255] * 3, [0, 0, 200]]
     np.testing.assert_array_equal(got, truth)
@@ -561,7 +561,7 @@ def test_the_rule_of_scale_and_crop(tmp_path):
     save(Image.fromarray(halves), tmp_path / "halves.png")
     save(solid(77, size=(30, 50), mode="L"), tmp_path / "solid.png")
     save(solid(5, size=(3, 4), mode="L"), tmp_path / "tiny.png")
-    dataset = load(f"folder:{tmp_path}", image_size=10, split_by="tenth")
+    dataset = load(f"folder:{tmp_path}", image_size=10, reader=1)
     assert dataset.spec.shape == (10, 10, 1)
     assert "shorter side scaled to 10 (Lanczos), centre-cropped" in dataset.note
     image = everything(dataset)["image"][..., 0]

@@ -1,6 +1,7 @@
 """A run goes on with the data that it began with, wherever they lie, or not at all."""
 
 import dataclasses
+import inspect
 import json
 import re
 
@@ -10,9 +11,14 @@ from PIL import Image
 from program import EVENTS, TINY, refused
 
 import train.data.digest as digests
+from gengen.errors import BadInput
+from train.cli.options import RunOptions
 from train.data.arrays import from_arrays
 from train.data.digest import change
 from train.data.load import load
+from train.experiments import EXPERIMENTS
+from train.run import loop
+from train.run import record as records
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
 
@@ -133,7 +139,7 @@ def test_a_run_goes_on_with_its_own_data_alone(cli, tmp_path):
     name = folder(root)
     assert cli(f"{line} {name} --steps 1")[0] == 0
     record = json.loads((tmp_path / "w" / "experiment.json").read_text())
-    assert record["run"]["split_by"] == "name"
+    assert record["run"]["reader"] == 2
     assert set(record["digests"]) == {"train", "validation", "test"}
     with_old = {k: record[k] for k in record if k != "digests"}
     exchange(root / "a", root / "b")
@@ -149,3 +155,37 @@ def test_a_run_goes_on_with_its_own_data_alone(cli, tmp_path):
     kept = json.loads((tmp_path / "w" / "experiment.json").read_text())
     assert kept["run"]["dataset"] == kept["data"]["name"] == name
     assert kept["digests"] == record["digests"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "text"])
+def test_a_run_reads_by_the_rules_that_it_began_with(tmp_path, monkeypatch, kind):
+    name = folder(tmp_path / "data")
+    (tmp_path / "x.txt").write_text("aé語🙂" * 4000)
+    if kind == "text":
+        name = f"text:{tmp_path / 'x.txt'}"
+    run = RunOptions(workdir=tmp_path / "w", dataset=name)
+    parameters = inspect.signature(EXPERIMENTS["vae"]).parameters.values()
+    options = {p.name: p.default for p in parameters if p.default is not p.empty}
+
+    def begun():
+        load_split = loop.splits_of(run)
+        record = loop.record_of(run, "vae", options, load_split("train"))
+        return records.with_digests(record, load_split), load_split("train")
+
+    new, new_set = begun()
+    assert new.data_options["reader"] == 2
+    monkeypatch.setattr(records, "READER", 1)
+    old, old_set = begun()
+    monkeypatch.undo()
+    records.save(run.workdir, dataclasses.replace(old, digests={}))
+    again, again_set = begun()
+    assert "reader" not in old.data_options and again == old != new
+    records.refuse_other_run(run.workdir, again)
+    assert again_set.digest() == old_set.digest()
+    batches = [x.fetch(np.arange(x.size)) for x in (old_set, again_set, new_set)]
+    key = "image" if kind == "folder" else "tokens"
+    np.testing.assert_array_equal(batches[0][key], batches[1][key])
+    assert not np.array_equal(batches[0][key], batches[2][key])
+    records.save(run.workdir, again)
+    with pytest.raises(BadInput, match="another run"):
+        records.refuse_other_run(run.workdir, new)

@@ -195,7 +195,8 @@ def ask_at(monkeypatch, step, *signals):
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
+    ("number", "status"),
+    [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)],
 )
 def test_asked_to_stop_it_saves_and_the_same_command_goes_on(
     cli, straight, tmp_path, monkeypatch, number, status
@@ -331,11 +332,11 @@ def test_pictures_metrics_and_curves_that_cannot_be_written_are_notes(
     from train.run import finish, pictures
 
     fail(monkeypatch, (pictures, "sample_grid"), 1)
-    fail(monkeypatch, (EventsWriter, "flush"), 1)
+    fail(monkeypatch, (EventsWriter, "flush"), 2)
     fail(monkeypatch, (finish, "curves"), 1)
     status, out, err = cli(line(tmp_path / "w"))
     assert (status, err) == (0, "")
-    for name in ("metrics.jsonl", "w/samples", "curves.png"):
+    for name in ("w/tensorboard", "metrics.jsonl", "w/samples", "curves.png"):
         assert f"{name} could not be written (No space left" in out.replace("\n", "")
     assert listing(cli, tmp_path / "w") == listing(cli, straight)
 
@@ -385,6 +386,8 @@ def test_no_number_of_events_fills_a_queue(tmp_path, monkeypatch):
 def test_a_cut_line_of_metrics_costs_that_line(cli, workdir):
     with (workdir / "metrics.jsonl").open("ab") as file:
         file.write(b'{"step": 5, "vae/lo\xff{"step": 6}\n[1]\n{"step": "7"}\n')
+        file.write(b'{"step": 1, "seconds": null}\n{"step": 1, "seconds": NaN}\n')
+        file.write(b'{"step": 1, "vae/loss": [2]}\n{"step": true}\n')
     status, _, err = cli(line(workdir, steps=6))
     assert status == 0, err
     rows = [json.loads(x) for x in (workdir / "metrics.jsonl").open()]

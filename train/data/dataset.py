@@ -10,6 +10,7 @@ the libraries of the others.
 import dataclasses
 import difflib
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,13 @@ from gengen.errors import BadInput
 from .digest import WHOLE, of_fetch
 
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH", "npz:FILE")
+
+READER = 2
+"""The rules by which folders and text are read; a run keeps those that it began with.
+
+1: Every tenth image of a class is for testing. Windows of text begin at any byte.
+2: A hash of an image's path says where it belongs. Windows begin at whole characters.
+"""
 
 Kind = Literal["images", "text", "symbols", "reals"]
 KEYS = {"images": "image", "text": "tokens", "symbols": "codes", "reals": "latent"}
@@ -204,6 +212,15 @@ def check_split(name: str, split: str, splits: Iterable[str]) -> None:
 def take(arrays: dict[str, np.ndarray], indices: np.ndarray) -> dict:
     """The `fetch` of a set in memory."""
     return {key: array[indices] for key, array in arrays.items()}
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted, but for hidden ones and linked folders'."""
+    found = []
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "."]
+        found += [Path(where, name) for name in files if name[0] != "."]
+    return sorted(path for path in found if path.is_file())
 
 
 def unknown(name: str, others: Iterable[str]) -> Exception:

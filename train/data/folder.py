@@ -3,7 +3,7 @@
 An image's path below PATH decides by a hash whether it is for training, validation or
 testing, so that images which are added later move no others; a folder of subfolders
 train, validation (val, valid) and test is split already. Runs that were begun by an
-older version keep its rule, `split_by="tenth"`: every tenth image of a class is for
+older version keep its rules, `reader` 1: every tenth image of a class is for
 testing, what lies in deeper folders is not read, and of formats only `_OLD_SUFFIXES`.
 """
 
@@ -12,19 +12,25 @@ import functools
 import os
 import warnings
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from gengen.errors import BadInput
 
-from .dataset import Dataset, Spec, bad_records, check_split, named
+from .dataset import (
+    READER,
+    Dataset,
+    Spec,
+    bad_records,
+    check_split,
+    named,
+    visible_files,
+)
 from .digest import of_files
 from .pictures import Header, decode, header, suffixes
 from .resize import rule
 from .split import PARTS, part_of
 
-SplitBy = Literal["name", "tenth"]
 Groups = dict[str, list[Path]]
 """Class name -> its images, sorted; one nameless group where there is no class."""
 
@@ -39,23 +45,18 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path, deep: bool) -> list[Path]:
-    """The visible files of a folder, sorted; of links to folders, none."""
-    if not deep:
-        return [path for path in _visible(folder) if path.is_file()]
-    found = []
-    for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name[0] != "."]
-        found += [Path(where, name) for name in files if name[0] != "."]
-    return sorted(path for path in found if path.is_file())
+    if deep:
+        return visible_files(folder)
+    return [path for path in _visible(folder) if path.is_file()]
 
 
 def _images(folder: Path, deep: bool, kinds: frozenset[str]) -> list[Path]:
     return [file for file in _files(folder, deep) if file.suffix.lower() in kinds]
 
 
-def _groups(root: Path, split_by: SplitBy) -> Groups:
-    deep, kinds = split_by == "name", suffixes()
-    if split_by == "tenth":
+def _groups(root: Path, reader: int) -> Groups:
+    deep, kinds = reader > 1, suffixes()
+    if reader == 1:
         kinds = _OLD_SUFFIXES
     loose = _images(root, False, kinds)
     inside = [path for path in _visible(root) if path.is_dir()]
@@ -93,16 +94,16 @@ def _is_split(root: Path) -> bool:
     return "train" in parts and None not in parts and len(set(parts)) == len(parts) > 1
 
 
-def _splits(root: Path, split_by: SplitBy) -> tuple[dict[str, Groups], str]:
+def _splits(root: Path, reader: int) -> tuple[dict[str, Groups], str]:
     """{split: its images}, and how they were split, in words."""
     if not root.is_dir():
         raise BadInput(f"there is no folder {root}: give folder:PATH an existing one")
-    if split_by == "name" and _is_split(root):
+    if reader > 1 and _is_split(root):
         folders = [path for path in _visible(root) if path.is_dir()]
-        splits = {_NAMES[path.name]: _groups(path, split_by) for path in folders}
+        splits = {_NAMES[path.name]: _groups(path, reader) for path in folders}
         return _alike(root, splits), "by folder"
-    groups = _groups(root, split_by)
-    if split_by == "tenth":
+    groups = _groups(root, reader)
+    if reader == 1:
         test = {file for files in groups.values() for file in files[9::10]}
         part = {f: "test" if f in test else "train" for g in groups.values() for f in g}
         words = "(every tenth file of a class, sorted by name, is test)"
@@ -205,7 +206,7 @@ def folder(
     split: str,
     image_size: int | None,
     skip: bool = False,
-    split_by: SplitBy = "name",
+    reader: int = READER,
 ) -> Dataset:
     """The images under PATH of `name` = "folder:PATH".
 
@@ -220,7 +221,7 @@ def folder(
         raise BadInput(f"{name!r} names no folder: write folder:PATH")
     root = Path(path).expanduser()
     check_split(name, split, PARTS)
-    splits, words = _splits(root, split_by)
+    splits, words = _splits(root, reader)
     everything = [f for groups in splits.values() for g in groups.values() for f in g]
     _check_filled(name, split, splits, words, len(everything))
     headers = _headers(everything, skip)

@@ -9,9 +9,9 @@ import numpy as np
 
 from gengen.errors import BadInput
 
-from .dataset import Dataset, named
+from .dataset import READER, Dataset, named
 from .digits import digits
-from .folder import SplitBy, folder
+from .folder import folder
 from .idx import idx
 from .npz import npz
 from .text import text
@@ -29,7 +29,7 @@ def load(
     levels: int | None = None,
     on_bad_record: OnBadRecord = "refuse",
     length: int | None = None,
-    split_by: SplitBy = "name",
+    reader: int = READER,
 ) -> Dataset:
     """One split of a data set.
 
@@ -45,21 +45,21 @@ def load(
         read: the set is smaller and its order that of the smaller set, whatever is
         read when. One that goes bad later is refused.
     length: bytes of a window of text; None is 256.
-    split_by: how a folder is split: "tenth" in runs that an older version began.
+    reader: the rules by which folders and text are read, of `READER`.
     Raises BadInput for whatever the user can get wrong, before training.
     """
     if image_size is not None and image_size < 1:
         raise BadInput(f"image size {image_size} is no size: --image-size takes 1 up")
     if name.partition(":")[0] == "text":
         _refuse(name, image_size=image_size, levels=levels)
-        return text(name, split, length)
+        return text(name, split, length, reader)
     _refuse(name, length=length)
     if name == "digits":
         dataset = digits(name, split, image_size)
     elif name in ("mnist", "fashion_mnist"):
         dataset = idx(name, split, data_dir, image_size)
     elif name.startswith("folder:"):
-        dataset = folder(name, split, image_size, on_bad_record == "skip", split_by)
+        dataset = folder(name, split, image_size, on_bad_record == "skip", reader)
     elif name.startswith("npz:"):
         dataset = npz(name, split, image_size)
         if dataset.spec.kind != "images":

@@ -16,14 +16,17 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import jax
+import numpy as np
 
 from gengen.errors import BadInput
 
 from ..files import make_folder, write_atomically
 from . import processes
 from . import record as records
+from .best import Best
 from .digests import SUMS, first_change, leaf_names, sums, with_leaves
 from .record import Record
 from .renames import RENAMES, current_names
@@ -36,8 +39,9 @@ class Damaged(BadInput):
 class Checkpoints:
     """The checkpoints of one workdir, in `workdir/checkpoints/STEP`.
 
-    keep: how many are kept; None to read only. A folder `*.part` is one that is being
-    written or removed: no step, and cleared away where a run was killed at that.
+    keep: how many are kept, beside the best one; None to read only. A folder `*.part`
+    is one that is being written or removed: no step, and cleared away where a run was
+    killed at that.
     record: the run's, by default that in the workdir. Each checkpoint has a copy of it
     with the step, which is compared: the checkpoint of another run is none of this one.
     """
@@ -52,6 +56,7 @@ class Checkpoints:
         self._handler = ocp.StandardCheckpointHandler()
         self._given = record
         self.folder = (Path(workdir) / "checkpoints").absolute()
+        self.best = Best(self.folder)
         if keep is not None and processes.is_primary():
             make_folder(self.folder)
             self._clear()
@@ -128,10 +133,14 @@ class Checkpoints:
 
     def _tidy(self) -> None:
         for old in self.steps()[self._keep :]:
+            if old == self.best.step():
+                continue
             (self.folder / str(old)).rename(self.folder / f"{old}.part")
         self._clear()
 
-    def restore(self, like, step: int | None = None) -> tuple[object, list[str]]:
+    def restore(
+        self, like, step: int | Literal["best"] | None = None
+    ) -> tuple[object, list[str]]:
         """The newest readable train state, on the shapes and shardings of `like`.
 
         step: the only step that will do, if any.
@@ -179,6 +188,7 @@ class Checkpoints:
         names = current_names(shapes, leaf_names(template), RENAMES)
         if not any(name.startswith("nonfinite/") for name in names.values()):
             del template["nonfinite"]  # of a version that did not count them
+            like = like.replace(nonfinite=jax.tree.map(_zeros, like.nonfinite))
         there = {names[old]: shape for old, shape in shapes.items()}
         leaves = leaf_names(template)
         wanted = {name: tuple(x.shape) for name, x in leaves.items()}
@@ -204,9 +214,16 @@ class Checkpoints:
             raise BadInput(f"{self.folder} holds no checkpoint yet: train first")
         return step
 
-    def existing(self, step: int) -> int:
+    def existing(self, step: int | Literal["best"]) -> int:
         """The step; BadInput, with those that there are, if it was not saved."""
         self.some_step()
+        if step == "best":
+            if (best := self.best.step()) is None:
+                raise BadInput(
+                    f"{self.folder} has no best checkpoint: train with --keep-best "
+                    "METRIC, or name a step"
+                )
+            return best
         if step not in (steps := self.steps()):
             there = ", ".join(map(str, reversed(steps)))
             raise BadInput(
@@ -215,7 +232,7 @@ class Checkpoints:
             )
         return step
 
-    def raw(self, step: int | None = None) -> tuple[int, dict]:
+    def raw(self, step: int | Literal["best"] | None = None) -> tuple[int, dict]:
         """(step, the saved tree) of a checkpoint, by default the last one."""
         step = self.some_step() if step is None else self.existing(step)
         self._check(step)
@@ -260,6 +277,10 @@ class Checkpoints:
         return Damaged(
             f"checkpoint {self.folder / str(step)} is damaged or not gengen's ({why})"
         )
+
+
+def _zeros(x):
+    return jax.device_put(np.zeros(x.shape, x.dtype), x.sharding)
 
 
 @contextlib.contextmanager

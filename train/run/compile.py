@@ -6,15 +6,18 @@ from gengen.multi_step import multi_step
 from gengen.step import make_train_step
 
 from ..cli.options import RunOptions
+from ..data.augment import augmented
+from ..data.dataset import Spec
 from ..experiments.experiment import Experiment
 from .devices import Global, convolves, with_axis_name
 
 
-def make_step(run: RunOptions, experiment: Experiment, view: Global):
+def make_step(run: RunOptions, experiment: Experiment, view: Global, spec: Spec):
     """The jitted training step: traced once, wherever it is called from."""
+    losses = with_axis_name(experiment.model, view.axis_name).losses()
     return jax.jit(
         make_train_step(
-            with_axis_name(experiment.model, view.axis_name).losses(),
+            augmented(losses, run.augment, spec),
             experiment.optimizers,
             experiment.order,
             experiment.ema_decay,

@@ -22,7 +22,11 @@ from .samples import picture
 
 
 class Evaluator(Protocol):
-    """`evaluator(train_state) -> {name: figure, or the path of a picture or text}`."""
+    """`evaluator(train_state) -> {name: figure, or the path of a picture or text}`.
+
+    It may have `figures`, the names that `--keep-best` can be given, and `note`, a
+    sentence to be said before the first step.
+    """
 
     name: str
     "What it makes, for the note that says why it could not."

@@ -138,6 +138,11 @@ class HeldOut:
         return None
 
     @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of what it measures."""
+        return (f"{self._split[0]}/{self._metric[0]}",) if self._split else ()
+
+    @property
     def note(self) -> str:
         """Which held-out examples cannot be read or have no label, if any."""
         if not self.batches:
@@ -172,5 +177,4 @@ class HeldOut:
         arguments = (params, train_state.state, self.batches, self._num)
         label, key = depends_on(self.model), jax.random.key(self.seed)
         values = measure(self._function, *arguments, key, label)
-        name = f"{self._split[0]}/{self._metric[0]}"
-        return {name: float(np.mean(values))} if len(values) else {}
+        return {self.figures[0]: float(np.mean(values))} if len(values) else {}

@@ -10,7 +10,6 @@ from gengen.types import Variables
 from ..cli.options import RunOptions
 from ..data.feed import Feed
 from ..experiments.experiment import Experiment
-from . import processes
 from .checkpoint import Checkpoints
 from .devices import Global
 from .record import Record
@@ -31,12 +30,6 @@ class Job:
     report: Report
     frozen: dict[str, Variables]
     "The arrays that the losses read and never change, by name."
-
-    def out_of_time(self, seconds: float) -> bool:
-        """Whether `--minutes` are used up, by the first process's clock."""
-        if self.run.minutes is None:
-            return False
-        return processes.all_gather(seconds >= 60 * self.run.minutes)[0]
 
     def save(self, train_state, last: bool = False) -> None:
         """Save, unless the last step was skipped; the last save must not fail."""

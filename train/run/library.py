@@ -15,7 +15,7 @@ import inspect
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -159,14 +159,17 @@ def record_of(run: RunOptions, experiment: Experiment, dataset: Dataset) -> Reco
 
 
 def open_run(
-    workdir: str | Path, model: Any = None, *, step: int | None = None
+    workdir: str | Path,
+    model: Any = None,
+    *,
+    step: int | Literal["best"] | None = None,
 ) -> OpenRun:
     """The run in a folder, with its model and a checkpoint's arrays.
 
     Args:
         workdir: the run's folder.
         model: of a run that `fit` trained, the same model; else None.
-        step: the step of the checkpoint; None for the last one.
+        step: the step of the checkpoint; None for the last one, "best" for the best.
 
     Raises:
         BadInput: if there is no run, it cannot be read, or the model is another.
@@ -198,7 +201,7 @@ def check_same_model(workdir: Path, record: Record, model: Any) -> None:
             )
 
 
-def _open_fit(workdir: Path, record: Record, model: Any, step: int | None) -> OpenRun:
+def _open_fit(workdir: Path, record: Record, model: Any, step) -> OpenRun:
     step, tree = Checkpoints(workdir).raw(step)
     batch_size = record.options["batch_size"]
     batch = record.data.example(batch_size)

@@ -8,7 +8,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -23,6 +23,8 @@ from ..data.load import load
 from ..experiments.experiment import Experiment
 from . import processes, references
 from . import record as records
+from .best import check_metric
+from .budget import Budget
 from .checkpoint import Checkpoints
 from .compile import make_step
 from .devices import check_batch, enable_compilation_cache, make_mesh, make_view
@@ -33,13 +35,19 @@ from .lock import locked
 from .record import Record
 from .report import Report, Silent
 from .signals import Stop
-from .state import initial_state
+from .state import InitialState
 from .steps import run_steps
 from .workdir import open_workdir
 
+LoadSplit = Callable[[str], Dataset]
+MoreEvaluators = Callable[[Record, LoadSplit], list[Evaluator]]
+
 
 def train(
-    run: RunOptions, name: str, options: dict, evaluators: Sequence[Evaluator] = ()
+    run: RunOptions,
+    name: str,
+    options: dict,
+    more: MoreEvaluators | None = None,
 ) -> Path:
     """Train experiment `name` until its last step; the workdir, complete.
 
@@ -47,8 +55,8 @@ def train(
         run: the options of every run.
         name: the experiment's.
         options: its keywords.
-        evaluators: what is asked of the model while it trains, beside a figure of
-            held-out data and a picture.
+        more: `more(record, load_split)` are evaluators beside the run's own, which are
+            a figure of held-out data and a picture; it is called as late as can be.
     """
     processes.start(run)
     with processes.fail_together():
@@ -59,12 +67,12 @@ def train(
         processes.same_options({"experiment": name, **asked})
         load_split = splits_of(run)
         record = record_of(run, name, options, load_split("train"))
-        return run_experiment(run, record, record.build(), load_split, evaluators)
+        return run_experiment(run, record, record.build(), load_split, more)
 
 
-def splits_of(run: RunOptions) -> Callable[[str], Dataset]:
+def splits_of(run: RunOptions) -> LoadSplit:
     """`load_split(split)` of the run's data set; each is loaded once."""
-    split_by = records.split_by(run.workdir, run.fresh)
+    reader = records.reader_of(run.workdir, run.fresh)
 
     @functools.cache
     def load_split(split: str) -> Dataset:
@@ -76,7 +84,7 @@ def splits_of(run: RunOptions) -> Callable[[str], Dataset]:
             levels=run.levels,
             on_bad_record=run.on_bad_record,
             length=run.length,
-            split_by=split_by,
+            reader=reader,
         )
 
     return load_split
@@ -88,10 +96,10 @@ def record_of(run: RunOptions, name: str, options: dict, dataset) -> Record:
     if run.on_bad_record != "refuse":
         identity |= {"on_bad_record": run.on_bad_record, "left_out": dataset.left_out}
     identity["examples"] = dataset.size
-    if run.dataset.startswith("folder:") and (
-        (split_by := records.split_by(run.workdir, run.fresh)) != "tenth"
-    ):
-        identity["split_by"] = split_by
+    identity |= {"augment": run.augment} if run.augment else {}
+    if run.dataset.partition(":")[0] in ("folder", "text"):
+        reader = records.reader_of(run.workdir, run.fresh)
+        identity |= {"reader": reader} if reader > 1 else {}
     # Where each part or device has its own noise, the run is another one.
     identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
     identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
@@ -102,8 +110,8 @@ def run_experiment(
     run: RunOptions,
     record: Record,
     experiment: Experiment,
-    load_split: Callable[[str], Dataset],
-    evaluators: Sequence[Evaluator] = (),
+    load_split: LoadSplit,
+    more: MoreEvaluators | None = None,
 ) -> Path:
     """Train an experiment in `run.workdir` until its last step; the workdir, complete.
 
@@ -113,7 +121,7 @@ def run_experiment(
         experiment: what is trained.
         load_split: the data set of "train", "validation" or "test"; BadInput with
             `no_such_split` where there is none.
-        evaluators: as of `train`.
+        more: as of `train`.
     """
     workdir, primary = run.workdir, processes.is_primary()
     record = records.with_digests(record, load_split)
@@ -127,11 +135,14 @@ def run_experiment(
     check_batch(mesh, experiment.batch_size)
     feed = feed_of(run, dataset, experiment.batch_size, view)
     batch = dataset.spec.example(experiment.batch_size)
-    start = initial_state(experiment, run.seed, batch, mesh)
-    step = make_step(run, experiment, view)
+    start = InitialState(experiment, run.seed, batch, mesh)
+    step = make_step(run, experiment, view, dataset.spec)
     # What cannot work fails here, before anything is written.
     if view.axis_name is None:
-        jax.eval_shape(step, jax.eval_shape(start), batch, frozen)
+        jax.eval_shape(step, start.shapes, batch, frozen)
+    evaluators = own_evaluators(run, record, experiment, load_split)
+    evaluators += more(record, load_split) if more else []
+    check_metric(run.keep_best, evaluators)
     processes.all_gather()
     with begun(run, record):
         checkpoints = Checkpoints(workdir, run.keep, record)
@@ -141,9 +152,9 @@ def run_experiment(
             for note in notes:
                 report.say(f"note: {note}")
             log_header(report, record, dataset, train_state)
+            report.options({**vars(run), **record.options})
             job = Job(run, record, experiment, feed, view, checkpoints, report, frozen)
-            own = own_evaluators(run, record, experiment, load_split)
-            resume_or_finish(job, train_state, step, [*own, *evaluators])
+            resume_or_finish(job, train_state, step, evaluators)
         if primary:
             summarise(report, workdir, checkpoints)
         processes.all_gather()  # so that none waits long for the others' end
@@ -179,24 +190,28 @@ def begun(run: RunOptions, record: Record):
         yield
 
 
-def first_state(start: Callable, checkpoints: Checkpoints) -> tuple:
+def first_state(start: InitialState, checkpoints: Checkpoints) -> tuple:
     """(the train state to go on from, notes): the last checkpoint's, if any."""
-    train_state = start()
     if processes.all_gather(checkpoints.latest())[0] is None:
-        return train_state, []
-    return checkpoints.restore(train_state)
+        return start(), []
+    return checkpoints.restore(start.abstract)
 
 
 def resume_or_finish(job: Job, train_state, step, evaluators) -> None:
     """Take the steps that are left, or say that there are none."""
     run, report = job.run, job.report
     done, steps = int(train_state.step), job.experiment.steps
-    if done >= steps:
+    if done > steps:
+        report.say(
+            f"nothing to do: the run is at step {done}, beyond --steps {steps}, and "
+            "stays as it is"
+        )
+    elif done == steps:
         report.say(
             f"nothing to do: the run is at step {done} of {steps} "
             "(--steps takes it further)"
         )
-    elif done > 0 and job.out_of_time(report.seconds):
+    elif done > 0 and Budget(run.minutes).is_over(report.seconds):
         report.say(
             f"nothing to do: the run is at step {done} and its {run.minutes:g} "
             "minutes are used up (--minutes takes it further)"

@@ -16,9 +16,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gengen.errors import BadInput
 
-from ..data.dataset import Dataset, Spec
+from ..data.dataset import READER, Dataset, Spec
 from ..data.digest import change
-from ..data.folder import SplitBy
 from ..data.split import PARTS
 from ..experiments.experiment import Experiment, Reference
 from ..files import write_atomically
@@ -116,9 +115,9 @@ def _record(raw: dict) -> Record:
     options = {name: _as_tuple(value) for name, value in options.items()}
     data = Spec.from_json(raw["data"])
     of_run = get_type_hints(RunOptions)
-    others = ("accumulate", "parallel", "on_bad_record")
+    others = ("accumulate", "augment", "parallel", "on_bad_record")
     hints = {name: of_run[name] for name in (*IDENTITY, *others)}
-    hints |= {"examples": int, "left_out": tuple[str, ...], "split_by": SplitBy}
+    hints |= {"examples": int, "left_out": tuple[str, ...], "reader": int}
     run = {name: _as_tuple(value) for name, value in raw["run"].items()}
     for values, types in (
         (options, get_type_hints(known)),
@@ -143,11 +142,11 @@ def _record(raw: dict) -> Record:
     return Record(raw["experiment"], options, run, data, frozen, digests, description)
 
 
-def split_by(workdir: Path, fresh: bool = False) -> SplitBy:
-    """How the run in a workdir splits a folder: as it was when the run began."""
+def reader_of(workdir: Path, fresh: bool = False) -> int:
+    """The rules by which the run in a workdir reads: those that it began with."""
     if fresh or not (workdir / FILE).exists():
-        return "name"
-    return load(workdir).data_options.get("split_by", "tenth")
+        return READER
+    return load(workdir).data_options.get("reader", 1)
 
 
 def with_digests(record: Record, load_split: Callable[[str], Dataset]) -> Record:

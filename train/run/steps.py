@@ -9,12 +9,14 @@ import jax
 from gengen.errors import BadInput
 
 from . import processes
+from .budget import Budget
 from .compile import compiled_steps
 from .devices import cache_hits
 from .evaluators import Evaluator
 from .job import Job
 from .metrics import check_finite, mean_metrics
 from .signals import Stop
+from .tracing import Trace
 from .waits import Waits
 
 
@@ -59,14 +61,20 @@ class Steps:
         self.data = job.view.data(job.feed.data)
         self.frozen = job.view.frozen(job.frozen)
         self.train_state = job.view.to_program(train_state)
+        self.budget = Budget(job.run.minutes)
+        profiles = job.run.profile and processes.is_primary()
+        self.trace = (
+            Trace(job.run.workdir / "profile", job.report) if profiles else None
+        )
         self._compile(step)
         self._introduce()
         self.seen, self.watch, self.waits = [], Stopwatch(), Waits()
+        self.rate = None  # steps per second, of the last interval
 
     def _compile(self, step) -> None:
         job, began = self.job, time.perf_counter()
         arguments = (step, job.feed, self.train_state, self.data, job.view, self.frozen)
-        with cache_hits() as hits:
+        with cache_hits() as hits, job.report.doing("compiling the steps"):
             self.program, self.length, why = compiled_steps(job.run, *arguments)
         kept = f" (kept in {jax.config.jax_compilation_cache_dir})" if hits else ""
         job.report.say(
@@ -91,26 +99,46 @@ class Steps:
         return min([self.last, *((step // n + 1) * n for n in every)])
 
     def run(self) -> None:
-        """Until the last step."""
+        """Until the last step, or the time is over."""
+        job = self.job
         while self.done < self.last:
-            self._dispatch()
+            self._call()
+            seconds = job.report.seconds + self.watch.read()
+            if self.budget.is_over(seconds):
+                self.last = self.done
+            if self.trace:
+                with self.watch.paused():
+                    self.trace.called(self.done, self.seen[-1], self.done == self.last)
             if self.next_event(self.done - 1) == self.done:
                 self._pause()
-            else:
-                self.job.report.advance(self.done)
-        job = self.job
+            elif rate := self._rate():
+                job.report.advance(self.done, rate)
+        if self.done < job.experiment.steps:
+            job.report.say(self.budget.told(job.report.seconds))
         if not job.feed.resident:
             told = self.waits.told(job.experiment.batch_size, job.run.workers)
             if told:
                 job.report.say(f"note: {told}")
 
-    def _dispatch(self) -> None:
+    def _rate(self) -> float | None:
+        """Steps per second of this interval, but for its last call, or of the last."""
+        num = sum(num for num, _ in self.seen[:-1])
+        return num / self.watch.read() if num else self.rate
+
+    def _call(self) -> None:
+        """Some steps: no more than one call waits while another one computes."""
         num = min(self.length, self.next_event(self.done) - self.done)
+        seconds = self.job.report.seconds + self.watch.read()
+        num = self.budget.steps(num, seconds, self._rate())
+        if len(self.seen) > 1:
+            jax.block_until_ready(self.seen[-2])
         with self.waits.until_computed(self.train_state):
             items = self._items()
-        self.train_state, metrics = self.program(
-            self.train_state, self.data, items, num, self.frozen
-        )
+        num_placed = self.job.view.number(num)
+        with jax.transfer_guard("disallow"):  # all that a call takes is on the devices
+            self.train_state, metrics = self.program(
+                self.train_state, self.data, items, num_placed, self.frozen
+            )
         self.seen.append((num, self.job.view.metrics(metrics)))
         self.done += num
 
@@ -142,18 +170,17 @@ class Steps:
         values = mean_metrics(self.seen)
         self.skipped = check_finite(job, now, self.skipped)
         seconds = self.watch.read()
-        if self.done < self.last and job.out_of_time(job.report.seconds + seconds):
-            job.report.say(f"{run.minutes:g} minutes of training are over")
-            self.last = self.done
         with self.watch.paused():
+            figures = {}
             due = [e for e in self.evaluators if self._due(e.every)]
             if due:
-                values |= self._evaluate(due, now)
+                figures = self._evaluate(due, now)
             if due or self._due(run.log_every):
-                self._log(values, seconds)
-            if self._due(run.checkpoint_every):
-                # At last: what comes before a saved step never comes again.
-                job.save(now, last=self.done == self.last)
+                self._log(values | figures, seconds)
+            # At last: what comes before a saved step never comes again.
+            last = self.done == self.last
+            if self._is_best(figures) or self._due(run.checkpoint_every):
+                job.save(now, last)
 
     def _due(self, every: int) -> bool:
         return self.done % every == 0 or self.done == self.last
@@ -177,7 +204,18 @@ class Steps:
 
     def _log(self, values: dict[str, float], seconds: float) -> None:
         taken = sum(num for num, _ in self.seen)
-        share = self.waits.share(taken, seconds)
+        share, self.rate = self.waits.share(taken, seconds), taken / seconds
+        if rates := getattr(self.job.experiment, "learning_rate", None):
+            values = {**values, "learning_rate": float(rates(self.done - 1))}
         self.job.report.metrics(self.done, values, taken, seconds, share)
         self.seen = []
         self.watch.reset()
+
+    def _is_best(self, figures: dict[str, float]) -> bool:
+        """Whether the figure of `--keep-best` is the best so far; then it is noted."""
+        metric, checkpoints = self.job.run.keep_best, self.job.checkpoints
+        if metric is None:
+            return False
+        value = figures.get(metric)
+        new = value is not None and checkpoints.best.note(metric, self.done, value)
+        return processes.all_gather(new)[0]

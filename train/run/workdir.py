@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ from .record import Record
 from .report import read_rows
 from .sampler import Sampler, given_classes, sample_classes
 from .samples import as_data
-from .state import initial_state
+from .state import InitialState
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -129,7 +129,7 @@ class OpenRun:
         run = self.record.data_options
         same = {k: run.get(k) for k in ("image_size", "levels", "length")}
         same["on_bad_record"] = run.get("on_bad_record", "refuse")
-        same["split_by"] = run.get("split_by", "tenth")
+        same["reader"] = run.get("reader", 1)
         return load(run["dataset"], split=split, data_dir=data_dir, **same)
 
     def dataset_if_any(self, split: str, data_dir: Path | None = None):
@@ -148,13 +148,16 @@ class OpenRun:
 
 
 def open_workdir(
-    workdir: Path, step: int | None = None, inside: tuple[Path, ...] = ()
+    workdir: Path,
+    step: int | Literal["best"] | None = None,
+    inside: tuple[Path, ...] = (),
 ) -> OpenRun:
     """The run in a workdir; BadInput if there is none or it cannot be read.
 
     Args:
         workdir: the run's folder.
-        step: the step of the checkpoint; None for the last one that can be read.
+        step: the step of the checkpoint, or "best", of a run with --keep-best; None for
+            the last one that can be read.
         inside: the folders of the runs that refer to this one.
     """
     record = records.load(workdir)
@@ -164,7 +167,7 @@ def open_workdir(
     checkpoints.some_step()
     seed = record.data_options["seed"]
     batch = record.data.example(experiment.batch_size)
-    like = initial_state(experiment, seed, batch, make_mesh())()
+    like = InitialState(experiment, seed, batch, make_mesh()).abstract
     train_state, notes = checkpoints.restore(like, step)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
