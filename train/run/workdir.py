@@ -1,6 +1,7 @@
 """A finished (or unfinished) run, opened by its workdir alone."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from gengen.errors import BadInput
 from gengen.images import to_unit
 
 from ..data.dataset import Dataset
+from ..data.digest import change
 from ..data.load import load
 from ..experiments.experiment import Experiment
 from . import record as records
@@ -130,7 +132,12 @@ class OpenRun:
         same = {k: run.get(k) for k in ("image_size", "levels", "length")}
         same["on_bad_record"] = run.get("on_bad_record", "refuse")
         same["reader"] = run.get("reader", 1)
-        return load(run["dataset"], split=split, data_dir=data_dir, **same)
+        dataset = load(run["dataset"], split=split, data_dir=data_dir, **same)
+        if split in (known := self.record.digests):
+            now = {split: dataset.digest()}
+            if changed := change(known, now, dataset.spec.examples):
+                note_once(f"{changed} that the run began with, in {run['dataset']}")
+        return dataset
 
     def dataset_if_any(self, split: str, data_dir: Path | None = None):
         """A split of the run's data set, or None where it has no such split."""
@@ -145,6 +152,12 @@ class OpenRun:
     def averaged(self) -> bool:
         """Whether `params` are averaged."""
         return self.train_state.ema is not None
+
+
+@functools.cache
+def note_once(sentence: str) -> None:
+    """Print a note, the first time that it is said."""
+    print(f"note: {sentence}", file=sys.stderr)
 
 
 def open_workdir(
