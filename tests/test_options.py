@@ -103,12 +103,13 @@ EXPECTED = {
     "TIMES": "Uniform( LogitNormal( LogNormal( Steps(",
     "DRAWS": "independent antithetic stratified",
     "COUPLINGS": "Independent() OptimalTransport( Sinkhorn(",
-    "SOLVERS": """Euler() Heun( AdamsBashforth(order=2) AdamsBashforth(order=3) DDIM(eta=0.0
-        DDIM(eta=1.0)
+    "SOLVERS": """Euler() Heun( AdamsBashforth(order=2) AdamsBashforth(order=3)
+        DDIM(eta=0.0 DDIM(eta=1.0
         Ancestral(log_variance=fixed_large
         Ancestral(log_variance=learned_range DPMSolver(eta=0.0
         DPMSolver(eta=1.0 EDMSampler(churn=0.0 EDMSampler(churn=40.0 EulerMaruyama(
-        PredictorCorrector(predictor=EulerMaruyama() PredictorCorrector(predictor=NoPredictor()
+        PredictorCorrector(predictor=EulerMaruyama()
+        PredictorCorrector(predictor=NoPredictor()
         Adaptive(method=tsit5
         Adaptive(method=dopri5""",
     "GRIDS": "Even() ShiftedGrid( Leading(table=1000) Quadratic() KarrasGrid( LogSNR(",
