@@ -7,6 +7,7 @@ options     every option of every command, from the dataclasses that define them
 import json
 from pathlib import Path
 
+from tests import options
 from tests.markdown import MADE, WIDTH, wrapped
 from tests.record import RESULTS, ROOT
 
@@ -110,7 +111,7 @@ def results(folder: Path = RESULTS) -> dict[str, str]:
 
 def made() -> dict[str, str]:
     """All pages: file below docs/reference/ -> its text."""
-    return results()
+    return results() | options.pages()
 
 
 def main() -> None:
