@@ -180,7 +180,7 @@ def check_run(run, name: str, keywords: dict, dataset, options: Compare) -> None
 
     refuse_other_run(run.workdir, record_of(run, name, keywords, dataset))
     step = Checkpoints(run.workdir).latest() or 0
-    # A run ends at the first line of metrics after its minutes.
+    # A run ends with the call of some steps in which its minutes end.
     seconds, most = training_seconds(run.workdir) or 0, 60 * options.minutes
     if step > keywords["steps"] or seconds > 1.5 * most + 10:
         raise BadInput(
