@@ -1,4 +1,4 @@
-"""Faults, injected, and what must hold after each: docs/reliability.md is the table.
+"""Faults, injected, and what must hold after each (docs/explanation/faults.md).
 
 "Equal" means that the run which met the fault ends with every bit of every array that
 the undisturbed run has.

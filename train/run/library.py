@@ -89,10 +89,8 @@ def fit(
     """
     check_model(model)
     options |= {"steps": steps, "batch_size": batch_size, "ema_decay": ema_decay}
-    run, training = split_keywords(
-        options
-        | {"workdir": Path(workdir), "seed": seed, "learning_rate": learning_rate}
-    )
+    options |= {"learning_rate": learning_rate, "seed": seed, "workdir": Path(workdir)}
+    run, training = split_keywords(options)
     load_split = from_arrays(arrays, held_out=held_out, levels=levels)
     experiment = training.experiment(model, *model.losses())
     if optimizers is not None:
