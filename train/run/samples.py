@@ -23,9 +23,14 @@ def save_texts(path: Path, tokens: np.ndarray) -> Path:
     return path
 
 
-def as_data(x: np.ndarray, spec) -> np.ndarray:
-    """Samples as the data set's own arrays: pixels in its levels, bytes, symbols."""
-    return np.asarray(spec.space().to_data(x)).astype(spec.dtype)
+def as_data(x: np.ndarray, spec, model=None) -> np.ndarray:
+    """Samples as the data set's own arrays: pixels in its levels, bytes, symbols.
+
+    The model's space says what x is, such as standardised by its own mean; a model
+    without one (None) draws in the data set's.
+    """
+    space = getattr(model, "space", None) or spec.space()
+    return np.asarray(space.to_data(x)).astype(spec.dtype)
 
 
 def class_rows(spec) -> int:
