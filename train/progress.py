@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -10,18 +11,29 @@ from rich.text import Text
 
 
 def print_table(lines: Sequence[Sequence[str]], title: str = "", left: int = 1) -> None:
-    """Print a table as wide as the terminal (or COLUMNS, 80 in a pipe); cells wrap.
+    """Print a table as wide as the terminal (80 in a pipe, or COLUMNS); cells wrap.
+
+    Where there is no terminal, words are not broken: such a table may be wider.
 
     lines: the headings, then the rows; the first `left` columns are words, the others
     numbers.
     """
-    table = Table(title=Text(title) if title else None)
-    for i, heading in enumerate(lines[0]):
+    console = Console(highlight=False)
+    table = Table(box=SIMPLE_HEAD, show_header=any(lines[0]))
+    table.title = Text(title) if title else None
+    columns = list(zip(*lines, strict=True))
+    words = [max(len(w) for w in " ".join(column).split(" ")) for column in columns]
+    for i, column in enumerate(columns):
+        least = None if console.is_terminal else words[i]
         justify = "left" if i < left else "right"
-        table.add_column(Text(heading), justify=justify, overflow="fold")
+        table.add_column(
+            Text(column[0]), justify=justify, overflow="fold", min_width=least
+        )
     for line in lines[1:]:
         table.add_row(*map(Text, line))
-    Console(highlight=False).print(table)
+    if not console.is_terminal:
+        console.width = max(console.width, sum(words) + 3 * len(words) + 2)
+    console.print(table)
 
 
 @contextlib.contextmanager
