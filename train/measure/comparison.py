@@ -11,10 +11,11 @@ from gengen.types import Discriminative
 from .. import experiments
 from ..cli.command import did_you_mean
 from ..cli.options import RunOptions, check_numbers
-from ..data.dataset import Spec
+from ..data.dataset import READER, Spec
 from ..data.load import load
 from ..files import file_name, write_atomically, write_json
 from ..progress import print_table
+from ..run.record import FILE, reader_of
 from .comparison_table import TAXONOMY, comparison_lines, comparison_notes, draw_samples
 from .extractors import extractor_if_any
 from .options import Evaluate
@@ -58,10 +59,12 @@ def compare(options) -> None:
     """Train, evaluate; write comparison.json, comparison.md and comparison.png."""
     numbers = ("minutes", "steps", "num", "likelihood_num", "seed")
     check_numbers({name: getattr(options, name) for name in numbers})
-    dataset = load(options.dataset, **{name: getattr(options, name) for name in DATA})
+    folder = options.workdir or Path("runs") / f"compare-{file_name(options.dataset)}"
+    begun = [reader_of(path.parent) for path in folder.glob(f"*/{FILE}")]
+    data = {name: getattr(options, name) for name in DATA}
+    dataset = load(options.dataset, **data, reader=min(begun, default=READER))
     dataset.spec.images_only("train.compare")
     selected = select_experiments(options, dataset.spec)
-    folder = options.workdir or Path("runs") / f"compare-{file_name(options.dataset)}"
     budget = f"{options.minutes:g} minutes"
     if options.steps is not None:
         budget = f"{options.steps} steps, or {budget}"

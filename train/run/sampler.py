@@ -145,8 +145,9 @@ class Sampler:
     def __init__(self, model, batch_size: int, prompt: bytes = b"", **options):
         keywords = as_keywords(model, options)
         self.batch_size = batch_size
-        shape = model.space.shape
-        begun, observed = prompted(prompt, shape) if prompt else (None, None)
+        begun = observed = None
+        if prompt:
+            begun, observed = prompted(prompt, model.space.shape)
 
         def draw(params, state, key, first, given):
             how = {"start_index": first, **keywords}

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gengen.conditions import labels_of
+from gengen.conditions import Nothing, labels_of
 from gengen.images import to_unit
 from gengen.types import Discriminative
 
@@ -23,6 +23,11 @@ def save_texts(path: Path, tokens: np.ndarray) -> Path:
     return path
 
 
+def as_data(x: np.ndarray, spec) -> np.ndarray:
+    """Samples as the data set's own arrays: pixels in its levels, bytes, symbols."""
+    return np.asarray(spec.space().to_data(x)).astype(spec.dtype)
+
+
 def class_rows(spec) -> int:
     """How many classes a picture has rows for."""
     return min(spec.num_classes, 20)
@@ -35,7 +40,7 @@ class Grid:
 
     def __init__(self, model, spec, seed: int, batch_size: int):
         rows, self.names, self.given = COLUMNS, (), {}
-        if labels := labels_of(model.condition):
+        if labels := labels_of(getattr(model, "condition", Nothing())):
             rows = class_rows(spec)
             each = np.repeat(np.arange(rows, dtype=np.int32), COLUMNS)
             self.names, self.given = spec.class_names[:rows], {labels.key: each}
