@@ -22,18 +22,27 @@ def print_table(lines: Sequence[Sequence[str]], title: str = "", left: int = 1) 
     table = Table(box=SIMPLE_HEAD, show_header=any(lines[0]))
     table.title = Text(title) if title else None
     columns = list(zip(*lines, strict=True))
-    words = [max(len(w) for w in " ".join(column).split(" ")) for column in columns]
-    for i, column in enumerate(columns):
-        least = None if console.is_terminal else words[i]
+    between = 3 * len(columns) + 1
+    widths = column_widths(columns, console.width - between)
+    if not console.is_terminal:
+        console.width = max(console.width, sum(widths) + between)
+    for i, (column, width) in enumerate(zip(columns, widths, strict=True)):
         justify = "left" if i < left else "right"
-        table.add_column(
-            Text(column[0]), justify=justify, overflow="fold", min_width=least
-        )
+        table.add_column(Text(column[0]), justify=justify, overflow="fold", width=width)
     for line in lines[1:]:
         table.add_row(*map(Text, line))
-    if not console.is_terminal:
-        console.width = max(console.width, sum(words) + 3 * len(words) + 2)
     console.print(table)
+
+
+def column_widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """As wide as the longest words, and wider, the first first, while there is room."""
+    widths = [max(map(len, " ".join(column).split(" "))) for column in columns]
+    room -= sum(widths)
+    for i, column in enumerate(columns):
+        longest = max(len(line) for cell in column for line in [*cell.split("\n"), ""])
+        more = min(max(room, 0), max(longest - widths[i], 0))
+        widths[i], room = widths[i] + more, room - more
+    return widths
 
 
 @contextlib.contextmanager
