@@ -27,8 +27,9 @@ class RunToOpen:
 
     workdir: Path
     """The run's folder."""
-    step: Step | None = None
-    """Step of the checkpoint that is read; by default the last one."""
+    step: Step | Literal["best"] | None = None
+    """Step of the checkpoint that is read, or best, of a run with --keep-best; by
+    default the last one."""
 
 
 @group()
