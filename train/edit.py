@@ -1,17 +1,19 @@
 """python -m train.edit --workdir DIR --strength 0.3 0.6 0.9: images, drawn again."""
 
-import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
+from .cli.bounds import Count, Fraction, NonEmpty, Seed, check_numbers
 from .cli.command import parse, run_command
+from .cli.groups import group
 from .cli.options import RunToOpen
-from .experiments.diffusion import SolverName
+from .cli.sampler import GuidanceOptions, SolverOptions
 
 
-@dataclasses.dataclass(frozen=True)
-class Edit(RunToOpen):
+@group()
+class Edit(RunToOpen, SolverOptions, GuidanceOptions):
     """Test images noised in part and drawn again from there: SDEdit.
 
     A row: the image, then one drawing a strength. With another class asked for, that
@@ -20,20 +22,14 @@ class Edit(RunToOpen):
 
     out: Path = Path("edit.png")
     """The picture (.png)."""
-    strength: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
+    strength: Annotated[tuple[Fraction, ...], NonEmpty()] = (0.3, 0.5, 0.7, 0.9)
     """Share of the sampler's times that are drawn again: 1 is a sample of its own."""
     label: str | None = None
     """The class that they become, by its name or its number; by default each image's
     own."""
-    rows: int = 8
+    rows: Count = 8
     """Test images."""
-    guidance_scale: float | None = None
-    """Of a conditional model: classifier-free guidance."""
-    steps: int | None = None
-    """The sampler's steps, of which the share that is drawn again is taken."""
-    solver: SolverName | None = None
-    """The sampler's solver."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the choice of test images and of all noise."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -47,7 +43,7 @@ def edit(options: Edit) -> None:
     from gengen.models.diffusion import Diffusion
     from gengen.tasks.inverse import edit as edited
 
-    from .cli.options import at_least, check_numbers, check_png
+    from .cli.options import check_png
     from .measure.outlier_sets import subset
     from .run.labels import asked_label
     from .run.pictures import save_grid, to_uint8
@@ -59,13 +55,9 @@ def edit(options: Edit) -> None:
     )
     from .run.workdir import open_workdir
 
-    at_least(options, rows=1)
     given = given_keywords(options)
-    check_numbers({"seed": options.seed, **given})
+    check_numbers(options)
     check_png(options.out)
-    for strength in options.strength or (0.0,):
-        if not 0 < strength <= 1:
-            raise BadInput(f"--strength {strength}: above 0, and 1 at most")
     trained = open_workdir(options.workdir, options.step)
     model = trained.model
     if not isinstance(model, Diffusion):

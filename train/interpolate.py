@@ -1,6 +1,5 @@
 """python -m train.interpolate --workdir DIR --out FILE.png: between two latents."""
 
-import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -9,11 +8,13 @@ import numpy as np
 
 from gengen.errors import BadInput
 
+from .cli.bounds import Count, Seed, Several, check_numbers
 from .cli.command import parse, run_command
+from .cli.groups import group
 from .cli.options import RunToOpen, check_png
 
 
-@dataclasses.dataclass(frozen=True)
+@group()
 class Interpolate(RunToOpen):
     """Images along a path between two latents, one pair a row.
 
@@ -23,9 +24,9 @@ class Interpolate(RunToOpen):
 
     out: Path = Path("interpolation.png")
     """The picture (.png)."""
-    num: int = 9
+    num: Several = 9
     """Images along a path, its ends included."""
-    pairs: int = 8
+    pairs: Count = 8
     """Paths."""
     path: Literal["spherical", "linear"] = "spherical"
     """The great circle, which keeps the length of latents, or the straight line."""
@@ -34,7 +35,7 @@ class Interpolate(RunToOpen):
     label: str | None = None
     """The class of a conditional model, by its name or its number; by default the
     classes in turn."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the latents, or of the choice of test images."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -47,14 +48,12 @@ def interpolate(options: Interpolate) -> None:
     from gengen.tasks import latents, require
     from gengen.types import HasLatents
 
-    from .cli.options import at_least, check_numbers
     from .run.labels import asked_label
     from .run.pictures import save_grid, to_uint8
     from .run.sampler import calls_in_words, given_classes
     from .run.workdir import open_workdir
 
-    at_least(options, num=2, pairs=1)
-    check_numbers({"seed": options.seed})
+    check_numbers(options)
     check_png(options.out)
     trained = open_workdir(options.workdir, options.step)
     model, weights = trained.model, (trained.params, trained.state)

@@ -3,24 +3,25 @@
 A picture of images, text of text, arrays of both.
 """
 
-import dataclasses
 from pathlib import Path
 
+from .cli.bounds import Count, Seed, check_numbers
 from .cli.command import parse, run_command
+from .cli.groups import group
 from .cli.options import RunToOpen
-from .experiments.diffusion import GridName, SolverName
+from .cli.sampler import SamplerOptions
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample(RunToOpen):
+@group()
+class Sample(RunToOpen, SamplerOptions):
     """Draw samples from a trained run, with its averaged parameters if it has any.
 
     Sample i depends on (seed, i) only, whatever --num and --batch-size.
     """
 
-    num: int = 64
+    num: Count = 64
     """Number of samples."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the samples."""
     out: Path | None = None
     """A grid (.png; .txt of a run on text), or arrays (.npz): image uint8 [N, H, W, C]
@@ -28,37 +29,9 @@ class Sample(RunToOpen):
     samples.png or samples.txt."""
     label: str | None = None
     """The class, by its name or its number; by default the classes in turn."""
-    guidance_scale: float | None = None
-    """Classifier-free guidance: 1 is none, above 1 sharpens."""
-    interval: tuple[float, float] | None = None
-    """The times at which there is guidance, 0 the data and 1 the noise."""
-    rescale: float | None = None
-    """Share of a guided image's contrast that is given back, against overexposure."""
-    threshold: float | None = None
-    """Dynamic thresholding of x at each step: the quantile, such as 0.995."""
-    guide: Path | None = None
-    """Workdir of a worse or shorter run of the same kind, which takes the place of the
-    network without a class in guidance: autoguidance."""
-    classifier: Path | None = None
-    """Workdir of a classifier of noisy images (--path), which guides the sampler to the
-    class, also of an unconditional run."""
-    classifier_scale: float | None = None
-    """How much it does: 1, the default, is Bayes' rule."""
-    steps: int | None = None
-    """The sampler's steps."""
-    solver: SolverName | None = None
-    """The sampler's solver."""
-    grid: GridName | None = None
-    """The grid of the sampler's times."""
-    temperature: float | None = None
-    """Of an autoregressive model's symbols: below 1 the probable become more so."""
-    top_k: int | None = None
-    """Draw each symbol from the K most probable ones only."""
-    top_p: float | None = None
-    """Draw each symbol from the fewest that have this much probability together."""
     prompt: str = ""
     """What every sample of a run on text begins with."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Samples at a time."""
 
 
@@ -68,15 +41,12 @@ def sample(options: Sample) -> None:
 
     from gengen.errors import BadInput
 
-    from .cli.options import at_least, check_numbers
     from .run.guides import guided
     from .run.labels import asked_label
     from .run.sampler import Sampler, given_classes, given_keywords
     from .run.workdir import open_workdir
 
-    at_least(options, num=1, batch_size=1)
-    numbers = {"seed": options.seed, "classifier_scale": options.classifier_scale}
-    check_numbers({**numbers, **given_keywords(options)})
+    check_numbers(options)
     trained = guided(open_workdir(options.workdir, options.step), options)
     text = trained.record.data.kind == "text"
     out = options.out or Path("samples.txt" if text else "samples.png")

@@ -101,7 +101,8 @@ def load(workdir: Path) -> Record:
 
 def _record(raw: dict) -> Record:
     """The record that a JSON document says; every value is of its declared type."""
-    from ..cli.options import IDENTITY, RunOptions, check_numbers
+    from ..cli.bounds import check_values
+    from ..cli.options import IDENTITY, RunOptions
     from ..experiments import EXPERIMENTS
     from ..experiments.fit import fit
 
@@ -127,7 +128,9 @@ def _record(raw: dict) -> Record:
         for name, value in values.items():
             if not _fits(value, types[name]):
                 raise ValueError(f"{name} is {value!r}")
-    check_numbers({**run, **options})
+    bounds = get_type_hints(RunOptions, include_extras=True)
+    bounds |= get_type_hints(known, include_extras=True)
+    check_values({**run, **options}, bounds)
     if not data.is_possible():
         raise ValueError(f"data {data}")
     frozen = {n: Reference(**fields) for n, fields in raw.get("frozen", {}).items()}
@@ -193,7 +196,8 @@ def _words(value: Any) -> str:
 def difference(old: Record, new: Record) -> str | None:
     """The first keyword in which two runs differ: "--latent 8, not 16"; else None.
 
-    `steps` may differ: a run may be continued for longer.
+    `steps` may differ, so that a run may be continued for longer, unless the learning
+    rate falls towards the last of them.
     """
     if old.experiment != new.experiment:
         return f"experiment {old.experiment}, not {new.experiment}"
@@ -206,11 +210,13 @@ def difference(old: Record, new: Record) -> str | None:
     frozen = {name: (old.frozen[name], new.frozen[name]) for name in both}
     frozen = {n: pair for n, pair in frozen.items() if all(x.digest for x in pair)}
     # The option of that name says where the other run is, and its digest what it is.
-    moved = {name for name, (x, y) in frozen.items() if x.digest == y.digest}
+    free = {name for name, (x, y) in frozen.items() if x.digest == y.digest}
+    if a["options"].get("rate_schedule", "constant") == "constant":
+        free |= {"steps"}
     for group in ("run", "options"):
         for name in a[group] | b[group]:
             there, value = a[group].get(name), b[group].get(name)
-            if there != value and name != "steps" and name not in moved:
+            if there != value and name not in free:
                 option = f"--{name.replace('_', '-')}"
                 option = {"examples": name, "left_out": "left out"}.get(name, option)
                 return f"{option} {_words(there)}, not {_words(value)}"
