@@ -22,6 +22,7 @@ from train.measure.outlier_sets import (
 )
 from train.measure.scores import feature_scores, judged, overflow
 from train.probe import few, fitted
+from train.run.pictures import STRIP
 
 RNG = np.random.default_rng
 IMAGES = RNG(0).integers(0, 17, (40, 8, 8, 3)).astype(np.uint8)
@@ -297,24 +298,22 @@ def picture(cli, line, out):
 
 
 def cells(image, columns, rows):
-    """The grid's tiles of 8 × 8 pixels, each of side 8: [rows, columns, 8, 8]."""
-    side, gap = 64, 4
-    margin = image.shape[1] - columns * (side + gap) - gap
-    assert image.shape[0] == rows * (side + gap) + gap and margin >= 0
-    return np.array(
-        [
-            [
-                image[gap + r * 68 + 4 :: 8, margin + gap + c * 68 + 4 :: 8, 0][:8, :8]
-                for c in range(columns)
-            ]
-            for r in range(rows)
-        ]
-    )
+    """The grid's tiles of 8 × 8 pixels, each of side 8: [rows, columns, 8, 8].
+
+    Above them is a line of words, at the left their names, below them what they are.
+    """
+    side, gap = 68, 4
+    left = image.shape[1] - columns * side - gap
+    below = image.shape[0] - rows * side - gap - STRIP
+    assert left >= 0 and below > 0 and below % STRIP == 0
+    grid = image[STRIP + gap :, left + gap :, 0]
+    grid = grid[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    return grid.transpose(0, 2, 1, 3)[:, :, 4:64:8, 4:64:8]
 
 
 @pytest.mark.parametrize("family", ["vae", "gan"])
 def test_interpolation_is_a_row_a_pair(cli, runs, family, tmp_path):
-    line = f"train.interpolate --workdir {runs / family} --num 3 --pairs 2"
+    line = f"train.interpolate --workdir {runs / family} --num 3 --rows 2"
     curved = picture(cli, line, tmp_path / "a.png")
     assert cells(curved, 3, 2).shape == (2, 3, 8, 8)
     straight = picture(cli, f"{line} --path linear", tmp_path / "b.png")
@@ -327,7 +326,7 @@ def test_interpolation_of_data_stands_between_the_originals(
 ):
     from train.data.load import load
 
-    line = "train.interpolate --num 2 --pairs 3 --between data"
+    line = "train.interpolate --num 2 --rows 3 --between data"
     test = load("digits", split="test").fetch(np.arange(447))
     known = {bytes(x): y for x, y in zip(test["image"], test["label"], strict=True)}
 
@@ -495,7 +494,7 @@ def test_restorations_made_small_are_the_small_image(cli, runs, tmp_path):
 
 def test_images_are_walked_between_by_inverting_the_flow(cli, runs, tmp_path):
     line = (
-        f"train.interpolate --workdir {runs / 'flow'} --between data --num 2 --pairs 2"
+        f"train.interpolate --workdir {runs / 'flow'} --between data --num 2 --rows 2"
     )
     assert cells(picture(cli, line, tmp_path / "a.png"), 4, 2).shape[0] == 2
 
