@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCKED := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c requirements.lock
 
-.PHONY: setup setup-test train test lint clean
+.PHONY: setup setup-test train test results lint clean
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -33,6 +33,9 @@ train: setup
 
 test: setup-test
 	$(BIN)/python -m pytest
+
+results: setup-test
+	$(BIN)/python -m tests.pages
 
 lint: setup-test
 	$(BIN)/ruff check .

@@ -37,10 +37,10 @@ def prepared(experiment, dataset, view, length, batch_size, given=False):
     from gengen.step import make_train_step
     from train.data.feed import Feed
     from train.run.devices import with_axis_name
-    from train.run.state import initial_state
+    from train.run.state import InitialState
 
     feed, batch = Feed(dataset, batch_size, 0), dataset.spec.example(batch_size)
-    train_state = initial_state(experiment, 0, batch, view.mesh)()
+    train_state = InitialState(experiment, 0, batch, view.mesh)()
     losses = with_axis_name(experiment.model, view.axis_name).losses()
     options = experiment.order, experiment.ema_decay, view.axis_name
     step = make_train_step(losses, experiment.optimizers, *options)

@@ -4,10 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from program import EVENTS, TINY, refused
 from scipy import stats
 
 from gengen.augment import Chain, Flip, Shift
+from gengen.errors import BadInput
 from gengen.types import static
+from train.data.augment import augmented
+from train.data.dataset import Spec
 
 KEY = jax.random.key(3)
 # No two pixels alike, and no level 0: every shift and mirror image is another array.
@@ -183,3 +187,60 @@ def test_equal_augmentations_are_equal_values():
     assert build() == build() and hash(build()) == hash(build())
     assert Shift(1) != Shift(2)
     assert Chain((Shift(), Flip())) != Chain((Flip(), Shift()))
+
+
+# -------------------------------------------------------------------- every model
+
+
+SPEC = Spec("x", (5, 4, 2), 256, 2, ("a", "b"))
+
+
+def seen(params, state, batch, key):
+    """A loss that says which images it was given."""
+    return batch["image"], (state, {"label": batch["label"]})
+
+
+@pytest.mark.parametrize("names", [("flip",), ("shift",), ("flip", "shift")])
+def test_every_loss_sees_augmented_levels_and_the_labels_as_they_are(names):
+    batch = copies(4_000)
+    losses = augmented({"one": seen, "two": seen}, names, SPEC)
+    steps = {name: jax.jit(loss) for name, loss in losses.items()}
+    images, (_, metrics) = steps["one"]({}, {}, batch, KEY)
+    np.testing.assert_array_equal(metrics["label"], batch["label"])
+    assert images.dtype == np.uint8
+    mirror = [IMAGE, IMAGE[:, ::-1]] if "flip" in names else [IMAGE]
+    moves = range(-1, 2) if "shift" in names else [0]  # 4 // 8 is none, but 1 is least
+    moved = [shifted(IMAGE, i, j) for i in moves for j in moves]
+    candidates = moved + [x[:, ::-1] for x in moved] if len(mirror) > 1 else moved
+    found = counts(np.asarray(images), candidates)
+    assert stats.chisquare(found).pvalue > 1e-3
+    again, _ = steps["two"]({}, {}, batch, KEY)
+    other, _ = steps["one"]({}, {}, batch, jax.random.key(4))
+    np.testing.assert_array_equal(again, images)
+    assert not np.array_equal(other, images)
+
+
+def test_what_cannot_be_augmented_is_refused():
+    text = Spec("t", (9,), 256, 0, (), kind="text")
+    assert augmented({"one": seen}, (), text) == {"one": seen}
+    with pytest.raises(BadInput, match="--augment flip works on images, and t is text"):
+        augmented({"one": seen}, ("flip",), text)
+    with pytest.raises(BadInput, match="--augment flip flip: name each once"):
+        augmented({"one": seen}, ("flip", "flip"), SPEC)
+
+
+def test_a_run_is_augmented_as_its_record_says_and_resumes_bit_for_bit(cli, tmp_path):
+    """A classifier's own --flip is the same change by the same key."""
+    tiny = f"train classifier {TINY['classifier']} {EVENTS} --shift 0"
+    ways = {"augment": "--augment flip", "own": "--flip"}
+    sums = {}
+    for way, option in ways.items():
+        line = f"{tiny} {option} --workdir {tmp_path / way}"
+        for steps in (1, 2) if way == "augment" else (2,):
+            status, _, err = cli(f"{line} --steps {steps}")
+            assert status == 0, err
+        sums[way] = cli(f"train.inspect --workdir {tmp_path / way}")[1]
+    assert sums["augment"] == sums["own"]
+    line = f"{tiny} --augment shift --workdir {tmp_path / 'augment'} --steps 3"
+    refused(cli(line), "--augment flip, not shift")
+    refused(cli(f"{tiny} --workdir {tmp_path / 'augment'}"), "--augment flip, not")

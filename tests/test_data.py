@@ -300,18 +300,28 @@ def test_idx_images_are_resized_by_the_rule(tmp_path):
 
 
 GOOD = idx_bytes(IMAGES)
+# Ten gibibytes in few bytes; a header that promises little stops the reading, too.
+BOMB = struct.pack(">BBBB3I", 0, 0, 8, 3, 10_000, 1024, 1024) + bytes(10**5)
 
 
 @pytest.mark.parametrize(
     "file, content, match",
     [
-        ("images-idx3", GOOD[:-1], "train-images.* holds 9423 .*promises 9424.* again"),
+        (
+            "images-idx3",
+            GOOD[:-1],
+            "train-images.* holds 9,407 .*promises 9,408.* again",
+        ),
         (
             "images-idx3",
             GOOD + b"0",
-            "holds 9425 bytes .* damaged, fetch the file again",
+            "holds more than 9,408 bytes .* damaged, fetch the file again",
         ),
         ("images-idx3", GOOD[:9], "train-images.*truncated"),
+        ("images-idx3", b"\0\0\x08\x64" + bytes(400), "not an IDX file"),
+        ("images-idx3", BOMB, r"promises an array of \[10000, 1024, 1024\], 10,485"),
+        ("images-idx3", gzip.compress(BOMB), "promises an array of .* out of [0-9]+:"),
+        ("labels-idx1", gzip.compress(BOMB), "promises an array of .*: it is damaged"),
         ("images-idx3", b"", "train-images.* not an IDX file.* again"),
         ("images-idx3", b"PK\3\4" + GOOD, "not an IDX file.*'50 4b 03 04'.* again"),
         ("images-idx3", b"\0\0\7\3" + GOOD[4:], "not an IDX file.*'00 00 07 03'"),
@@ -347,6 +357,19 @@ def test_bad_idx_files_are_named(tmp_path, file, content, match):
         load("mnist", data_dir=tmp_path)
 
 
+def test_no_more_is_unpacked_than_a_header_promises(tmp_path):
+    import tracemalloc
+
+    write_idx(tmp_path)
+    packed = gzip.compress(GOOD + bytes(2**26))
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(packed)
+    tracemalloc.start()
+    with pytest.raises(BadInput, match="holds more than 9,408 bytes"):
+        load("mnist", data_dir=tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
+
+
 def test_missing_idx_files(tmp_path, monkeypatch):
     with pytest.raises(
         BadInput, match=r"mnist needs .*\[.gz\].* no folder.*--data-dir"
@@ -380,16 +403,22 @@ def everything(dataset):
     return dataset.fetch(np.arange(dataset.size))
 
 
-def test_folder_of_classes(tmp_path):
+def folder_of_classes(root):
     for k in range(23):
-        save(solid((k, 0, 0)), tmp_path / "b cats" / f"{k:02}.png")
+        save(solid((k, 0, 0)), root / "b cats" / f"{k:02}.png")
     for k in range(9):
-        save(solid((0, k, 9)), tmp_path / "a dogs" / f"{k}.BMP")
-    save(solid((9, 9, 9), size=(1, 1)), tmp_path / "b cats" / ".hidden.png")
-    save(solid((9, 9, 9), size=(1, 1)), tmp_path / ".cache" / "thumb.png")
-    (tmp_path / "b cats" / "notes.txt").write_text("not an image")
-    name = f"folder:{tmp_path}"
-    train, test = load(name), load(name, split="test")
+        save(solid((0, k, 9)), root / "a dogs" / f"{k}.BMP")
+    save(solid((9, 9, 9), size=(1, 1)), root / "b cats" / ".hidden.png")
+    save(solid((9, 9, 9), size=(1, 1)), root / ".cache" / "thumb.png")
+    (root / "b cats" / "notes.txt").write_text("not an image")
+    return f"folder:{root}"
+
+
+def test_a_folder_that_an_older_version_split_stays_split_so(tmp_path):
+    name = folder_of_classes(tmp_path)
+    save(solid((0, 0, 0)), tmp_path / "b cats" / "deep" / "x.png")
+    save(solid((0, 0, 0)), tmp_path / "b cats" / "x.tif")
+    train, test = (load(name, split=s, reader=1) for s in ("train", "test"))
     spec = Spec(name, (4, 6, 3), 256, 2, ("a dogs", "b cats"))
     assert train.spec == test.spec == spec
     assert (train.size, test.size) == (30, 2)
@@ -404,6 +433,94 @@ def test_folder_of_classes(tmp_path):
     backwards = train.fetch(np.array([29, 0]))
     np.testing.assert_array_equal(backwards["image"], image[[29, 0]])
     assert "30 images of 32" in train.note and "every tenth" in train.note
+    with pytest.raises(BadInput, match="'validation' of .* is empty") as error:
+        load(name, split="validation", reader=1)
+    assert error.value.no_such_split
+
+
+def splits_of(name):
+    """{split: {(label, first pixel)}} of the splits that there are."""
+    found = {}
+    for split in ("train", "validation", "test"):
+        try:
+            batch = everything(load(name, split=split))
+        except BadInput as error:
+            assert error.no_such_split
+            continue
+        pixels = map(tuple, batch["image"][:, 0, 0])
+        found[split] = set(zip(batch["label"].tolist(), pixels, strict=True))
+    return found
+
+
+def test_images_that_are_added_move_no_other_to_another_split(tmp_path):
+    name = folder_of_classes(tmp_path)
+    before = splits_of(name)
+    assert set(before) == {"train", "validation", "test"}
+    assert sum(map(len, before.values())) == 32 == len(set().union(*before.values()))
+    note = load(name).note
+    assert "split train by a hash of the path (80 % train, 10 % validation" in note
+    assert "1 not read: b cats/notes.txt" in note and "\n" not in note
+    for k in range(23, 40):
+        save(solid((k, 0, 0)), tmp_path / "b cats" / "a" / "deep" / f"{k:02}.png")
+    after = splits_of(name)
+    assert sum(map(len, after.values())) == 49
+    assert all(before[split] <= after[split] for split in before)
+
+
+def test_a_folder_that_is_split_stays_split_so(tmp_path):
+    for k, split in enumerate(("train", "val", "test")):
+        for label, name in enumerate("ab"):
+            save(solid((k, label, 0)), tmp_path / split / name / f"{k}.png")
+    name = f"folder:{tmp_path}"
+    found = splits_of(name)
+    truth = {
+        split: {(label, (k, label, 0)) for label in (0, 1)}
+        for k, split in enumerate(("train", "validation", "test"))
+    }
+    assert found == truth
+    assert "split test by folder" in load(name, split="test").note
+    (tmp_path / "val" / "b").rename(tmp_path / "val" / "c")
+    with pytest.raises(BadInput, match="validation of .* has the class c, which train"):
+        load(name)
+
+
+@pytest.mark.parametrize(
+    "end, kind", [("tif", "TIFF"), ("ppm", "PPM"), ("jfif", "JPEG"), ("tga", "TGA")]
+)
+def test_what_pillow_reads_is_read_whatever_its_name(tmp_path, end, kind):
+    save(solid((255, 0, 0)), tmp_path / f"c.{end.upper()}", format=kind)
+    image = everything(load(f"folder:{tmp_path}"))["image"]
+    np.testing.assert_allclose(image[0, 1, 1], (255, 0, 0), atol=2)
+
+
+@pytest.mark.parametrize("end", ["png", "tif"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path, end):
+    levels = np.array([[0, 255, 256, 40_000, 65_535]], np.uint16)
+    save(Image.fromarray(levels), tmp_path / f"a.{end}")
+    dataset = load(f"folder:{tmp_path}")
+    got = everything(dataset)["image"][0, 0, :, 0]
+    assert dataset.spec.shape == (1, 5, 1)
+    np.testing.assert_array_equal(got, levels[0] >> 8)
+
+
+def test_numbers_without_a_range_are_refused(tmp_path):
+    save(Image.fromarray(np.ones((4, 4), np.float32)), tmp_path / "deep.tif")
+    with pytest.raises(BadInput, match=r"deep.tif cannot .*mode F has 32 bits and no"):
+        load(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("whole_header", [True, False])
+def test_all_bad_files_are_named_at_once(tmp_path, whole_header):
+    for k in range(6):
+        noise = np.random.default_rng(k).integers(0, 256, (32, 32), dtype=np.uint8)
+        path = save(Image.fromarray(noise), tmp_path / f"{'abcdef'[k]}.png")
+        if k:
+            path.write_bytes(path.read_bytes()[: 500 if whole_header else 5])
+    match = (
+        r"5 files cannot be read as images: .*b.png \(.*c.png .*d.png .*; and 2 more"
+    )
+    with pytest.raises(BadInput, match=match):
+        everything(load(f"folder:{tmp_path}", reader=1))
 
 
 def test_folder_without_classes_and_in_gray(tmp_path):
@@ -423,7 +540,8 @@ def test_one_colour_image_makes_all_rgb_and_transparency_is_white(tmp_path):
     save(solid(3, mode="L"), tmp_path / "d.png", transparency=3)
     frames = [solid((0, 0, 200)), solid((0, 200, 0))]
     save(frames[0], tmp_path / "e.gif", save_all=True, append_images=frames[1:])
-    got = everything(load(f"folder:{tmp_path}"))["image"][:, 1, 1]
+    dataset = load(f"folder:{tmp_path}", reader=1)
+    got = everything(dataset)["image"][:, 1, 1]
     truth = [[7] * 3, [255] * 3, [204] * 3, [255] * 3, [0, 0, 200]]
     np.testing.assert_array_equal(got, truth)
 
@@ -443,7 +561,7 @@ def test_the_rule_of_scale_and_crop(tmp_path):
     save(Image.fromarray(halves), tmp_path / "halves.png")
     save(solid(77, size=(30, 50), mode="L"), tmp_path / "solid.png")
     save(solid(5, size=(3, 4), mode="L"), tmp_path / "tiny.png")
-    dataset = load(f"folder:{tmp_path}", image_size=10)
+    dataset = load(f"folder:{tmp_path}", image_size=10, reader=1)
     assert dataset.spec.shape == (10, 10, 1)
     assert "shorter side scaled to 10 (Lanczos), centre-cropped" in dataset.note
     image = everything(dataset)["image"][..., 0]
@@ -505,12 +623,6 @@ def test_a_truncated_image_is_named_before_training(tmp_path):
         load(f"folder:{tmp_path}")
 
 
-def test_deep_pixels_are_refused_rather_than_clipped(tmp_path):
-    save(Image.fromarray(np.full((4, 4), 40000, np.uint16)), tmp_path / "deep.png")
-    with pytest.raises(BadInput, match=r"deep.png .*I;16 .* 8 bits .*convert"):
-        load(f"folder:{tmp_path}")
-
-
 def test_a_folder_changed_under_way_is_noticed(tmp_path):
     path = save(solid(3, mode="L"), tmp_path / "a.png")
     dataset = load(f"folder:{tmp_path}")
@@ -533,14 +645,21 @@ def test_folder_mistakes(tmp_path):
     save(solid((1, 2, 3)), tmp_path / "dogs" / "a.png")
     name = f"folder:{tmp_path}"
     assert load(name).size == 2
-    with pytest.raises(
-        BadInput, match=r"'test' of folder:.* empty.* has 1: add images"
-    ):
+    match = "'test' of folder:.* empty: its 2 images are split by .*; add images"
+    with pytest.raises(BadInput, match=match):
         load(name, split="test")
-    with pytest.raises(BadInput, match="no split 'all': choose one of train, test"):
+    with pytest.raises(BadInput, match="no split 'all': choose one of train, valid"):
         load(name, split="all")
     save(solid((1, 2, 3)), tmp_path / "loose.png")
     with pytest.raises(BadInput, match=r"directly \(loose.png\) and in .*: move all"):
+        load(name)
+    for path in (tmp_path / "loose.png", tmp_path / "dogs" / "a.png"):
+        path.unlink()
+    (tmp_path / "dogs").rmdir()
+    (tmp_path / "cats").rename(tmp_path / "all")
+    save(solid((1, 2, 3)), tmp_path / "all" / "cats" / "a.png")
+    (tmp_path / "all" / "a.png").unlink()
+    with pytest.raises(BadInput, match=f"below .*all: name .* folder:{tmp_path}/all"):
         load(name)
 
 
@@ -586,6 +705,12 @@ def tfds_dir(tmp_path_factory):
         def image(self, k):
             return PIXELS[k]
 
+    class ToyUnknown(ToyTensors):
+        def examples(self, start, end):
+            for k in range(start, end):
+                label = -1 if k == 3 or k > 15 else k % 2
+                yield k, {"image": self.image(k), "label": label}
+
     class ToyPngs(ToyTensors):
         IMAGE = tfds.features.Image()
 
@@ -593,7 +718,7 @@ def tfds_dir(tmp_path_factory):
             return png(PIXELS[k, : 4 + k % 3])
 
     tfds.disable_progress_bar()
-    for builder in (ToyTensors, ToyPngs):
+    for builder in (ToyTensors, ToyPngs, ToyUnknown):
         builder(data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
@@ -622,6 +747,18 @@ def test_prepared_tfds_set_is_read_back(tfds_dir, split, truth, caplog, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_unknown_labels_are_for_no_training(tfds_dir):
+    dataset = load("toy_unknown", data_dir=tfds_dir)
+    with pytest.raises(
+        BadInput, match=r"record \d+ of .* label is -1.*bad-record skip"
+    ):
+        Feed(dataset, 4, seed=0)
+    known = load("toy_unknown", data_dir=tfds_dir, on_bad_record="skip")
+    assert known.size == 14 and everything(known)["label"].min() == 0
+    test = load("toy_unknown", split="test", data_dir=tfds_dir)
+    assert sorted(everything(test)["label"]) == [-1, -1, -1, -1, 1]
+
+
 def test_tfds_images_of_several_sizes_need_a_size(tfds_dir, caplog):
     with pytest.raises(BadInput, match=r"toy_pngs have no one size.*: --image-size N"):
         load("toy_pngs", data_dir=tfds_dir)
@@ -638,7 +775,7 @@ def test_tfds_sets_are_read_without_network(tfds_dir):
         import socket
         import numpy as np
         from gengen.errors import BadInput
-        from train.data import load
+        from train.data.load import load
 
         def refuse(*_, **__):
             raise AssertionError("the network was asked")
@@ -675,6 +812,48 @@ def test_tfds_set_without_images_is_refused(tfds_dir, tmp_path, change, found):
         load("toy_tensors", data_dir=tmp_path)
 
 
+@pytest.mark.parametrize(
+    "file, change, match",
+    [
+        ("dataset_info.json", ("{", ""), "dataset_info.json cannot be read .*prepare"),
+        ("dataset_info.json", ("name", "nmae"), "toy_tensors in .* cannot be opened"),
+        ("features.json", ("{", "[" * 99_999), "features.json cannot be read"),
+        (
+            "features.json",
+            ("tensorflow_datasets.core.features.tensor_feature", "evilmod"),
+            "features.json names the class 'evilmod.Tensor', which is not of",
+        ),
+        (
+            "features.json",
+            ('"pythonClassName": "', '"python_class_name": "evilmod; '),
+            "names the class 'evilmod; tensorflow",
+        ),
+    ],
+)
+def test_broken_tfds_files_are_named_and_execute_nothing(
+    tfds_dir, tmp_path, monkeypatch, file, change, match
+):
+    copy_with(tfds_dir, tmp_path, file, change)
+    (tmp_path / "evilmod.py").write_text("raise SystemExit('executed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BadInput, match=match) as error:
+        load("toy_tensors", data_dir=tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_digest_of_tfds_files_is_that_of_their_bytes(tfds_dir, tmp_path):
+    shutil.copytree(tfds_dir / "toy_tensors", tmp_path / "toy_tensors")
+    here, there = (load("toy_tensors", data_dir=x) for x in (tmp_path, tfds_dir))
+    assert here.digest() == there.digest()
+    (path,) = tmp_path.rglob("*train.array_record*")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    assert here.digest() != there.digest()
+    test = load("toy_tensors", split="test", data_dir=tmp_path)
+    assert test.digest() not in (here.digest(), there.digest())
+
+
 def test_tfds_set_in_another_format_is_refused(tfds_dir, tmp_path):
     change = ("array_record", "tfrecord")
     copy_with(tfds_dir, tmp_path, "dataset_info.json", change)
@@ -693,7 +872,7 @@ def test_tfds_set_in_another_format_is_refused(tfds_dir, tmp_path):
         ("cifar100/9:1.2.3", "'cifar100/9:1.2.3' is not prepared"),
         ("digit", "called 'digit' .did you mean 'digits'.*digits, mnist, fashion_mn"),
         ("Fashion-MNIST", "did you mean 'fashion_mnist'"),
-        ("cifarr10", "did you mean 'cifar10'.*text:PATH, or any prepared TFDS name"),
+        ("cifarr10", "did you mean 'cifar10'.*npz:FILE, or any prepared TFDS name"),
         ("huggingface:mnist", "no data set is called 'huggingface:mnist'"),
         ("no such thing!", "no data set is called 'no such thing!': take one of"),
         ("", "no data set is called '': take one of digits"),

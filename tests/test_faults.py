@@ -6,8 +6,10 @@ the undisturbed run has.
 
 import contextlib
 import errno
+import gc
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -19,7 +21,7 @@ import pytest
 from program import EVENTS, TINY, call, refused
 
 from train.run.checkpoint import Checkpoints, Damaged
-from train.run.digests import digest, leaf_names
+from train.run.digests import digest, leaf_names, sums
 
 ROOT = Path(__file__).parents[1]
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -193,7 +195,8 @@ def ask_at(monkeypatch, step, *signals):
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
+    ("number", "status"),
+    [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)],
 )
 def test_asked_to_stop_it_saves_and_the_same_command_goes_on(
     cli, straight, tmp_path, monkeypatch, number, status
@@ -292,19 +295,48 @@ def test_a_disk_full_at_the_end_is_an_error_and_the_older_checkpoint_stays(
     assert listing(cli, workdir) == listing(cli, tmp_path / "straight")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", ["no space", "file too large"])
+def test_a_disk_that_takes_nothing_is_a_reason_and_no_traceback(
+    workdir, tmp_path, monkeypatch, capfd, kind
+):
+    """The second as the kernel says it to tensorstore's own threads."""
+    from train.run.workdir import open_workdir
+
+    train_state = open_workdir(workdir).train_state
+    shutil.rmtree(workdir / "checkpoints")
+    checkpoints = Checkpoints(workdir, keep=2)
+    size, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    capfd.readouterr()
+    if kind == "no space":
+        full = shutil.disk_usage(tmp_path)._replace(free=2**14)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))
+    try:
+        reason = checkpoints.save(train_state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    gc.collect()
+    assert "No space left" in reason or "File too large" in reason
+    assert capfd.readouterr() == ("", "")
+    assert not checkpoints.steps()
+    assert checkpoints.save(train_state) is None or kind == "no space"
+
+
 def test_pictures_metrics_and_curves_that_cannot_be_written_are_notes(
     cli, straight, tmp_path, monkeypatch
 ):
     from tensorboardX.event_file_writer import EventsWriter
 
-    from train.run import loop, pictures
+    from train.run import finish, pictures
 
     fail(monkeypatch, (pictures, "sample_grid"), 1)
-    fail(monkeypatch, (EventsWriter, "flush"), 1)
-    fail(monkeypatch, (loop, "curves"), 1)
+    fail(monkeypatch, (EventsWriter, "flush"), 2)
+    fail(monkeypatch, (finish, "curves"), 1)
     status, out, err = cli(line(tmp_path / "w"))
     assert (status, err) == (0, "")
-    for name in ("metrics.jsonl", "step_00000004.png", "curves.png"):
+    for name in ("w/tensorboard", "metrics.jsonl", "w/samples", "curves.png"):
         assert f"{name} could not be written (No space left" in out.replace("\n", "")
     assert listing(cli, tmp_path / "w") == listing(cli, straight)
 
@@ -318,12 +350,12 @@ def test_a_picture_of_samples_that_are_not_finite_is_a_note(
     monkeypatch.setattr(Sampler, "batch", lambda *args: np.nan * batch(*args))
     status, out, err = cli(line(tmp_path / "w"))
     assert (status, err) == (0, "")
-    assert "samples.png is not written: sample 0 is not finite" in out.replace("\n", "")
+    assert "w/samples: sample 0 is not finite" in out.replace("\n", "")
     assert listing(cli, tmp_path / "w") == listing(cli, straight)
 
 
 def test_a_disk_full_at_the_start_is_one_sentence(cli, workdir, monkeypatch):
-    fail(monkeypatch, (Path, "write_text"), 1)
+    fail(monkeypatch, (os, "replace"), 1)
     refused(cli(line(workdir, steps=8)), "No space left", "free space")
     assert Checkpoints(workdir).latest() == 4
 
@@ -354,6 +386,8 @@ def test_no_number_of_events_fills_a_queue(tmp_path, monkeypatch):
 def test_a_cut_line_of_metrics_costs_that_line(cli, workdir):
     with (workdir / "metrics.jsonl").open("ab") as file:
         file.write(b'{"step": 5, "vae/lo\xff{"step": 6}\n[1]\n{"step": "7"}\n')
+        file.write(b'{"step": 1, "seconds": null}\n{"step": 1, "seconds": NaN}\n')
+        file.write(b'{"step": 1, "vae/loss": [2]}\n{"step": true}\n')
     status, _, err = cli(line(workdir, steps=6))
     assert status == 0, err
     rows = [json.loads(x) for x in (workdir / "metrics.jsonl").open()]
@@ -423,6 +457,115 @@ def test_a_checkpoint_without_sums_is_read_unchecked(workdir):
     before = leaves(workdir)
     (workdir / "checkpoints/4/SHA256SUMS").unlink()
     assert leaves(workdir) == before
+
+
+def resealed(folder, **run):
+    """The checkpoint with another record, as another run would have saved it."""
+    record = json.loads((folder / "experiment.json").read_text())
+    record["run"] |= run
+    (folder / "experiment.json").write_text(json.dumps(record))
+    (folder / "SHA256SUMS").write_text(sums(folder))
+
+
+@pytest.mark.parametrize(
+    ("disturb", "newest", "why"),
+    [
+        (lambda f: (f / "4").rename(f / "100"), 100, "is that of step 4, renamed"),
+        (lambda f: resealed(f / "4", seed=1), 4, "another run, with --seed 1, not 0"),
+    ],
+)
+def test_a_checkpoint_that_is_not_this_runs_is_set_aside(
+    cli, straight, workdir, disturb, newest, why
+):
+    disturb(workdir / "checkpoints")
+    refused(cli(f"train.inspect --workdir {workdir}"), f"checkpoints/{newest}", why)
+    status, out, err = cli(line(workdir))
+    assert (status, err) == (0, "")
+    assert why in out and f"moved to {workdir}/damaged/{newest}" in out
+    assert listing(cli, workdir) == listing(cli, straight)
+
+
+def edit(file, old, new):
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"levels": 17', '"levels": 5', "levels 17, not 5"),
+        ('"beta": 1.0', '"beta": 2.0', "--beta 1.0, not 2.0"),
+        ('"seed": 0', '"seed": 3', "--seed 0, not 3"),
+    ],
+)
+def test_a_record_that_was_edited_is_refused_by_name(cli, workdir, old, new, said):
+    edit(workdir / "experiment.json", old, new)
+    before = {p: p.read_bytes() for p in files_of(workdir)}
+    refused(cli(f"train.sample --workdir {workdir} --out {workdir}/x.png"), said)
+    assert cli(line(workdir))[0] == 2
+    assert before == {p: p.read_bytes() for p in files_of(workdir)}
+
+
+def test_what_a_version_without_copies_of_the_record_saved_is_read(cli, workdir):
+    before = leaves(workdir)
+    edit(workdir / "experiment.json", '"saved": true', '"unknown": 1')
+    for folder in (workdir / "checkpoints").iterdir():
+        (folder / "experiment.json").unlink()
+        (folder / "SHA256SUMS").write_text(sums(folder))
+    assert leaves(workdir) == before
+    assert cli(line(workdir, steps=6))[0] == 0
+    assert "saved" in json.loads((workdir / "experiment.json").read_text())
+
+
+def test_a_run_whose_checkpoints_are_gone_does_not_start_afresh(cli, workdir):
+    for folder in (workdir / "checkpoints").iterdir():
+        shutil.rmtree(folder)
+    before = stamps(workdir)
+    refused(cli(line(workdir, steps=6)), "none of its checkpoints", "--fresh")
+    assert stamps(workdir) == before
+    assert cli(line(workdir) + " --fresh")[0] == 0
+
+
+def test_a_workdir_whose_name_is_not_utf8_is_refused(cli, tmp_path):
+    workdir = tmp_path / os.fsdecode(b"w\xff")
+    refused(cli(line(workdir)), "not UTF-8", "take another name")
+    assert not workdir.exists()
+
+
+def test_nothing_is_written_through_a_link(cli, straight, workdir, tmp_path):
+    """Every file that a run writes, and each of its parts."""
+    ours = "*.json", "*.jsonl", "*.png", "samples/*.png"
+    there = [path for pattern in ours for path in workdir.glob(pattern)]
+    there += [workdir / "samples/step_00000008.png"]
+    victims = {}
+    for path in [*there, *(p.with_name(f"{p.name}.part") for p in there)]:
+        victim = tmp_path / f"victim-{len(victims)}"
+        victim.write_bytes(path.read_bytes() if path.exists() else b"precious")
+        path.unlink(missing_ok=True)
+        path.symlink_to(victim)
+        victims[victim] = victim.read_bytes()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (workdir / "checkpoints/6.part").symlink_to(folder)
+    (workdir / "checkpoints/8.part").symlink_to(folder)
+    status, out, err = cli(line(workdir, steps=8))
+    assert status == 0, out + err
+    assert {v: v.read_bytes() for v in victims} == victims
+    assert not [*folder.iterdir()]
+
+
+@pytest.mark.parametrize("name", ["lock", "tensorboard", "samples", "checkpoints"])
+def test_a_link_in_the_place_of_the_lock_or_a_folder_is_refused(
+    cli, tmp_path, workdir, name
+):
+    path, victim = workdir / name, tmp_path / "victim"
+    path.rename(victim) if path.exists() else victim.write_text("precious")
+    path.symlink_to(victim)
+    before = stamps(victim), victim.is_file() and victim.read_text()
+    status, out, err = cli(line(workdir, steps=8))
+    assert status == 0 if name == "samples" else status == 2
+    assert f"{path} is a link" in (out + err).replace("\n", "")
+    assert before == (stamps(victim), victim.is_file() and victim.read_text())
 
 
 def test_a_truncated_record_is_refused_and_nothing_is_touched(cli, workdir):

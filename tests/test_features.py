@@ -185,12 +185,29 @@ def test_half_a_part_is_none(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(features_of.np, "savez", interrupted)
         parts.save(4, rows(4, 4), rows(4, 4), 1.0)
-    assert len(list((tmp_path / "p").iterdir())) == 3  # identity, a part and a half
+    assert len(list((tmp_path / "p").iterdir())) == 2  # identity and a part
     again = Parts(tmp_path / "p", IDENTITY)
     assert again.has(0) and not again.has(4)
     np.testing.assert_array_equal(again.features(100).kept, rows(0, 4))
     again.save(4, rows(4, 4), rows(4, 4)[:, :1], 1.0)
     np.testing.assert_array_equal(again.features(100).kept, rows(0, 8))
+
+
+def test_a_damaged_part_is_dropped_and_measured_again(tmp_path):
+    parts = saved(tmp_path / "p", firsts=(0, 4))
+    path, draw = tmp_path / "p/000000004.npz", np.random.default_rng(0)
+    whole, dropped = path.read_bytes(), 0
+    for size in (0, 1, len(whole) // 2, len(whole) - 1, *[len(whole)] * 200):
+        data = bytearray(whole[:size])
+        if size == len(whole):
+            data[draw.integers(size)] ^= 1 << draw.integers(8)
+        path.write_bytes(data)
+        if parts.has(4):
+            np.testing.assert_array_equal(parts.features(100).kept, rows(0, 8))
+        else:
+            dropped += 1
+            assert not path.exists()
+    assert dropped > 100
 
 
 def test_empty_deletes_what_parts_made_and_nothing_else(tmp_path):

@@ -169,12 +169,17 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("size", [(2**31 - 1, 2**31 - 1), (20_000, 20_000), (0, 5)])
-@pytest.mark.filterwarnings("error")
-def test_a_picture_that_claims_to_be_huge_is_refused_by_its_name(tmp_path, size):
+@pytest.mark.parametrize(
+    "size", [(2**31 - 1, 2**31 - 1), (20_000, 20_000), (10_000, 10_000), (0, 5)]
+)
+@pytest.mark.filterwarnings("default")
+def test_a_picture_that_claims_to_be_huge_is_refused_by_its_name(
+    tmp_path, size, recwarn
+):
     (tmp_path / "bomb.png").write_bytes(bomb(*size))
     with pytest.raises(BadInput, match="bomb.png cannot be read"):
         load(f"folder:{tmp_path}")
+    assert not recwarn
 
 
 @pytest.mark.parametrize(

@@ -184,8 +184,8 @@ def test_another_runs_arrays_are_refused(copied, cli, tmp_path):
     other = tmp_path / "other"
     line = f"train vae --workdir {other} {TINY['vae']} {EVENTS} --steps 4 --seed 1"
     assert cli(line)[0] == 0
-    shutil.rmtree(copied / "vae" / "checkpoints")
-    shutil.copytree(other / "checkpoints", copied / "vae" / "checkpoints")
+    shutil.rmtree(copied / "vae")
+    shutil.copytree(other, copied / "vae")
     says = f"autoencoder of the run in {copied / 'vae'} at step 4, whose arrays are no"
     refused(resume(cli, copied), says, "--fresh")
     with pytest.raises(BadInput, match=re.escape(says)):

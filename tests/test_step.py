@@ -15,7 +15,7 @@ from gengen.multi_step import multi_step
 from gengen.objective import every
 from gengen.step import ema_update, init_train_state, make_train_step
 from gengen.types import RESERVED, Variables, static
-from train.run.loop import mean_metrics
+from train.run.metrics import mean_metrics
 
 KEY = jax.random.key(0)
 RATE = 0.5

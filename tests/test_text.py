@@ -14,7 +14,7 @@ from gengen.nets.lstm import _states, states
 from train.data.dataset import Spec
 from train.data.feed import Feed
 from train.data.load import load
-from train.data.text import pydoc
+from train.data.text import pydoc, starts
 from train.experiments import EXPERIMENTS
 from train.experiments.text import SIZES
 from train.run import record as experiment
@@ -54,6 +54,46 @@ def test_windows_are_slices_and_the_splits_are_disjoint_and_cover_the_file(file)
         assert border - stride < end <= border
 
 
+@pytest.mark.parametrize("length", [16, 7])
+def test_windows_begin_at_whole_characters(tmp_path, length):
+    """Of one to four bytes, in any order; where it matters not, nothing is moved."""
+    draw = np.random.default_rng(0)
+    text = "".join(draw.choice(list("aé語🙂"), 4000))
+    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "b.txt").write_text("abcd" * 1000)
+    for split in SPLITS:
+        for window in tokens(tmp_path / "a.txt", split, length):
+            assert bytes(window).decode(errors="ignore")[0] in text
+            assert window[0] & 0xC0 != 0x80
+        name = f"text:{tmp_path / 'b.txt'}"
+        new, old = (load(name, split=split, length=length, reader=r) for r in (2, 1))
+        every = np.arange(old.size)
+        assert new.size == old.size and new.digest() == old.digest()
+        np.testing.assert_array_equal(
+            new.fetch(every)["tokens"], old.fetch(every)["tokens"]
+        )
+    whole = np.frombuffer(text.encode(), np.uint8)
+    at = starts(whole, length, length, whole=True)
+    plain = np.arange(0, len(whole) - length + 1, length)
+    assert np.all(abs(at - plain) <= 3) and at[-1] + length <= len(whole)
+    old = load(f"text:{tmp_path / 'a.txt'}", length=length, reader=1)
+    np.testing.assert_array_equal(
+        old.fetch(np.array([3]))["tokens"][0],
+        whole[3 * max(1, length // 8) :][:length],
+    )
+
+
+def test_a_folder_of_text_is_its_files_in_order(tmp_path):
+    for name, text in {"b/2.txt": "two", "a.md": "one", "b/3.txt": "three"}.items():
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / name).write_text(text * 99)
+    (tmp_path / "d" / ".hidden").write_bytes(b"\0")
+    joined = "\n\n".join(x * 99 for x in ("one", "two", "three"))
+    (tmp_path / "joined.txt").write_text(joined)
+    folder, file = (load(f"text:{tmp_path / x}", length=8) for x in ("d", "joined.txt"))
+    assert folder.digest() == file.digest() and folder.size == file.size
+
+
 def test_a_window_is_a_function_of_its_index(file):
     dataset = load(f"text:{file}", length=16)
     whole = dataset.fetch(np.arange(dataset.size))["tokens"]
@@ -81,7 +121,8 @@ def test_the_reference_of_python_has_no_paragraph_twice():
     [
         ("text:none.txt", {}, "there is no file none.txt: give text:PATH"),
         ("text:{}/empty", {}, "empty is empty: give"),
-        ("text:{}", {}, "there is no file"),
+        ("text:{}/folder", {}, "folder holds what is no text .*b.png.: move that out"),
+        ("text:{}/nothing", {}, "nothing holds no text: give text:PATH a folder"),
         ("text:{}/some.txt", {}, "too few for one window of 256: give --length 50 or"),
         ("text:{}/some.txt", {"length": 1}, "--length takes 2 up"),
         ("text:{}/one", {"length": 2}, "1 bytes, .* give more text"),
@@ -94,6 +135,10 @@ def test_the_reference_of_python_has_no_paragraph_twice():
 def test_mistakes_are_sentences(file, name, options, words):
     (file.parent / "empty").write_bytes(b"")
     (file.parent / "one").write_bytes(b"x")
+    (file.parent / "nothing" / ".git").mkdir(parents=True)
+    (file.parent / "folder").mkdir()
+    (file.parent / "folder" / "a.txt").write_bytes(b"x" * 999)
+    (file.parent / "folder" / "b.png").write_bytes(b"\x89PNG\0")
     with pytest.raises(BadInput, match=words):
         load(name.format(file.parent), **options)
 

@@ -138,7 +138,7 @@ def classified(trained, model, options: Bayes) -> dict[str, Any]:
 
     from gengen.tasks.bayes import generative_classifier, rejection_threshold
 
-    from .measure.outlier_sets import outlier_sets, subset
+    from .measure.outlier_sets import labelled_subset, outlier_sets, subset
     from .measure.scores import map_over_batches, overflow
 
     classifier, spec = generative_classifier(model), trained.record.data
@@ -147,10 +147,9 @@ def classified(trained, model, options: Bayes) -> dict[str, Any]:
         for name in ("validation", "train")
         if trained.dataset_if_any(name, options.data_dir)
     )
-    held, test = (
-        subset(trained.dataset(name, options.data_dir), options.num, options.seed)
-        for name in (split, "test")
-    )
+    count = options.num, options.seed
+    held = subset(trained.dataset(split, options.data_dir), *count)
+    test = labelled_subset(trained.dataset("test", options.data_dir), *count)
     sets = {split: held["image"], "test": test["image"]}
     sets |= outlier_sets(test["image"], spec, options)
     extractor, _ = opened_classifier(trained, options)

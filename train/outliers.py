@@ -15,6 +15,7 @@ import numpy as np
 
 from .cli.command import parse, run_command
 from .cli.options import RunToOpen
+from .files import write_atomically, written_atomically
 from .measure.outlier_sets import outlier_sets, subset
 from .measure.scores import (
     LIKELIHOOD,
@@ -74,7 +75,6 @@ def outliers(options: Outliers) -> dict[str, Any]:
     from gengen.tasks.outliers import LikelihoodRegret
 
     from .cli.options import at_least, check_numbers
-    from .files import write_atomically
     from .measure.evaluation import provenance
     from .run.heldout import with_importance_samples
     from .run.workdir import open_workdir
@@ -246,10 +246,9 @@ def draw(path: Path, values: dict, sets: dict, levels: int, result: dict) -> Non
             panel.imshow(image / (levels - 1), cmap="gray", vmin=0, vmax=1)
         for panel in row:
             panel.set(xticks=[], yticks=[])
-    part = path.with_suffix(".part.png")
-    figure.savefig(part, dpi=110)
+    with written_atomically(path) as file:
+        figure.savefig(file, dpi=110, format="png")
     plt.close(figure)
-    part.replace(path)
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ def probe(options: Probe) -> dict[str, Any]:
     from .cli.options import at_least, check_numbers
     from .files import write_atomically
     from .measure.evaluation import provenance
-    from .measure.outlier_sets import subset
+    from .measure.outlier_sets import labelled_subset
     from .run.workdir import open_workdir
 
     at_least(options, per_class=2, repeats=1, num_train=10)
@@ -63,7 +63,7 @@ def probe(options: Probe) -> dict[str, Any]:
             "run on a labelled data set"
         )
     train, test = (
-        subset(trained.dataset(split, options.data_dir), num, options.seed)
+        labelled_subset(trained.dataset(split, options.data_dir), num, options.seed)
         for split, num in (("train", options.num_train), ("test", 10_000))
     )
     draws = few(train["label"], options.per_class, options.repeats, options.seed)

@@ -85,6 +85,7 @@ def sample(options: Sample) -> None:
     sampler = Sampler(model, size, prompt, options.length, **keywords)
     label = asked_label(trained, options.label)
     given = given_classes(model, options.num, label)
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     weights, key = (trained.params, trained.state), jax.random.key(options.seed)
     with progress("samples", options.num) as advance:
         batches = sampler.batches(*weights, key, options.num, given, advance)

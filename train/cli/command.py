@@ -85,12 +85,12 @@ def run_command(function: Callable, *arguments, **keywords):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        if error.filename is not None:
-            remedy = "choose a file or folder that can be read and written"
-            sentence = f"{error.filename}: {error.strerror}; {remedy}"
-        elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             remedy = "nothing that was saved is lost; free space and try again"
             sentence = f"{error.strerror}: {remedy}"
+        elif error.filename is not None:
+            remedy = "choose a file or folder that can be read and written"
+            sentence = f"{error.filename}: {error.strerror}; {remedy}"
         else:
             raise
         print(f"error: {sentence}", file=sys.stderr)

@@ -30,8 +30,9 @@ class RunOptions:
     """Start again from step 0: a run that is in the workdir is moved aside first, to
     WORKDIR.old-1, .old-2, …"""
     dataset: str = "digits"
-    """digits, mnist, fashion_mnist, folder:PATH (images), text:PATH (a file; text alone
-    is Python's language reference), or any prepared TFDS name."""
+    """digits, mnist, fashion_mnist, folder:PATH (images), npz:FILE (arrays image and
+    label), text:PATH (a file or folder; text alone is Python's language reference), or
+    any prepared TFDS name."""
     data_dir: Path | None = None
     """Where the IDX files or the prepared TFDS sets are."""
     image_size: int | None = None
@@ -40,6 +41,10 @@ class RunOptions:
     """Requantise pixels to this many levels; by default the data set's own."""
     length: int | None = None
     """Bytes of a window of text; by default 256."""
+    augment: tuple[Literal["flip", "shift"], ...] = ()
+    """Change each training image at random: flip mirrors half of them left to right
+    (digits and letters are not their mirror images), shift moves them by up to an
+    eighth of their shorter side, with level 0 behind them."""
     seed: int = 0
     """Seed of the initial parameters, the order of the data and all noise."""
     on_bad_record: Literal["refuse", "skip"] = "refuse"
@@ -58,10 +63,16 @@ class RunOptions:
     """Steps between two lines of metrics (means over those steps)."""
     sample_every: Annotated[int, positive] = 500
     """Steps between two sample grids."""
+    evaluate_every: int = 0
+    """Steps between two measurements of sample quality, by the classifier beside the
+    run, which is trained first where there is none; 0 for none."""
     checkpoint_every: Annotated[int, positive] = 500
     """Steps between two checkpoints; the last step is always saved."""
     keep: Annotated[int, positive] = 2
     """Checkpoints kept."""
+    keep_best: str | None = None
+    """A figure, such as quality/frechet_distance: the checkpoint with the best is kept
+    beside the last ones, as --step best."""
     max_skipped: Annotated[int, positive] = 20
     """Steps in a row whose loss or gradient is not finite, after which the run ends;
     each of them changes nothing and is counted."""
@@ -75,6 +86,8 @@ class RunOptions:
     in which convolutions are slow on CPU."""
     steps_per_call: int | None = None
     """Steps in one dispatch: 50 by default, 1 on CPU where the step convolves."""
+    profile: bool = False
+    """Write a trace of some steps, for JAX's profiler, to WORKDIR/profile."""
     coordinator: str | None = None
     """HOST:PORT where process 0 runs, of a run of several processes, or auto: what the
     cluster's environment says (Slurm, Open MPI, TPU, Kubernetes)."""
@@ -131,6 +144,7 @@ AT_LEAST_ONE = (
 AT_LEAST_ZERO = (
     "beta",
     "classifier_scale",
+    "evaluate_every",
     "guidance_scale",
     "importance_bins",
     "process_id",

@@ -10,7 +10,8 @@ the libraries of the others.
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,15 +19,31 @@ import numpy as np
 
 from gengen.errors import BadInput
 
-BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH")
+from .digest import WHOLE, of_fetch
+
+BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH", "npz:FILE")
+
+READER = 2
+"""The rules by which folders and text are read; a run keeps those that it began with.
+
+1: Every tenth image of a class is for testing. Windows of text begin at any byte.
+2: A hash of an image's path says where it belongs. Windows begin at whole characters.
+"""
+
+Kind = Literal["images", "text", "symbols", "reals"]
+KEYS = {"images": "image", "text": "tokens", "symbols": "codes", "reals": "latent"}
+"""What a batch calls the examples of each kind."""
+_NOUNS = {"images": "images", "text": "windows", "symbols": "grids", "reals": "latents"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
     """All a model needs to know of a data set.
 
-    `shape` is (H, W, C), or (L,) of text; pixels or bytes are integers 0..levels-1;
-    `num_classes` is 0 for an unlabelled set. `name` is the name as the user gave it.
+    `shape` is (H, W, C) of images, (L,) of text; pixels, bytes and symbols are integers
+    0..levels-1; `num_classes` is 0 for an unlabelled set. `name` is the name as the
+    user gave it. Real numbers have levels 0, and a mean and a standard deviation per
+    channel.
     """
 
     name: str
@@ -34,27 +51,40 @@ class Spec:
     levels: int
     num_classes: int
     class_names: tuple[str, ...]
-    kind: Literal["images", "text"] = "images"
+    kind: Kind = "images"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     @property
     def examples(self) -> str:
         """What the examples are called."""
-        return "windows" if self.kind == "text" else "images"
+        return _NOUNS[self.kind]
+
+    @property
+    def dtype(self) -> type:
+        """The type of the numbers in a batch."""
+        wide = np.int32 if self.kind == "symbols" or self.levels > 256 else np.uint8
+        return np.float32 if self.kind == "reals" else wide
 
     def images_only(self, who: str) -> None:
-        """Refuse text where only images make sense."""
-        if self.kind == "text":
+        """Refuse what is no image where only images make sense."""
+        if self.kind != "images":
             raise BadInput(
-                f"{who} works on images, and {self.name} is text: take a run or a data "
+                f"{who} works on images, and {self.name} is "
+                f"{self.kind.replace('reals', 'real numbers')}: take a run or a data "
                 "set of images"
             )
 
     def space(self):
-        """What is generated: images, or text."""
-        from gengen.spaces import Images, tokens
+        """What is generated: images, text, symbols or real numbers."""
+        from gengen.spaces import Images, Reals, Symbols, tokens
 
         if self.kind == "text":
             return tokens(self.shape[0], self.levels)
+        if self.kind == "symbols":
+            return Symbols(self.shape, self.levels)
+        if self.kind == "reals":
+            return Reals(self.shape, self.mean, self.std)
         return Images(self.shape, self.levels)
 
     def labels(self):
@@ -75,19 +105,27 @@ class Spec:
 
     def as_json(self) -> dict:
         """The fields as JSON's own types: what `from_json` reads."""
-        lists = {"shape": list(self.shape), "class_names": list(self.class_names)}
-        return {**dataclasses.asdict(self), **lists}
+        fields = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
     @classmethod
     def from_json(cls, fields: dict) -> "Spec":
         """The Spec whose `as_json` is `fields`."""
-        tuples = {key: tuple(fields[key]) for key in ("shape", "class_names")}
-        return cls(**{**fields, **tuples})
+        lists = {k: tuple(v) for k, v in fields.items() if isinstance(v, list)}
+        return cls(**{**fields, **lists})
+
+    def is_possible(self) -> bool:
+        """Whether the numbers fit one another: a record may have been damaged."""
+        sides = {"images": 3, "text": 1}.get(self.kind, max(1, len(self.shape)))
+        if len(self.shape) != sides or min(*self.shape, self.num_classes + 1) < 1:
+            return False
+        if self.kind == "reals":
+            return len(self.mean) == len(self.std) == self.shape[-1]
+        return self.levels >= 2 and not self.mean and not self.std
 
     def example(self, num: int) -> dict[str, np.ndarray]:
         """A batch of `num` examples of zeros (and labels 0), for shapes."""
-        name = "tokens" if self.kind == "text" else "image"
-        batch = {name: np.zeros((num, *self.shape), np.uint8)}
+        batch = {KEYS[self.kind]: np.zeros((num, *self.shape), self.dtype)}
         if self.num_classes:
             batch["label"] = np.zeros(num, np.int32)
         return batch
@@ -98,9 +136,12 @@ class Dataset:
     """One split of a data set, readable at any index.
 
     `fetch(indices [B])` gives {"image": uint8 [B, H, W, C], "label": int32 [B]},
-    without "label" where `spec.num_classes` is 0, of text {"tokens": uint8 [B, L]}, and
-    can be pickled. `note` is one line to print. `left_out` names the records that no
-    index reaches: they are bad.
+    without "label" where `spec.num_classes` is 0, of another kind its array in `KEYS`
+    (of text {"tokens": uint8 [B, L]}), and can be pickled. A label of -1 is unknown: no
+    training example has it, and no figure that needs a label is made of such examples.
+    `note` is one line to print. `left_out` names the records that no index reaches:
+    they are bad. `contents` makes the digest of what is read; None makes it of the
+    examples.
     """
 
     spec: Spec
@@ -108,21 +149,55 @@ class Dataset:
     fetch: Callable[[np.ndarray], dict[str, np.ndarray]]
     note: str
     left_out: tuple[str, ...] = ()
+    contents: Callable[[], dict[str, str]] | None = None
+
+    def digest(self) -> dict[str, str]:
+        """{what: SHA-256} of what the split holds, the same wherever the files lie."""
+        if self.contents is not None:
+            return self.contents()
+        step = max(1, self.bytes // WHOLE)  # of a larger set, some examples
+        return of_fetch(self.fetch, np.arange(0, self.size, step))
 
     @property
     def bytes(self) -> int:
         """Of all pixels."""
-        return self.size * math.prod(self.spec.shape)
+        each = np.dtype(self.spec.dtype).itemsize
+        return self.size * each * math.prod(self.spec.shape)
 
 
 def bad_record(name: str, error: Exception) -> Exception:
-    """A BadInput whose `record` is `name`: one file or record that cannot be read."""
+    """A BadInput whose `record` is `name`: one file or record that cannot be read.
+
+    Its `reason` is the error's own words.
+    """
     problem = BadInput(
         f"{name} cannot be read as an image ({error}): repair, convert or remove it, "
         "or train with --on-bad-record skip"
     )
-    problem.record = name
+    problem.record, problem.reason = name, str(error)
     return problem
+
+
+def bad_records(errors: list[Exception]) -> Exception:
+    """One BadInput of several, each of `bad_record`; it names the first three."""
+    first = errors[0]
+    if len(errors) == 1:
+        return first
+    some = "; ".join(f"{error.record} ({error.reason})" for error in errors[:3])
+    more = f"; and {len(errors) - 3:,} more" if len(errors) > 3 else ""
+    problem = BadInput(
+        f"{len(errors):,} files cannot be read as images: {some}{more}: repair, "
+        "convert or remove them, or train with --on-bad-record skip"
+    )
+    problem.record, problem.reason = first.record, first.reason
+    return problem
+
+
+def named(left_out: Sequence[str], why: str = "left out as unreadable") -> str:
+    """How many records were left out, and the first of them."""
+    some, more = left_out[:3], len(left_out) - 3
+    also = f" and {more:,} more" if more > 0 else ""
+    return f"{len(left_out):,} {why}: {', '.join(some)}{also}"
 
 
 def check_split(name: str, split: str, splits: Iterable[str]) -> None:
@@ -137,6 +212,15 @@ def check_split(name: str, split: str, splits: Iterable[str]) -> None:
 def take(arrays: dict[str, np.ndarray], indices: np.ndarray) -> dict:
     """The `fetch` of a set in memory."""
     return {key: array[indices] for key, array in arrays.items()}
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted, but for hidden ones and linked folders'."""
+    found = []
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "."]
+        found += [Path(where, name) for name in files if name[0] != "."]
+    return sorted(path for path in found if path.is_file())
 
 
 def unknown(name: str, others: Iterable[str]) -> Exception:

@@ -2,7 +2,6 @@
 
 import functools
 import gzip
-import math
 import zlib
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import numpy as np
 
 from gengen.errors import BadInput
 
+from .bounds import check_promise
 from .dataset import Dataset, Spec, check_split, take
+from .digest import of_fetch
 from .resize import fit_array, rule
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -32,27 +33,36 @@ def read_idx(path: Path) -> np.ndarray:
     rank, the sizes (big-endian uint32), then the numbers."""
     again = "fetch the file again"
     try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.open(file) if packed else file as stream:
+                return _read_idx(path, stream, path.stat().st_size, again)
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path} cannot be read ({error}): {again}") from error
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _TYPES:
-        found = raw[:4].hex(" ")
+
+
+def _read_idx(path: Path, stream, stored: int, again: str) -> np.ndarray:
+    """The array of a stream, of which no more is read than its header promises."""
+    head = stream.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES or head[3] > 8:
         raise BadInput(
-            f"{path} is not an IDX file, for it begins with the bytes '{found}', "
-            f"not with '00 00', a type code and a rank: {again}"
+            f"{path} is not an IDX file, for it begins with the bytes "
+            f"'{head.hex(' ')}', not with '00 00', a type code and a rank: {again}"
         )
-    dtype, rank = np.dtype(_TYPES[raw[2]]), raw[3]
-    start = 4 + 4 * rank
-    shape = tuple(int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4))
-    length = start + dtype.itemsize * math.prod(shape)
-    if len(raw) != length:
+    dtype, rank = np.dtype(_TYPES[head[2]]), head[3]
+    if len(sizes := stream.read(4 * rank)) < 4 * rank:
+        raise BadInput(f"{path} ends within its header: it is truncated, {again}")
+    shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+    promised = check_promise(str(path), dtype.itemsize, shape, stored)
+    raw = stream.read(promised + 1)
+    if len(raw) != promised:
+        found = f"more than {promised:,}" if len(raw) > promised else f"{len(raw):,}"
         raise BadInput(
-            f"{path} holds {len(raw)} bytes where its header, sizes {shape}, promises "
-            f"{length}: it is truncated or damaged, {again}"
+            f"{path} holds {found} bytes of numbers where its header, sizes {shape}, "
+            f"promises {promised:,}: it is truncated or damaged, {again}"
         )
-    return np.frombuffer(raw, dtype, offset=start).reshape(shape)
+    return np.frombuffer(raw, dtype).reshape(shape)
 
 
 def _idx_bytes(name: str, split: str, kind: str, rank: int, folder: Path | None):
@@ -103,6 +113,8 @@ def idx(
             "fetch the file again, or read the set as a folder:PATH of images"
         )
     image = image[..., None]  # [N, H, W, 1]
+    raw = functools.partial(take, {"image": image, "label": label})
+    contents = functools.partial(of_fetch, raw, np.arange(len(image)))
     if image_size is not None:
         image = np.stack([fit_array(one, image_size) for one in image])
     arrays = {"image": image, "label": label.astype(np.int32)}
@@ -112,4 +124,5 @@ def idx(
         f"{rule(image_size)}; split {split} by file"
     )
     spec = Spec(name, (height, width, 1), 256, 10, _CLASSES[name])
-    return Dataset(spec, len(image), functools.partial(take, arrays), note)
+    fetch = functools.partial(take, arrays)
+    return Dataset(spec, len(image), fetch, note, contents=contents)

@@ -9,10 +9,11 @@ import numpy as np
 
 from gengen.errors import BadInput
 
-from .dataset import Dataset
+from .dataset import READER, Dataset, named
 from .digits import digits
 from .folder import folder
 from .idx import idx
+from .npz import npz
 from .text import text
 from .tfds import prepared
 
@@ -28,12 +29,13 @@ def load(
     levels: int | None = None,
     on_bad_record: OnBadRecord = "refuse",
     length: int | None = None,
+    reader: int = READER,
 ) -> Dataset:
     """One split of a data set.
 
     name: "digits" (scikit-learn), "mnist" or "fashion_mnist" (IDX files),
-        "folder:PATH" (images), "text:PATH" (bytes of a file), else a set that TFDS has
-        prepared as array_record.
+        "folder:PATH" (images), "npz:FILE" (arrays), "text:PATH" (bytes of a file), else
+        a set that TFDS has prepared as array_record.
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
         size there is, which must then be one for all images.
@@ -43,20 +45,25 @@ def load(
         read: the set is smaller and its order that of the smaller set, whatever is
         read when. One that goes bad later is refused.
     length: bytes of a window of text; None is 256.
+    reader: the rules by which folders and text are read, of `READER`.
     Raises BadInput for whatever the user can get wrong, before training.
     """
     if image_size is not None and image_size < 1:
         raise BadInput(f"image size {image_size} is no size: --image-size takes 1 up")
     if name.partition(":")[0] == "text":
         _refuse(name, image_size=image_size, levels=levels)
-        return text(name, split, length)
+        return text(name, split, length, reader)
     _refuse(name, length=length)
     if name == "digits":
         dataset = digits(name, split, image_size)
     elif name in ("mnist", "fashion_mnist"):
         dataset = idx(name, split, data_dir, image_size)
     elif name.startswith("folder:"):
-        dataset = folder(name, split, image_size, on_bad_record == "skip")
+        dataset = folder(name, split, image_size, on_bad_record == "skip", reader)
+    elif name.startswith("npz:"):
+        dataset = npz(name, split, image_size)
+        if dataset.spec.kind != "images":
+            _refuse(name, levels=levels)
     else:
         dataset = prepared(name, split, data_dir, image_size)
     if on_bad_record == "skip":
@@ -135,13 +142,6 @@ def without_bad(dataset: Dataset) -> Dataset:
         note=f"{dataset.note}; {named(left_out)}",
         left_out=left_out,
     )
-
-
-def named(left_out: tuple[str, ...]) -> str:
-    """How many records were left out, and the first of them."""
-    some, more = left_out[:3], len(left_out) - 3
-    also = f" and {more:,} more" if more > 0 else ""
-    return f"{len(left_out):,} left out as unreadable: {', '.join(some)}{also}"
 
 
 def _fetch_at(fetch, places: np.ndarray, indices: np.ndarray) -> dict:

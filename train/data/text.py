@@ -1,10 +1,15 @@
-"""A text file as a data set: windows of bytes, any language, no tokeniser to train.
+"""Text as a data set: windows of bytes, any language, no tokeniser to train.
 
-The file is cut into three contiguous parts: the first 90 % are for training, the next
-5 % for validation, the last 5 % for testing. A window is `length` bytes in a row of one
-part. Held-out windows lie side by side, so that every byte is counted once; training
-windows begin every eighth of a length, so that a byte is seen at many places. What is
-left over at the end of a part is in none of its windows.
+The text is a file, or all files of a folder, in the order of their paths, with an empty
+line between them. It is cut into three contiguous parts: the first 90 % are for
+training, the next 5 % for validation, the last 5 % for testing. A window is `length`
+bytes in a row of one part. Held-out windows lie side by side, so that every byte is
+counted once; training windows begin every eighth of a length, so that a byte is seen at
+many places. What is left over at the end of a part is in none of its windows.
+
+Where the text is UTF-8, a window that would begin within a character begins behind it,
+up to three bytes later (at the end of a part before it). It may end within one: all
+windows have one length in bytes.
 """
 
 import functools
@@ -14,7 +19,8 @@ import numpy as np
 
 from gengen.errors import BadInput
 
-from .dataset import Dataset, Spec, check_split
+from .dataset import READER, Dataset, Spec, check_split, visible_files
+from .digest import of_bytes
 
 LENGTH = 256
 OVERLAP = 8  # training windows over each byte
@@ -39,7 +45,9 @@ def pydoc() -> bytes:
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file; BadInput if there is none, or nothing in it."""
+    """The bytes of a file, or of all files of a folder; BadInput if there are none."""
+    if path.is_dir():
+        return _joined(path)
     if not path.is_file():
         raise BadInput(f"there is no file {path}: give text:PATH an existing one")
     if not (data := path.read_bytes()):
@@ -47,14 +55,51 @@ def read(path: Path) -> bytes:
     return data
 
 
-def windows(part: np.ndarray, length: int, stride: int, indices: np.ndarray) -> dict:
-    """{"tokens": uint8 [B, length]}: window i begins at byte i · stride of the part."""
-    places = np.asarray(indices)[:, None] * stride + np.arange(length)
+def _joined(folder: Path) -> bytes:
+    files = [(file, file.read_bytes()) for file in visible_files(folder)]
+    if not any(data for _, data in files):
+        raise BadInput(f"{folder} holds no text: give text:PATH a folder with files")
+    if binary := [str(file) for file, data in files if b"\0" in data]:
+        raise BadInput(
+            f"{folder} holds what is no text ({', '.join(binary[:3])}"
+            f"{' and others' if len(binary) > 3 else ''}): move that out of the folder"
+        )
+    return b"\n\n".join(data for _, data in files if data)
+
+
+def starts(part: np.ndarray, length: int, stride: int, whole: bool) -> np.ndarray:
+    """int64 [N]: where the windows begin: every `stride`, or just behind.
+
+    whole: not within a character of UTF-8, whose bytes but the first are 10xxxxxx.
+    """
+    places = np.arange(0, len(part) - length + 1, stride)
+    if not whole:
+        return places
+    within = (part & 0xC0) == 0x80
+    last = len(part) - length
+    while last > 0 and within[last]:
+        last -= 1
+    for _ in range(3):
+        places += within[places]
+    return np.minimum(places, last)
+
+
+def windows(part: np.ndarray, length: int, begin: np.ndarray, indices) -> dict:
+    """{"tokens": uint8 [B, length]}: window i begins at byte begin[i] of the part."""
+    places = begin[np.asarray(indices)][:, None] + np.arange(length)
     return {"tokens": part[places]}
 
 
-def text(name: str, split: str, length: int | None) -> Dataset:
-    """Windows of the file of `name` = "text:PATH".
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def text(name: str, split: str, length: int | None, reader: int = READER) -> Dataset:
+    """Windows of the file or folder of `name` = "text:PATH".
 
     "text:pydoc", or "text" alone, is the language reference inside of Python itself.
     """
@@ -76,7 +121,8 @@ def text(name: str, split: str, length: int | None) -> Dataset:
     first, end = cuts[split]
     part = np.frombuffer(data, np.uint8)[first:end]
     stride = max(1, length // OVERLAP) if split == "train" else length
-    size = (len(part) - length) // stride + 1
+    begin = starts(part, length, stride, whole=reader > 1 and _is_utf8(data))
+    size = len(begin)
     spec = Spec(name, (length,), 256, 0, (), kind="text")
     what = "Python's language reference (pydoc_data)" if built_in else path
     note = (
@@ -84,4 +130,6 @@ def text(name: str, split: str, length: int | None) -> Dataset:
         f"{split} is bytes {first:,} to {end - 1:,} of the {len(data):,} of {what} "
         "(train: first 90 %, validation: next 5 %, test: last 5 %)"
     )
-    return Dataset(spec, size, functools.partial(windows, part, length, stride), note)
+    fetch = functools.partial(windows, part, length, begin)
+    contents = functools.partial(of_bytes, "tokens", part)
+    return Dataset(spec, size, fetch, note, contents=contents)

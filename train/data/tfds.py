@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import io
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import numpy as np
 from gengen.errors import BadInput
 
 from .dataset import Dataset, Spec, bad_record, check_split, unknown
+from .digest import of_files
 from .resize import fit, fit_array, rule
 
 _AT_ONCE = 1024
+_TFDS = re.compile(r"tensorflow_datasets(\.\w+)+")
 
 
 def _open(name: str, data_dir: str | Path | None):
@@ -23,13 +27,22 @@ def _open(name: str, data_dir: str | Path | None):
     import tensorflow_datasets as tfds
 
     where = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    base = re.split("[:/]", name)[0]
+    base = base if re.fullmatch(r"\w+", base) else ""
+    infos = check_files(where / base) if base else []
     try:
         return tfds, tfds.core.read_only_builder.builder_from_files(
             name, data_dir=where
         )
-    except ValueError as error:  # not found, or not a name at all
+    except Exception as error:  # TFDS has one of its own for every file
+        not_found = isinstance(error, tfds.core.registered.DatasetNotFoundError)
+        if infos and not not_found:
+            why = " ".join(str(error).split())[:100]
+            raise BadInput(
+                f"{name} in {where} cannot be opened ({why}): prepare it again with "
+                "`tfds build`"
+            ) from error
         known = tfds.list_builders(with_community_datasets=False)
-        base = name.replace(":", "/").partition("/")[0]
         if not base or not (base in known or (where / base).is_dir()):
             raise unknown(name, known) from error
         raise BadInput(
@@ -38,6 +51,45 @@ def _open(name: str, data_dir: str | Path | None):
             f"{name} --file_format=array_record --data_dir DIR`, "
             "then pass --data-dir DIR"
         ) from error
+
+
+def check_files(folder: Path) -> list[Path]:
+    """The files that describe a prepared set; BadInput if one is broken or names code.
+
+    TFDS imports the classes that `features.json` names, so that a set could execute a
+    module which lies beside it.
+    """
+    names = ("features.json", "dataset_info.json")
+    paths = sorted(path for name in names for path in folder.rglob(name))
+    for path in paths:
+        try:
+            document = json.loads(path.read_text())
+            foreign = [x for x in _classes(document) if not _TFDS.fullmatch(x)]
+        except (OSError, ValueError, RecursionError) as error:
+            raise BadInput(
+                f"{path} cannot be read ({str(error)[:100]}): prepare the set again "
+                "with `tfds build`"
+            ) from error
+        if foreign and path.name == "features.json":
+            raise BadInput(
+                f"{path} names the class {foreign[0][:100]!r}, which is not of "
+                "tensorflow_datasets and is not imported: prepare the set with "
+                "features of TFDS's own, or export its images to a folder:PATH"
+            )
+    return paths
+
+
+def _classes(document) -> Iterator[str]:
+    """The names of classes in a JSON document, whatever the version that wrote it."""
+    if isinstance(document, list):
+        for value in document:
+            yield from _classes(value)
+    if isinstance(document, dict):
+        legacy = ("type", "proto_cls") if "content" in document else ()
+        for key, value in document.items():
+            if key in ("pythonClassName", "python_class_name", *legacy):
+                yield str(value)
+            yield from _classes(value)
 
 
 @functools.lru_cache
@@ -58,6 +110,7 @@ class Records:
 
     source: the records' bytes by index; files: (name, first record, number) of each.
     folder: of the set; encoded: whether "image" is the bytes of an image file.
+    trains: whether a label of -1, unknown, makes a record a bad one.
     """
 
     source: Any
@@ -67,6 +120,7 @@ class Records:
     labelled: bool
     shape: tuple[int, int, int]
     image_size: int | None
+    trains: bool = False
 
     def __call__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         image = np.empty((len(indices), *self.shape), np.uint8)
@@ -79,6 +133,8 @@ class Records:
                     pixels, label[row] = decode(raw)
                     if pixels.shape != self.shape:
                         raise ValueError(f"{pixels.shape} pixels, not {self.shape}")
+                    if self.trains and label[row] < 0:
+                        raise ValueError("its label is -1, which means unknown")
                 except Exception as error:  # each format's parser has its own
                     raise bad_record(self._name(int(indices[row])), error) from error
                 image[row] = pixels
@@ -177,7 +233,8 @@ def prepared(
     )
     encoded = isinstance(image, tfds.features.Image)
     shape = tuple(shape)
-    fetch = Records(
-        source, files, str(builder.data_path), encoded, labelled, shape, image_size
-    )
-    return Dataset(spec, len(source), fetch, note)
+    where, trains = str(builder.data_path), split.partition("[")[0] == "train"
+    fetch = Records(source, files, where, encoded, labelled, shape, image_size, trains)
+    paths = [Path(where, Path(name).name) for name, _, _ in files]
+    contents = functools.partial(of_files, "records", Path(where), paths, None)
+    return Dataset(spec, len(source), fetch, note, contents=contents)

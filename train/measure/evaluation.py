@@ -230,20 +230,32 @@ def over_splits(trained, splits, figures, options: Evaluate) -> dict[str, Any]:
     import numpy as np
 
     from gengen.metrics.result import standard_error
+    from gengen.types import Discriminative
 
     from ..run.heldout import batches, measure, subset
 
     result, key = {}, jax.random.key(options.seed)
+    # Other figures are of the mixture over classes.
+    model = trained.model
+    label = model.labels.key if isinstance(model, Discriminative) else None
     for name, (kind, function) in figures.items():
         result[name], function = {}, jax.jit(function)
         for split, dataset in splits.items():
             num = min(dataset.size, options.likelihood_num)
             here = batches(dataset, subset(dataset, num), options.batch_size)
-            values = measure(function, trained.params, trained.state, here, num, key)
+            arrays = trained.params, trained.state
+            values = measure(function, *arrays, here, num, key, label)
+            if len(values) < num:
+                print(
+                    f"note: {num - len(values):,} of {num:,} {split} images have no "
+                    f"known label (-1): {name} leaves them out"
+                )
+            if not len(values):
+                continue
             result[name][split] = {
                 "value": float(np.mean(values)),
                 "standard_error": standard_error(values),  # None of one example
                 "kind": kind,
-                "num": num,
+                "num": len(values),
             }
     return result

@@ -96,7 +96,7 @@ def train_default(path: Path, record: Record, data_dir: Path | None) -> None:
         if (Checkpoints(path).latest() or 0) >= own.build().steps:
             return
         print(f"the classifier in {path} has not ended: training it to its end first")
-        name, options, shared = own.experiment, own.options, own.run
+        name, options, shared = own.experiment, own.options, own.data_options
     else:
         name, options, shared = "classifier", recipe(record.data), record.data_options
         usual = inspect.signature(classifier).parameters["batch_size"].default

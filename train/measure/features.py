@@ -17,6 +17,7 @@ from gengen.images import to_unit
 from gengen.metrics.frechet import Moments, merge, moments
 
 from ..data.feed import order
+from ..files import make_folder, write_atomically, written_atomically
 from ..run.lock import locked
 from .extractors import Extractor
 
@@ -118,30 +119,42 @@ class Parts:
         record = folder / IDENTITY
         text = json.dumps(identity, indent=2, sort_keys=True)
         if not record.exists() or record.read_text() != text:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             for path in folder.glob(NUMBERED):
                 path.unlink()
-            record.write_text(text)
+            write_atomically(record, text)
 
     def _file(self, first: int) -> Path:
         return self.folder / f"{first:09d}.npz"
 
     def has(self, first: int) -> bool:
-        """Whether the batch from sample `first` on is there."""
-        return self._file(first).exists()
+        """Whether the batch from sample `first` on is there.
+
+        A file that cannot be read is dropped: its batch is measured again.
+        """
+        path = self._file(first)
+        if not path.exists():
+            return False
+        try:
+            whole = self._read(path).keys() == {"features", "probs", "seconds"}
+        except Exception:  # zipfile's, zlib's, NumPy's
+            whole = False
+        if not whole:
+            path.unlink()
+        return whole
 
     def save(self, first: int, features, probs, seconds: float) -> None:
         """Write a batch; a reader never sees half a file."""
         path = self._file(first)
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
+        with written_atomically(path) as file:
             np.savez(file, features=features, probs=probs, seconds=seconds)
-        part.replace(path)
+
+    def _read(self, path: Path) -> dict:
+        with np.load(path) as part:
+            return dict(part)
 
     def _load(self) -> Iterator[dict]:
-        for path in sorted(self.folder.glob(NUMBERED)):
-            with np.load(path) as part:
-                yield dict(part)
+        return map(self._read, sorted(self.folder.glob(NUMBERED)))
 
     def features(self, kept: int) -> Features:
         """Of all batches."""

@@ -77,6 +77,22 @@ def subset(dataset: Dataset, num: int, seed: int) -> dict[str, np.ndarray]:
     return dataset.fetch(order(seed, 0, num, dataset.size))
 
 
+def labelled_subset(dataset: Dataset, num: int, seed: int) -> dict[str, np.ndarray]:
+    """`subset` without the examples whose label is unknown, -1; BadInput if all are."""
+    from gengen.errors import BadInput
+
+    batch = subset(dataset, num, seed)
+    known = batch["label"] >= 0
+    if not known.any():
+        raise BadInput(
+            f"no example has a known label (-1 means unknown) of {dataset.note}: take "
+            "a run on a data set whose test images are labelled"
+        )
+    if not known.all():
+        print(f"note: {(~known).sum():,} images without a known label are left out")
+    return {key: array[known] for key, array in batch.items()}
+
+
 def outlier_sets(image: np.ndarray, spec, options) -> dict[str, np.ndarray]:
     """{name: images [N, H, W, C]} of `options.against`, the made ones from `image`.
 

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from ..files import write_atomically
+from ..files import write_atomically, written_atomically
 from .tables import aligned
 
 # Option -> the axis of the plot, if it is the first of these of which there are many.
@@ -135,10 +135,9 @@ def plot(result: dict, values: dict[str, tuple], path: Path) -> None:
     figure.legend(*named, loc="outside lower center", ncols=5, frameon=False)
     title = f"{result['experiment']} on {result['dataset']}, step {result['step']}"
     figure.suptitle(f"{title}: {result['num']:,} samples a point", fontsize=11)
-    part = path.with_suffix(".part.png")
-    figure.savefig(part, dpi=110)
+    with written_atomically(path) as file:
+        figure.savefig(file, dpi=110, format="png")
     plt.close(figure)
-    part.replace(path)
 
 
 def plain(axis) -> None:

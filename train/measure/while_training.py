@@ -46,6 +46,13 @@ class SampleQuality:
     batch_size: int = 250
     name: ClassVar[str] = "the quality of samples"
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of what it measures."""
+        classes = labels_of(self.model.condition) and self.extractor.labels
+        names = "frechet_distance", *(["class_accuracy"] if classes else [])
+        return tuple(f"quality/{name}" for name in names)
+
     @functools.cached_property
     def _real(self) -> tuple[Moments, np.ndarray | None]:
         """(moments of features, known labels) of training images."""

@@ -8,17 +8,27 @@ Of several processes each writes and reads its own part of the arrays, and the f
 one does the rest; they agree after every step of that, so that none waits in vain.
 """
 
+import contextlib
+import errno
+import logging
+import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import jax
+import numpy as np
 
 from gengen.errors import BadInput
 
-from ..files import write_atomically
+from ..files import make_folder, write_atomically
 from . import processes
+from . import record as records
+from .best import Best
 from .digests import SUMS, _with_leaves, first_change, leaf_names, sums
+from .record import Record
 from .renames import RENAMES, current_names
 
 
@@ -29,23 +39,38 @@ class Damaged(BadInput):
 class Checkpoints:
     """The checkpoints of one workdir, in `workdir/checkpoints/STEP`.
 
-    keep: how many are kept; None to read only. A folder `*.part` is one that is being
-    written or removed: no step, and cleared away where a run was killed at that.
+    keep: how many are kept, beside the best one; None to read only. A folder `*.part`
+    is one that is being written or removed: no step, and cleared away where a run was
+    killed at that.
+    record: the run's, by default that in the workdir. Each checkpoint has a copy of it
+    with the step, which is compared: the checkpoint of another run is none of this one.
     """
 
-    def __init__(self, workdir: Path, keep: int | None = None):
+    def __init__(
+        self, workdir: Path, keep: int | None = None, record: Record | None = None
+    ):
         import orbax.checkpoint as ocp
         from etils import epath
 
         self._ocp, self._keep, self._path_for_orbax = ocp, keep, epath.Path
         self._handler = ocp.StandardCheckpointHandler()
+        self._given = record
         self.folder = (Path(workdir) / "checkpoints").absolute()
+        self.best = Best(self.folder)
         if keep is not None and processes.is_primary():
-            self.folder.mkdir(exist_ok=True)
+            make_folder(self.folder)
             self._clear()
+
+    @property
+    def _record(self) -> Record | None:
+        workdir = self.folder.parent
+        there = self._given is None and (workdir / records.FILE).exists()
+        return records.load(workdir) if there else self._given
 
     def _clear(self) -> None:
         for part in self.folder.glob("*.part"):
+            if part.is_symlink():
+                part.unlink()
             shutil.rmtree(part, ignore_errors=True)
 
     def steps(self) -> list[int]:
@@ -70,32 +95,52 @@ class Checkpoints:
         part, tree = self.folder / f"{step}.part", _as_dict(train_state)
         # What fails is orbax's and tensorstore's own, or an OSError.
         reason = (
-            processes.try_everywhere(self._first, (part / "default").mkdir, 0o777, True)
+            processes.try_everywhere(self._first, self._begin, part)
             or processes.try_everywhere(self._write, part / "default", tree)
             or processes.try_everywhere(self._first, self._commit, part, step)
         )
         self._first(self._clear if reason else self._tidy)
         return reason
 
+    def _begin(self, part: Path) -> None:
+        self._clear()  # threads of a save that failed may have written on
+        (part / "default").mkdir(parents=True)
+
     def _first(self, function: Callable, *arguments) -> None:
         if processes.is_primary():
             function(*arguments)
 
     def _write(self, path: Path, tree: dict) -> None:
-        args = self._ocp.args.StandardSave(tree)
-        self._handler.save(self._path_for_orbax(path), args=args)
+        args, sizes = self._ocp.args.StandardSave(tree), leaf_names(tree).values()
+        # Where there is no room, each of orbax's threads prints a traceback of its own.
+        needed = sum(x.size * x.dtype.itemsize + 2**12 for x in sizes) + 2**16
+        if shutil.disk_usage(path).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with _system_errors():
+            self._handler.save(self._path_for_orbax(path), args=args)
 
     def _commit(self, part: Path, step: int) -> None:
-        self._handler.finalize(self._path_for_orbax(part / "default"))
+        with _system_errors():
+            self._handler.finalize(self._path_for_orbax(part / "default"))
+        workdir, record = self.folder.parent, self._record
+        if record:
+            records.save(part, record, step=step)
         write_atomically(part / SUMS, sums(part))
         part.rename(self.folder / str(step))
+        if record and not records.note(workdir, "saved"):
+            with contextlib.suppress(OSError):  # the next checkpoint says it
+                records.save(workdir, record, saved=True)
 
     def _tidy(self) -> None:
         for old in self.steps()[self._keep :]:
+            if old == self.best.step():
+                continue
             (self.folder / str(old)).rename(self.folder / f"{old}.part")
         self._clear()
 
-    def restore(self, like, step: int | None = None) -> tuple[object, list[str]]:
+    def restore(
+        self, like, step: int | Literal["best"] | None = None
+    ) -> tuple[object, list[str]]:
         """The newest readable train state, on the shapes and shardings of `like`.
 
         step: the only step that will do, if any.
@@ -133,7 +178,7 @@ class Checkpoints:
         while aside.exists():
             number += 1
             aside = aside.with_name(f"{step}.{number}")
-        aside.parent.mkdir(exist_ok=True)
+        make_folder(aside.parent)
         (self.folder / str(step)).rename(aside)
         return f"{error}; it was moved to {aside}, the run goes on from an older one"
 
@@ -143,6 +188,7 @@ class Checkpoints:
         names = current_names(shapes, leaf_names(template), RENAMES)
         if not any(name.startswith("nonfinite/") for name in names.values()):
             del template["nonfinite"]  # of a version that did not count them
+            like = like.replace(nonfinite=jax.tree.map(_zeros, like.nonfinite))
         there = {names[old]: shape for old, shape in shapes.items()}
         leaves = leaf_names(template)
         wanted = {name: tuple(x.shape) for name, x in leaves.items()}
@@ -168,9 +214,16 @@ class Checkpoints:
             raise BadInput(f"{self.folder} holds no checkpoint yet: train first")
         return step
 
-    def existing(self, step: int) -> int:
+    def existing(self, step: int | Literal["best"]) -> int:
         """The step; BadInput, with those that there are, if it was not saved."""
         self.some_step()
+        if step == "best":
+            if (best := self.best.step()) is None:
+                raise BadInput(
+                    f"{self.folder} has no best checkpoint: train with --keep-best "
+                    "METRIC, or name a step"
+                )
+            return best
         if step not in (steps := self.steps()):
             there = ", ".join(map(str, reversed(steps)))
             raise BadInput(
@@ -179,7 +232,7 @@ class Checkpoints:
             )
         return step
 
-    def raw(self, step: int | None = None) -> tuple[int, dict]:
+    def raw(self, step: int | Literal["best"] | None = None) -> tuple[int, dict]:
         """(step, the saved tree) of a checkpoint, by default the last one."""
         step = self.some_step() if step is None else self.existing(step)
         self._check(step)
@@ -189,8 +242,18 @@ class Checkpoints:
         return self.folder / str(step) / "default"
 
     def _check(self, step: int) -> None:
-        if changed := first_change(self.folder / str(step)):
+        folder = self.folder / str(step)
+        if changed := first_change(folder):
             raise self._unreadable(step, f"{changed} is not as it was saved")
+        if not (folder / records.FILE).exists() or not self._record:
+            return  # saved by a version without
+        if (saved := records.note(folder, "step")) != step:
+            raise Damaged(f"checkpoint {folder} is that of step {saved}, renamed")
+        if changed := records.difference(records.load(folder), self._record):
+            raise Damaged(
+                f"checkpoint {folder} is that of another run, with {changed} as in "
+                f"{self.folder.parent / records.FILE}"
+            )
 
     def _metadata(self, step: int) -> tuple[object, dict[str, tuple[int, ...]]]:
         """(the structure of the saved tree, {path: shape} of its leaves)."""
@@ -214,6 +277,31 @@ class Checkpoints:
         return Damaged(
             f"checkpoint {self.folder / str(step)} is damaged or not gengen's ({why})"
         )
+
+
+def _zeros(x):
+    return jax.device_put(np.zeros(x.shape, x.dtype), x.sharding)
+
+
+@contextlib.contextmanager
+def _system_errors() -> Iterator[None]:
+    """An OSError for what tensorstore could not write, and no traceback on the screen.
+
+    Each of orbax's threads logs what it raises, though the caller gets it.
+    """
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except Exception as error:
+        if code := re.search(r"os_error_code='(\d+)'", str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+        raise
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _as_dict(train_state) -> dict:

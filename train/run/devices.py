@@ -133,6 +133,10 @@ class Global:
         """A feed [k, B, ...] of this process's rows, split over the devices."""
         return self._placed(items, batch_split(self.mesh))
 
+    def number(self, num: int):
+        """How many of a feed's steps to take, on every device."""
+        return self._placed(np.int32(num), replicated(self.mesh))
+
     def _placed(self, arrays, sharding):
         place = functools.partial(jax.make_array_from_process_local_data, sharding)
         return jax.tree.map(place, arrays)

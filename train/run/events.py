@@ -31,7 +31,15 @@ class Events:
     def text(self, step: int, tag: str, path: Path) -> None:
         """A text, as its file is: indented, lest TensorBoard take it for Markdown."""
         lines = path.read_text().splitlines(keepends=True)
-        raw = "".join(f"    {line}" for line in lines).encode()
+        self._markdown(step, tag, "".join(f"    {line}" for line in lines))
+
+    def table(self, step: int, tag: str, values: dict) -> None:
+        """Names and values, as a table."""
+        rows = "".join(f"| {k} | `{v}` |\n" for k, v in values.items())
+        self._markdown(step, tag, f"| option | value |\n|---|---|\n{rows}")
+
+    def _markdown(self, step: int, tag: str, text: str) -> None:
+        raw = text.encode()
         tensor = {"dtype": "DT_STRING", "string_val": [raw], "tensor_shape": {}}
         metadata = {"plugin_data": {"plugin_name": "text"}}
         value = {"tag": f"{tag}/text_summary", "metadata": metadata, "tensor": tensor}

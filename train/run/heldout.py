@@ -1,19 +1,21 @@
 """What a model is worth on data the run does not train on, while it trains."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gengen.conditions import labels_of
 from gengen.errors import BadInput
 from gengen.images import bits_name, bits_per_dim
 from gengen.types import Discriminative
 
-from ..cli.options import RunOptions
+from ..data.dataset import Dataset, named
 from ..data.feed import order
-from ..data.load import load
 
 EXAMPLES = 512
 
@@ -71,52 +73,108 @@ def batches(dataset, places: np.ndarray, batch_size: int) -> Iterator[dict]:
         yield dataset.fetch(places[np.arange(first, first + size) % num])
 
 
-def measure(function, params, state, batches, num: int, key) -> np.ndarray:
-    """`function(params, state, batch, key) -> [B]` of all batches: float64 [num]."""
-    values = [
-        function(params, state, batch, jax.random.fold_in(key, i))
-        for i, batch in enumerate(batches)
-    ]
-    return np.concatenate([np.asarray(x, np.float64) for x in values])[:num]
+def measure(
+    function, params, state, batches, num: int, key, label: str | None = None
+) -> np.ndarray:
+    """`function(params, state, batch, key) -> [B]` of all batches: float64 [num].
+
+    label: the batch's name of the label that the figure depends on, if on any:
+        examples whose label is -1, unknown, are left out.
+    """
+    values, known = [], []
+    for i, batch in enumerate(batches):
+        value = function(params, state, batch, jax.random.fold_in(key, i))
+        values.append(np.asarray(value, np.float64))
+        known.append(batch[label] >= 0 if label else np.ones(len(value), bool))
+    return np.concatenate(values)[:num][np.concatenate(known)[:num]]
 
 
+def depends_on(model) -> str | None:
+    """The batch's name of the label that `metric` depends on, if on any."""
+    if isinstance(model, Discriminative):
+        return model.labels.key
+    labels = labels_of(model.condition)
+    return labels.key if labels else None
+
+
+@dataclasses.dataclass(frozen=True)
 class HeldOut:
     """{"validation/bits_per_dim_ELBO": …} of a train state, or {} without a figure.
 
-    512 examples of the validation split (test, where there is none), a
-    batch at a time; always the same noise, so that the curve shows the model and not
-    the draw.
+    512 examples of the validation split (test, where there is none), a batch at a time;
+    always the same noise, so that the curve shows the model and not the draw.
     """
 
-    def __init__(self, run: RunOptions, model, spec, batch_size: int):
-        self.batches, self.num, self.left_out = [], 0, ()
-        self.figure = metric(model, spec.shape)
-        if self.figure is None:
-            return
+    every: int
+    model: Any
+    shape: tuple[int, ...]
+    "Of an example."
+    load_split: Callable[[str], Dataset]
+    seed: int
+    batch_size: int
+    name: ClassVar = "the figure of held-out data"
+
+    @functools.cached_property
+    def _metric(self) -> tuple[str, Callable] | None:
+        return metric(self.model, self.shape)
+
+    @functools.cached_property
+    def _function(self) -> Callable:
+        return jax.jit(self._metric[1])
+
+    @functools.cached_property
+    def _split(self) -> tuple[str, Dataset] | None:
+        """The name of the first split there is, and the split."""
+        if self._metric is None:
+            return None
         for split in ("validation", "test"):
             try:
-                dataset = load(
-                    run.dataset,
-                    split=split,
-                    data_dir=run.data_dir,
-                    image_size=run.image_size,
-                    levels=run.levels,
-                    on_bad_record=run.on_bad_record,
-                    length=run.length,
+                dataset = self.load_split(split)
+            except BadInput as error:
+                if getattr(error, "no_such_split", False):
+                    continue
+                raise
+            return (split, dataset) if dataset.size else None
+        return None
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of what it measures."""
+        return (f"{self._split[0]}/{self._metric[0]}",) if self._split else ()
+
+    @property
+    def note(self) -> str:
+        """Which held-out examples cannot be read or have no label, if any."""
+        if not self.batches:
+            return ""
+        (split, dataset), label = self._split, depends_on(self.model)
+        notes = [f"held-out images: {named(x)}" for x in (dataset.left_out,) if x]
+        if label:
+            labels = np.concatenate([batch[label] for batch in self.batches])
+            if num := int((labels[: self._num] < 0).sum()):
+                notes.append(
+                    f"{num:,} of {self._num:,} {split} images have no known label "
+                    "(-1), so no figure is made of them"
                 )
-            except BadInput:
-                continue  # this data set has no such split
-            self.left_out = dataset.left_out
-            self.num = min(dataset.size, EXAMPLES)
-            self.batches = list(batches(dataset, subset(dataset, self.num), batch_size))
-            self.name = f"{split}/{self.figure[0]}"
-            self._function = jax.jit(self.figure[1])
-            self.key = jax.random.key(run.seed)
-            return
+        return "; ".join(notes)
+
+    @functools.cached_property
+    def batches(self) -> list[dict]:
+        """The examples; [] where there are none."""
+        if self._split is None:
+            return []
+        dataset = self._split[1]
+        return list(batches(dataset, subset(dataset, self._num), self.batch_size))
+
+    @property
+    def _num(self) -> int:
+        return min(self._split[1].size, EXAMPLES)
 
     def __call__(self, train_state) -> dict[str, float]:
         if not self.batches:
             return {}
         params = train_state.params if train_state.ema is None else train_state.ema
-        arguments = (params, train_state.state, self.batches, self.num, self.key)
-        return {self.name: float(np.mean(measure(self._function, *arguments)))}
+        arguments = (params, train_state.state, self.batches, self._num)
+        label, key = depends_on(self.model), jax.random.key(self.seed)
+        values = measure(self._function, *arguments, key, label)
+        return {self.figures[0]: float(np.mean(values))} if len(values) else {}

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..files import open_to_write
+
 LOCK = "lock"  # the file in a workdir
 
 
@@ -33,7 +35,7 @@ def locked(workdir: Path, doing: str = "trained") -> Iterator[None]:
 
 def _take(path: Path, doing: str) -> int:
     """The descriptor of the locked file."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    file = open_to_write(path, os.O_RDWR)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -55,6 +57,7 @@ def _take(path: Path, doing: str) -> int:
         return _take(path, doing)
     since = time.strftime("%Y-%m-%d %H:%M:%S %z")
     holder = f"process {os.getpid()} on {socket.gethostname()} since {since}\n"
-    os.ftruncate(file, 0)
-    os.write(file, holder.encode())
+    with contextlib.suppress(OSError):  # a full disk: it holds all the same
+        os.ftruncate(file, 0)
+        os.write(file, holder.encode())
     return file

@@ -5,16 +5,20 @@ the data set's spec, so that a workdir alone rebuilds the model: for resuming,
 sampling, evaluation. It needs no data set and executes nothing.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gengen.errors import BadInput
 
-from ..data.dataset import Spec
+from ..data.dataset import READER, Dataset, Spec
+from ..data.digest import change
+from ..data.split import PARTS
 from ..experiments.experiment import Experiment, Reference
 from ..files import write_atomically
 from .lock import LOCK, locked
@@ -31,6 +35,8 @@ class Record:
     data_options: dict[str, Any]  # dataset, image_size, levels, seed, examples, …
     data: Spec
     frozen: dict[str, Reference] = dataclasses.field(default_factory=dict)
+    digests: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    "{split: digest} of the data, as `Dataset.digest` makes it; {} of older versions."
 
     def build(self) -> Experiment:
         """The experiment, from its function and keywords."""
@@ -47,10 +53,21 @@ class Record:
         return json.loads(json.dumps(fields))
 
 
-def save(workdir: Path, record: Record) -> None:
-    """Write the record; the workdir is made if need be."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(workdir / FILE, json.dumps(record.as_json(), indent=2) + "\n")
+def save(folder: Path, record: Record, **notes) -> None:
+    """Write the record, with notes beside it; the folder is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if note(folder, "saved"):
+        notes["saved"] = True
+    fields = {**record.as_json(), **notes}
+    write_atomically(folder / FILE, json.dumps(fields, indent=2) + "\n")
+
+
+def note(folder: Path, name: str) -> Any:
+    """A note beside the record in a folder; None if there is none."""
+    try:
+        return json.loads((folder / FILE).read_text()).get(name)
+    except _UNREADABLE:
+        return None
 
 
 _UNREADABLE = OSError, ValueError, TypeError, LookupError, AttributeError
@@ -60,6 +77,7 @@ _UNREADABLE += (RecursionError,)
 def load(workdir: Path) -> Record:
     """The workdir's record, or BadInput: no run there, or not one of gengen's."""
     path = Path(workdir) / FILE
+    check_name(workdir)
     if not path.exists():
         raise BadInput(
             f"{workdir} holds no run (there is no {FILE}): train one with "
@@ -89,9 +107,9 @@ def _record(raw: dict) -> Record:
     options = {name: _as_tuple(value) for name, value in options.items()}
     data = Spec.from_json(raw["data"])
     of_run = get_type_hints(RunOptions)
-    others = ("accumulate", "parallel", "on_bad_record")
+    others = ("accumulate", "augment", "parallel", "on_bad_record")
     hints = {name: of_run[name] for name in (*IDENTITY, *others)}
-    hints |= {"examples": int, "left_out": tuple[str, ...]}
+    hints |= {"examples": int, "left_out": tuple[str, ...], "reader": int}
     run = {name: _as_tuple(value) for name, value in raw["run"].items()}
     for values, types in (
         (options, get_type_hints(known)),
@@ -102,16 +120,41 @@ def _record(raw: dict) -> Record:
             if not _fits(value, types[name]):
                 raise ValueError(f"{name} is {value!r}")
     check_numbers({**run, **options})
-    sides = {"images": 3, "text": 1}[data.kind]
-    least = min(*data.shape, data.levels - 1, data.num_classes + 1)
-    if len(data.shape) != sides or least < 1:
+    if not data.is_possible():
         raise ValueError(f"data {data}")
     frozen = {n: Reference(**fields) for n, fields in raw.get("frozen", {}).items()}
     for reference in frozen.values():
         types = {"workdir": str, "step": int, "digest": str}
         if not all(_fits(getattr(reference, name), types[name]) for name in types):
             raise ValueError(f"frozen is {raw['frozen']!r}")
-    return Record(raw["experiment"], options, run, data, frozen)
+    digests = raw.get("digests", {})
+    for digest in digests.values():
+        if not all(_fits(value, str) for value in digest.values()):
+            raise ValueError(f"digests are {digests!r}")
+    return Record(raw["experiment"], options, run, data, frozen, digests)
+
+
+def reader_of(workdir: Path, fresh: bool = False) -> int:
+    """The rules by which the run in a workdir reads: those that it began with."""
+    if fresh or not (workdir / FILE).exists():
+        return READER
+    return load(workdir).data_options.get("reader", 1)
+
+
+def with_digests(record: Record, load_split: Callable[[str], Dataset]) -> Record:
+    """The record, with a digest of every split that can be read."""
+    digests = {}
+    for split in PARTS:
+        with contextlib.suppress(BadInput):  # training or evaluation will say it
+            digests[split] = load_split(split).digest()
+    return dataclasses.replace(record, digests=digests)
+
+
+def _moved(old: Record, new: Record) -> bool:
+    """Whether the same data lie elsewhere on the disk: a folder or a file."""
+    (kind, colon, _), (other, *_) = (x.data.name.partition(":") for x in (old, new))
+    known, now = (x.digests.get("train") for x in (old, new))
+    return bool(colon) and kind == other and now is not None and known == now
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -146,21 +189,42 @@ def difference(old: Record, new: Record) -> str | None:
     """
     if old.experiment != new.experiment:
         return f"experiment {old.experiment}, not {new.experiment}"
+    if _moved(old, new):
+        name = {"dataset": new.data_options["dataset"]}
+        data = dataclasses.replace(old.data, name=new.data.name)
+        old = dataclasses.replace(old, data_options=old.data_options | name, data=data)
     a, b = old.as_json(), new.as_json()
+    both = old.frozen.keys() & new.frozen.keys()
+    frozen = {name: (old.frozen[name], new.frozen[name]) for name in both}
+    frozen = {n: pair for n, pair in frozen.items() if all(x.digest for x in pair)}
+    # The option of that name says where the other run is, and its digest what it is.
+    moved = {name for name, (x, y) in frozen.items() if x.digest == y.digest}
     for group in ("run", "options"):
         for name in a[group] | b[group]:
             there, value = a[group].get(name), b[group].get(name)
-            if name != "steps" and there != value:
+            if there != value and name != "steps" and name not in moved:
                 option = f"--{name.replace('_', '-')}"
                 option = {"examples": name, "left_out": "left out"}.get(name, option)
                 return f"{option} {_words(there)}, not {_words(value)}"
     if a["data"] != b["data"]:
-        changed = [k for k in b["data"] if a["data"].get(k) != b["data"][k]]
-        return f"a data set with {changed[0]} {a['data'].get(changed[0])}"
-    if old.frozen and new.frozen and old.frozen != new.frozen:
-        name = next(n for n, x in old.frozen.items() if new.frozen.get(n) != x)
-        return f"another {name} (step {old.frozen[name].step})"
+        name = next(k for k in b["data"] if a["data"].get(k) != b["data"][k])
+        there, value = a["data"].get(name), b["data"][name]
+        return f"a data set with {name} {_words(there)}, not {_words(value)}"
+    for name, (there, value) in frozen.items():
+        if there.digest != value.digest:
+            return f"another {name} (step {there.step})"
     return None
+
+
+def check_name(workdir: Path) -> None:
+    """BadInput for a folder whose name checkpoints cannot have."""
+    try:
+        str(Path(workdir).absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            f"--workdir {str(workdir)!a}: the folder's name is not UTF-8, so no "
+            "checkpoint could be saved in it: take another name"
+        ) from error
 
 
 def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None:
@@ -168,13 +232,28 @@ def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None
 
     fresh: another run in it is going to be moved aside.
     """
+    check_name(workdir)
     if (workdir / FILE).exists():
         if fresh:
             return
-        if changed := difference(load(workdir), record):
+        old = load(workdir)
+        other = change(old.digests, record.digests, record.data.examples)
+        changed = difference(old, record)
+        if changed and not (other and changed.startswith("examples ")):
             raise BadInput(
                 f"{workdir} holds another run, with {changed}: take another "
                 "--workdir, or the same options to resume"
+            )
+        if other:
+            raise BadInput(
+                f"{other} that the run in {workdir} began with: restore them, or "
+                "take another --workdir"
+            )
+        if note(workdir, "saved") and not any(workdir.glob("checkpoints/[0-9]*")):
+            raise BadInput(
+                f"{workdir} holds a run that has been saved, and none of its "
+                "checkpoints is there: put one back, or train again with --fresh, "
+                "which keeps what is there"
             )
     elif workdir.exists() and not (workdir.is_dir() and nothing_in(workdir)):
         raise BadInput(

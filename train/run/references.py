@@ -20,13 +20,16 @@ from .digests import digest_of
 from .record import Record
 
 
-def asked(record: Record, workdir: Path, fresh: bool = False) -> Record:
+def asked(
+    record: Record, frozen: dict[str, Reference], workdir: Path, fresh: bool = False
+) -> Record:
     """The record with references: those of the run in `workdir`, which it keeps.
 
     A run that begins has the experiment's, with their folders as seen from its own.
 
     Args:
         record: a run as it is asked for.
+        frozen: its experiment's references.
         workdir: its folder.
         fresh: whether a run in the workdir is going to be moved aside.
     """
@@ -34,7 +37,7 @@ def asked(record: Record, workdir: Path, fresh: bool = False) -> Record:
         return dataclasses.replace(record, frozen=records.load(workdir).frozen)
     frozen = {
         name: dataclasses.replace(x, workdir=os.path.relpath(x.workdir, workdir))
-        for name, x in record.build().frozen.items()
+        for name, x in frozen.items()
     }
     return dataclasses.replace(record, frozen=frozen)
 

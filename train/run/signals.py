@@ -1,32 +1,70 @@
-"""A request to stop a run."""
+"""Requests to end a run: SIGTERM (preemption), SIGHUP (the terminal went) and Ctrl-C.
 
+It imports nothing heavy, so that `leave_at_once` can come before what does.
+"""
+
+import contextlib
+import os
 import signal
+import sys
 import threading
-from typing import ClassVar
+from collections.abc import Callable
+
+STATUS = {signal.SIGTERM: 75, signal.SIGHUP: 75, signal.SIGINT: 130}
+
+
+@contextlib.contextmanager
+def _heard_by(handler: Callable):
+    """The signals go to `handler` in this block, but for SIGHUP under nohup."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # else it cannot be
+        for number in STATUS:
+            if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue
+            before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave_at_once():
+    """While there is nothing to save: a signal ends the process, exit status `STATUS`.
+
+    Without an exception, which an import that it falls into may swallow.
+    """
+    return _heard_by(_leave)
+
+
+def _leave(number, frame) -> None:
+    name = signal.Signals(number).name
+    with contextlib.suppress(Exception):  # a stream that is being written, or closed
+        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        os.write(2, f"{name}: nothing to save; the same command goes on\n".encode())
+    os._exit(STATUS[number])
 
 
 class Stop:
-    """A request to stop, by SIGTERM (preemption) or Ctrl-C: save, then exit.
+    """A request to stop, by a signal: save, then exit with its `STATUS`.
 
     A context manager: while it is open, the first signal asks; a second Ctrl-C
-    interrupts at once. Exit status 75 ("try again") after SIGTERM, 130 after Ctrl-C.
+    interrupts at once.
     """
 
-    STATUS: ClassVar = {signal.SIGTERM: 75, signal.SIGINT: 130}
+    STATUS = STATUS
 
     def __init__(self):
         self.asked = None
+        self._heard = _heard_by(self._ask)
 
     def __enter__(self):
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():  # else it cannot be
-            for number in self.STATUS:
-                self._before[number] = signal.signal(number, self._ask)
+        self._heard.__enter__()
         return self
 
     def __exit__(self, *exception):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._heard.__exit__(*exception)
 
     def _ask(self, number, frame):
         if self.asked == number == signal.SIGINT:

@@ -1,5 +1,7 @@
 """A run's train state before its first step."""
 
+import functools
+
 import jax
 
 from gengen.step import init_train_state
@@ -8,17 +10,44 @@ from ..experiments.experiment import Experiment
 from .devices import infer_sharding
 
 
-def initial_state(experiment: Experiment, seed: int, batch, mesh):
-    """The compiled `start()`: the train state before step 0, on the mesh.
+class InitialState:
+    """The train state before step 0, on the mesh: call it for the arrays.
 
     A function of the seed; `batch` gives shapes.
     """
 
-    def start():
-        key_init, key_run = jax.random.split(jax.random.key(seed))
-        params, state = experiment.model.init(key_init, batch)
-        averaged = experiment.ema_decay is not None
-        return init_train_state(key_run, params, state, experiment.optimizers, averaged)
+    def __init__(self, experiment: Experiment, seed: int, batch, mesh):
+        def start():
+            key_init, key_run = jax.random.split(jax.random.key(seed))
+            params, state = experiment.model.init(key_init, batch)
+            averaged = experiment.ema_decay is not None
+            return init_train_state(
+                key_run, params, state, experiment.optimizers, averaged
+            )
 
-    shapes = jax.eval_shape(start)
-    return jax.jit(start, out_shardings=infer_sharding(mesh, shapes))
+        self._start, self._mesh = start, mesh
+
+    @functools.cached_property
+    def shapes(self):
+        """Its shapes and types."""
+        return jax.eval_shape(self._start)
+
+    @functools.cached_property
+    def _shardings(self):
+        return infer_sharding(self._mesh, self.shapes)
+
+    def __call__(self):
+        start = jax.jit(self._start, out_shardings=self._shardings)
+        # It runs once. On CPU the same numbers come of half the time of compilation.
+        options = {"xla_backend_optimization_level": 1}
+        on_cpu = jax.default_backend() == "cpu"
+        return start.lower().compile(options if on_cpu else None)()
+
+    @functools.cached_property
+    def abstract(self):
+        """Its shapes, types and places, for restoring: nothing is compiled."""
+
+        def place(leaf, sharding):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+        return jax.tree.map(place, self.shapes, self._shardings)

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gengen.errors import BadInput
 
@@ -15,7 +15,7 @@ from . import references
 from .checkpoint import Checkpoints
 from .devices import make_mesh
 from .record import Record
-from .state import initial_state
+from .state import InitialState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,7 @@ class OpenRun:
         run = self.record.data_options
         same = {k: run.get(k) for k in ("image_size", "levels", "length")}
         same["on_bad_record"] = run.get("on_bad_record", "refuse")
+        same["reader"] = run.get("reader", 1)
         return load(run["dataset"], split=split, data_dir=data_dir, **same)
 
     def dataset_if_any(self, split: str, data_dir: Path | None = None):
@@ -59,12 +60,15 @@ class OpenRun:
         return self.train_state.ema is not None
 
 
-def open_workdir(workdir: Path, step: int | None = None, inside=()) -> OpenRun:
+def open_workdir(
+    workdir: Path, step: int | Literal["best"] | None = None, inside=()
+) -> OpenRun:
     """The run in a workdir; BadInput if there is none or it cannot be read.
 
     Args:
         workdir: the run's folder.
-        step: the step of the checkpoint; None for the last one that can be read.
+        step: the step of the checkpoint, or "best", of a run with --keep-best; None for
+            the last one that can be read.
         inside: the folders of the runs that refer to this one.
     """
     record = records.load(workdir)
@@ -74,7 +78,7 @@ def open_workdir(workdir: Path, step: int | None = None, inside=()) -> OpenRun:
     checkpoints.some_step()
     seed = record.data_options["seed"]
     batch = record.data.example(experiment.batch_size)
-    like = initial_state(experiment, seed, batch, make_mesh())()
+    like = InitialState(experiment, seed, batch, make_mesh()).abstract
     train_state, notes = checkpoints.restore(like, step)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)

@@ -1,0 +1,126 @@
+"""python -m tests.pages: the pages of docs/reference/ that are made, not written.
+
+results     a page for each folder of results/, and a list of all tables
+options     every option of every command, from the dataclasses that define them
+"""
+
+import json
+import textwrap
+from pathlib import Path
+
+from tests.record import RESULTS, ROOT
+
+REFERENCE = ROOT / "docs/reference"
+WIDTH = 100
+MADE = (
+    "<!-- Made by `make results`: change results/ or tests/pages.py, not this page. -->"
+)
+PAGES = {  # folder of results/ -> title
+    "digits": "Digits: training, density, one table across families",
+    "representations": "Digits and Fashion-MNIST: labels, outliers, representations",
+    "autoregression": "Autoregression: images, decoding, text",
+    "diffusion": "Diffusion: published choices, predictions, couplings",
+    "guidance": "Diffusion: network evaluations and guidance",
+    "bounds": "Diffusion's bound: its estimate, and where it ends",
+    "sampling-speed": "Speed: samplers",
+    "training-speed": "Speed: layers, dispatches, data",
+    "guard": "Scaling: what the guard costs",
+    "scaling": "Scaling: several devices, the loop",
+    "reliability": "Reliability: kill -9",
+}
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """A paragraph of at most WIDTH columns."""
+    return textwrap.fill(
+        text,
+        WIDTH,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def cell(value) -> str:
+    """A value as a table shows it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool | str):
+        return str(value).replace("|", "\\|")
+    if isinstance(value, list):
+        return ", ".join(map(cell, value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def table(rows: list[dict]) -> str:
+    """A Markdown table; a column that a row lacks is empty. Printed lines stay so."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if names == ["printed"]:
+        lines = [wrapped(row["printed"], "  ") for row in rows]
+        return "\n".join(["```text", *lines, "```"])
+    lines = [[name.replace("_", " ") for name in names], ["---"] * len(names)]
+    lines += [[cell(row.get(name, "")) for name in names] for row in rows]
+    made = ["| " + " | ".join(line) + " |" for line in lines]
+    for line in made:
+        assert len(line) <= WIDTH, f"{len(line)} columns, --select fewer: {line}"
+    return "\n".join(made)
+
+
+def provenance(run: dict) -> str:
+    """When, where and, if it was recorded, how long."""
+    told = f"{run['date']}, commit {run['commit'][:7]}, {run['device']}"
+    return told if run["seconds"] is None else f"{told}, {run['seconds']:,.0f} s"
+
+
+def section(told: dict) -> str:
+    """A heading, the rows of all runs, what they say, and where they are from."""
+    runs = told["runs"]
+    several = len(runs) > 1
+    rows = [
+        {"": str(i), **row} if several else row
+        for i, run in enumerate(runs, 1)
+        for row in run["rows"]
+    ]
+    by = [f"`{run['command']}` ({provenance(run)})" for run in runs]
+    if several:
+        by = [wrapped(f"{i}. {line}", "   ") for i, line in enumerate(by, 1)]
+    else:
+        by = [wrapped(*by)]
+    notes = [n if n.startswith("!") else wrapped(n) for n in told["note"]]
+    return "\n\n".join([f"## {told['title']}", table(rows), "\n".join(by), *notes])
+
+
+def results(folder: Path = RESULTS) -> dict[str, str]:
+    """File below docs/reference/ -> its text."""
+    pages, index = {}, []
+    for name, title in PAGES.items():
+        tables = [json.loads(p.read_text()) for p in sorted(folder.glob(f"{name}/*"))]
+        back = "[All results](../results.md)"
+        text = [f"# {title}", MADE, back, *map(section, tables)]
+        pages[f"results/{name}.md"] = "\n\n".join(text) + "\n"
+        titles = "; ".join(told["title"] for told in tables)
+        index.append(wrapped(f"- [{title}](results/{name}.md): {titles}", "  "))
+    intro = (
+        "Every figure was said by a command. It is in `results/` with the command, "
+        "the commit, the device, the date and the seconds that it took. `python -m "
+        "tests.record PAGE/NAME -- python -m …` runs a command and keeps its figures; "
+        "`make results` renders these pages. Timings on CPU vary by some 10 %. "
+        "Rows without seconds were measured before these were kept: what they say of "
+        "speed is true of the commit beside them, not of later ones."
+    )
+    text = ["# Results", MADE, wrapped(intro), "\n".join(index)]
+    return {"results.md": "\n\n".join(text) + "\n"} | pages
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, text in results().items():
+        path = REFERENCE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
