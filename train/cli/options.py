@@ -16,8 +16,9 @@ class RunToOpen:
 
     workdir: Path
     """The run's folder."""
-    step: int | None = None
-    """Step of the checkpoint that is read; by default the last one."""
+    step: int | Literal["best"] | None = None
+    """Step of the checkpoint that is read, or best, of a run with --keep-best; by
+    default the last one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
