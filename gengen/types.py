@@ -170,6 +170,14 @@ class Encodes(abc.ABC):
         """The function z [B, Z] -> log p(x|z) [B] in nats."""
 
 
+class HasCodes(abc.ABC):
+    """An autoencoder whose latents are codes: a prior over them makes it a model."""
+
+    @abc.abstractmethod
+    def log_prob_of_codes(self, params, state, batch: Batch, codes: Array, key: Key):
+        """log p(x | codes) [B] in nats, of codes int32 [B, *latent_shape]."""
+
+
 class HasFeatures(abc.ABC):
     """A model with a representation."""
 

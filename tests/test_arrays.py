@@ -283,6 +283,8 @@ def test_files_of_other_arrays_are_refused(tmp_path, arrays, match):
 
 
 def test_no_file_of_arrays_surprises(tmp_path):
+    with pytest.raises(BadInput, match="'npz:' names no file: write npz:FILE"):
+        load("npz:")
     with pytest.raises(BadInput, match="there is no file .*: give npz:FILE"):
         load(f"npz:{tmp_path / 'none.npz'}")
     path, draw = tmp_path / "set.npz", np.random.default_rng(0)

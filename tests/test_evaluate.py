@@ -1,22 +1,35 @@
 """The measuring programs as a user drives them: evaluate, compare; the budget."""
 
+import dataclasses
 import json
 import math
 import shutil
 import sys
+import types
+from functools import partial
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from program import EVENTS, GENERATIVE, TINY, refused
 
 import train.measure.quality
+import train.run.workdir
+from gengen.conditions import Labels
+from gengen.errors import BadInput
 from gengen.metrics.frechet import frechet_distance
 from gengen.metrics.neighbours import precision_recall
-from train.compare import cells, place, row_of
+from train.data.dataset import Dataset, Spec, take
+from train.files import write_json
+from train.measure.comparison import rank_of, row_of
+from train.measure.comparison_table import quality_cells
 from train.measure.extractors import open_extractor
 from train.measure.features import alone, of_dataset
+from train.measure.mixture import KIND
+from train.measure.per_example import example_metrics
 from train.measure.quality import PART
+from train.measure.series import budget_used
 from train.run.heldout import batches, subset
 from train.run.workdir import open_workdir
 
@@ -41,7 +54,8 @@ def copy(runs, tmp_path):
 
 @pytest.mark.parametrize("family", GENERATIVE)
 def test_an_evaluation_states_what_its_figures_depend_on(cli, copy, family):
-    some = ["--likelihood-num", 20] if family == "flow" else []
+    some = {"flow": ["--likelihood-num", 20], "transformer": ["--likelihood-num", 0]}
+    some = some.get(family, [])
     result, out = evaluated(cli, copy(family), *some)
     assert "averaged (EMA) parameters" in out and "classifier of digits" in out
     means = "means E(x|z)" if family == "vae" else "samples"
@@ -56,8 +70,8 @@ def test_an_evaluation_states_what_its_figures_depend_on(cli, copy, family):
         assert columns["frechet_distance"]["n_real"] == 1000
     assert result["seconds_per_sample"] > 0 and result["parameter_count"] > 100
     assert result["network_evaluations"] == (4 if family == "flow" else 1)
-    kinds = {"vae": "ELBO", "transformer": "exact"}
-    kinds["flow"] = "VLB, mixture over classes"
+    kinds = {"vae": "ELBO"}
+    kinds["flow"] = f"VLB, {KIND}"
     if family in kinds:
         bits = result["bits_per_dim"]
         assert {f["kind"] for f in bits.values()} == {kinds[family]}
@@ -120,7 +134,7 @@ def test_a_conditional_model_is_measured_as_the_mixture_over_classes(cli, copy):
     line = f"train vae --conditional --workdir {parent / 'c'} {TINY['vae']} {EVENTS}"
     assert cli(f"{line} --steps 2")[0] == 0
     result, _ = evaluated(cli, parent / "c")
-    assert result["bits_per_dim"]["test"]["kind"] == "ELBO, mixture over classes"
+    assert result["bits_per_dim"]["test"]["kind"] == f"ELBO, {KIND}"
     assert 0 <= result["class_accuracy"] <= 1
 
 
@@ -215,13 +229,144 @@ def test_unlabelled_images_are_measured_without_a_classifier(cli, tmp_path):
     assert result["bits_per_dim"]["test"]["num"] == 4
     assert result["seconds_per_sample"] > 0
     row = row_of(result)
-    assert row["quality"] is None and cells(row["quality"]) == ["–"] * 3
+    assert row["quality"] is None and quality_cells(row["quality"]) == ["–"] * 3
 
 
 def test_few_images_are_measured_as_far_as_they_go(cli, copy):
     workdir = copy("gan")
     status, _, err = cli(f"train.evaluate --workdir {workdir} --num 10")
     assert status == 0, err
+
+
+def strict(text):
+    """JSON without NaN and Infinity, which are none of it."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def smaller(monkeypatch, **sizes):
+    """Splits of digits have so many images; with 0 there is no such split."""
+    load = train.run.workdir.load
+
+    def loaded(name, *, split, **options):
+        dataset = load(name, split=split, **options)
+        size = sizes.get(split, dataset.size)
+        if not size:
+            error = BadInput(f"{name} has no split {split!r}")
+            error.no_such_split = True
+            raise error
+        return dataclasses.replace(dataset, size=size)
+
+    monkeypatch.setattr(train.run.workdir, "load", loaded)
+
+
+@pytest.mark.parametrize("num_test", [0, 1, 9])
+def test_metrics_of_too_few_test_images_are_left_out_and_told_before(
+    cli, copy, monkeypatch, num_test
+):
+    workdir = copy("vae")
+    smaller(monkeypatch, validation=0, test=num_test)
+    result, out = evaluated(cli, workdir, "--likelihood-num 20")
+    assert result == strict((workdir / "evaluation.json").read_text())
+    before = out.partition("training one first")[0].partition("about ")[0]
+    assert "digits has no validation split" in before
+    assert len(result["sample_quality"]) == 8  # against training: all of them
+    bits = result["bits_per_dim"]
+    if not num_test:
+        assert "digits has no test split" in before and "test" not in bits
+        assert "against_test" not in result and "test_images" not in result
+        return
+    few = {1: "samples against test: 40 images against 1 are too few for frechet"}
+    few[9] = "test against training: 9 images against 1,000 are too few for inception"
+    assert few[num_test] in before
+    assert ("precision" in result["against_test"]) == (num_test == 9)
+    assert "inception_score" not in result["test_images"]
+    assert bits["test"]["num"] == num_test and bits["test"]["value"] > 0
+    assert (bits["test"]["standard_error"] is None) == (num_test == 1)
+    assert "nan" not in out
+
+
+@pytest.mark.parametrize("unknown", [200, 447])
+def test_no_accuracy_is_made_of_labels_that_are_unknown(
+    cli, copy, monkeypatch, unknown
+):
+    load = train.run.workdir.load
+
+    def loaded(name, *, split, **options):
+        dataset = load(name, split=split, **options)
+
+        def fetch(indices):
+            batch = dataset.fetch(indices)
+            hidden = np.where(indices < unknown, -1, batch["label"])
+            return {**batch, "label": hidden} if split == "test" else batch
+
+        return dataclasses.replace(dataset, fetch=fetch)
+
+    monkeypatch.setattr(train.run.workdir, "load", loaded)
+    result, out = evaluated(cli, copy("classifier"))
+    for name in ("accuracy", "cross_entropy"):
+        nums = {split: each["num"] for split, each in result[name].items()}
+        rest = {"test": 247} if unknown < 447 else {}
+        assert nums == {"train": 1000, "validation": 350, **rest}
+    assert f"{unknown} of 447 test labels are unknown" in out
+
+
+@dataclasses.dataclass(frozen=True)
+class Perfect:
+    """p(x|y) of one pixel of four levels, exactly."""
+
+    table: tuple = ((0.5, 0.5, 0.0, 0.0), (0.0, 0.25, 0.25, 0.5))
+    density: str = "exact"
+    likelihood_kind: str = "exact"
+    condition = Labels(2)
+
+    def log_likelihood(self, params, state, batch, key):
+        log_p = np.log(np.maximum(self.table, 1e-30)).astype(np.float32)
+        return jax.numpy.asarray(log_p)[batch["label"], batch["image"].ravel()]
+
+
+def test_bits_of_a_perfect_conditional_model_are_those_of_the_mixture():
+    """Classes 90:10: -log2 p(x), whose mean is the entropy of x, label and all."""
+    label = np.arange(100) % 10 == 0
+    image = np.zeros((100, 1, 1, 1), np.uint8)
+    spec = Spec("pixels", (1, 1, 1), 4, 2, ("a", "b"))
+    arrays = {"image": image, "label": np.where(label, 1, 0).astype(np.int32)}
+    training = Dataset(spec, 100, partial(take, arrays), "")
+    options = types.SimpleNamespace(importance_samples=None, likelihood_num=10)
+    record = types.SimpleNamespace(data=spec)
+
+    def bits_of(model):
+        trained = types.SimpleNamespace(model=model, record=record)
+        (metric,) = example_metrics(trained, training, options)
+        assert metric.kind == f"exact, {KIND}" and metric.likelihoods == 2
+        assert "2 likelihoods each" in metric.cost(4, "images")
+        every = {"image": np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)}
+        return np.asarray(metric.function({}, {}, every, jax.random.key(0)))
+
+    p = 0.9 * np.array(Perfect.table[0]) + 0.1 * np.array(Perfect.table[1])
+    np.testing.assert_allclose(bits_of(Perfect()), -np.log2(p), rtol=1e-5)
+    # The label is all there is to x: H(y) and not log2 K.
+    told = bits_of(Perfect(((1.0, 0, 0, 0), (0, 1.0, 0, 0))))
+    entropy = -0.9 * np.log2(0.9) - 0.1 * np.log2(0.1)
+    np.testing.assert_allclose(told[:2] @ [0.9, 0.1], entropy, rtol=1e-5)
+
+
+def test_the_budget_that_was_used_is_told_beside_the_one_asked_for():
+    results = {"vae": {"training_seconds": 118.0}, "gan": {"training_seconds": 780.0}}
+    (sentence,) = budget_used(results, 2.0)
+    assert "of 2 at most" in sentence and "vae 1.97, gan 13" in sentence
+    assert sentence.endswith("beyond them: gan.")
+    assert budget_used({"old": {"training_seconds": None}}, 2.0) == []
+
+
+def test_json_has_null_where_a_number_is_not_finite(tmp_path):
+    value = {"a": [math.nan, 1.0], "b": (math.inf, np.float64("nan")), "c": "nan"}
+    write_json(tmp_path / "x.json", value)
+    known = strict((tmp_path / "x.json").read_text())
+    assert known == {"a": [None, 1.0], "b": [None, None], "c": "nan"}
 
 
 def test_a_data_set_that_is_gone_is_told(cli, tmp_path):
@@ -276,13 +421,18 @@ def test_compare_writes_one_table_and_one_picture(cli, runs, tmp_path, monkeypat
     assert [row["family"] for row in result["rows"]] == ["vae", "flow"]
     assert "diverged" in result["failed"]["diverging"]
     text = (tmp_path / "c/comparison.md").read_text()
-    assert text in out and "lower bound" in text and "*test images*" in text
+    assert "lower bound" in text and "*test images*" in text
+    notes = text.partition("\n\n")[2]
+    assert notes in out and "lower bound" in out
+    # What was asked for, and what was used.
+    assert "Minutes of training that were used, of 2 at most" in notes
+    assert all(len(line) <= 80 for line in out.splitlines() if line[:1] in "┃│├")
     table = [x for x in text.splitlines() if x.startswith("|")]
     assert len({len(x) for x in table}) == 1 and len(table) == 6
     with Image.open(tmp_path / "c/comparison.png") as picture:
         assert picture.size[0] > 10 * 64 and 3 * 64 < picture.size[1] < 4 * 70
     status, again, _ = cli(line)
-    assert again.count("already evaluated") == 2 and text in again
+    assert again.count("already evaluated") == 2 and notes in again
     # Nothing is trained, and no table lost, for what can be refused at once.
     refused(cli(f"{line} --seed 1"), "holds another run", "another --workdir")
     refused(cli(f"{line.replace('--num 30', '--num 5')}"), "--num 5", "at least 10")
@@ -318,7 +468,7 @@ def test_rows_are_ordered_by_the_taxonomy():
     ]
     for seed in range(5):
         shuffled = np.random.default_rng(seed).permutation(len(ordered))
-        assert sorted((ordered[i] for i in shuffled), key=place) == ordered
+        assert sorted((ordered[i] for i in shuffled), key=rank_of) == ordered
 
 
 def test_no_table_is_written_where_every_family_fails(cli, runs, tmp_path, monkeypatch):
@@ -331,7 +481,7 @@ def test_no_table_is_written_where_every_family_fails(cli, runs, tmp_path, monke
     made = {"diverging": diverging, "classifier": experiments.EXPERIMENTS["classifier"]}
     monkeypatch.setattr(experiments, "EXPERIMENTS", made)
     line = f"train.compare --workdir {tmp_path / 'c'} --extractor {runs / 'classifier'}"
-    refused(cli(line), "every family failed", "diverged")
+    refused(cli(line), "every run failed", "diverged")
     assert not (tmp_path / "c/comparison.md").exists()
 
 

@@ -193,6 +193,26 @@ def test_half_a_part_is_none(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.features(100).kept, rows(0, 8))
 
 
+def without_features(path):
+    np.savez(path, probs=rows(4, 4)[:, :1], seconds=0.5)
+
+
+def not_finite(path):
+    np.savez(path, features=rows(4, 4) * np.nan, probs=rows(4, 4)[:, :1], seconds=0.5)
+
+
+@pytest.mark.parametrize("damage", [without_features, not_finite])
+def test_a_damaged_part_is_made_again(tmp_path, capsys, damage):
+    saved(tmp_path / "p")
+    damage(tmp_path / "p" / "000000004.npz")
+    again = Parts(tmp_path / "p", IDENTITY)
+    assert [again.has(first) for first in (0, 4, 8)] == [True, False, True]
+    assert "000000004.npz is damaged" in capsys.readouterr().out
+    np.testing.assert_array_equal(
+        again.features(100).kept[:, 0], [*range(4), *range(8, 12)]
+    )
+
+
 def test_a_damaged_part_is_dropped_and_measured_again(tmp_path):
     parts = saved(tmp_path / "p", firsts=(0, 4))
     path, draw = tmp_path / "p/000000004.npz", np.random.default_rng(0)

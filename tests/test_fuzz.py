@@ -5,6 +5,7 @@ Every input is drawn from a fixed seed; checkpoints are in `test_faults.py`.
 
 import contextlib
 import copy
+import gzip
 import io
 import json
 import struct
@@ -207,6 +208,68 @@ def test_names_are_only_names(tmp_path):
         ).write_bytes(encoded("png", draw))
     assert read(tmp_path)
     assert json.dumps(load(f"folder:{tmp_path}", image_size=8).spec.as_json())
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_no_idx_file_surprises(tmp_path, pack):
+    draw, good = np.random.default_rng(0), []
+    image = struct.pack(">4B3I", 0, 0, 8, 3, 6, 4, 5) + draw.bytes(120)
+    label = struct.pack(">4BI", 0, 0, 8, 1, 6) + bytes(range(6))
+    files = {"train-images-idx3-ubyte": image, "train-labels-idx1-ubyte": label}
+    for i in range(200):
+        for k, (name, data) in enumerate(files.items()):
+            changed = mutated(data, draw) if i % 2 else data  # before or after packing
+            data = pack(changed if k == i % 4 // 2 else data)
+            broken = k == i % 4 // 2 and i % 2 == 0
+            (tmp_path / name).write_bytes(mutated(data, draw) if broken else data)
+        try:
+            good.append(load("mnist", data_dir=tmp_path).size)
+        except BadInput as error:
+            assert str(tmp_path) in str(error) and "\n" not in str(error)
+    assert 0 < len(good) < 200
+
+
+def test_no_description_of_a_tfds_set_surprises(tmp_path):
+    """No record is read: there is none, so that each of them ends in a sentence."""
+    inside = "tensorflow_datasets.core.features."
+    features = {
+        "pythonClassName": f"{inside}features_dict.FeaturesDict",
+        "featuresDict": {
+            "features": {
+                "image": {
+                    "pythonClassName": f"{inside}image_feature.Image",
+                    "image": {"shape": {"dimensions": ["4", "4", "1"]}},
+                },
+                "label": {
+                    "pythonClassName": f"{inside}class_label_feature.ClassLabel",
+                    "classLabel": {"numClasses": "3"},
+                },
+            }
+        },
+    }
+    shards = {"name": "train", "numBytes": "9", "shardLengths": ["5"]}
+    shards["filepathTemplate"] = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    info = {"name": "toy", "version": "1.0.0", "fileFormat": "array_record"}
+    documents = {
+        "features.json": features,
+        "dataset_info.json": {**info, "splits": [shards]},
+    }
+    folder, draw = tmp_path / "toy" / "1.0.0", np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    told = set()
+    for i in range(100):
+        for k, (name, document) in enumerate(documents.items()):
+            change = restructured if i % 4 < 2 else lambda x, draw: json.dumps(x)
+            text = change(document, draw) if k == i % 2 else json.dumps(document)
+            data = text.encode()
+            if i % 4 >= 2 and k == i % 2:
+                data = mutated(data, draw)
+            (folder / name).write_bytes(data)
+        with pytest.raises(BadInput) as error:
+            load("toy", data_dir=tmp_path)
+        assert "\n" not in str(error.value)
+        told.add(str(error.value)[:200].partition(str(tmp_path))[2][:40])
+    assert len(told) > 2
 
 
 def test_links_that_lead_nowhere_or_in_circles(tmp_path):

@@ -43,6 +43,7 @@ from gengen.diffusion.training import Training
 from gengen.errors import BadInput
 from gengen.images import bin_width, log_bin_volume, to_levels, to_unit
 from gengen.latent.bounds import elbo, iwae_bound, log_weight
+from gengen.latent.objectives import ELBO
 from gengen.losses.adversarial import (
     minimax_generator_loss,
     nonsaturating_generator_loss,
@@ -275,7 +276,7 @@ def test_loss_is_minus_the_mean_elbo(curved):
 
 def test_beta_weighs_the_kl_at_the_step(curved):
     model, params, batch, _ = curved
-    model = replace(model, beta=Ramp(0.0, 1.0, 10))
+    model = replace(model, objective=ELBO(Ramp(0.0, 1.0, 10)))
     loss = jax.jit(lambda step: model.loss(params, {"step": step}, batch, KEY))
     for step, beta in [(0, 0.0), (5, 0.5), (10, 1.0), (99, 1.0)]:
         value, (_, seen) = loss(step)

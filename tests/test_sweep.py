@@ -17,9 +17,10 @@ from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
 from gengen.nets.unet import UNet
 from gengen.spaces import Images
+from train.files import write_json
+from train.measure.sampler_sweep import points, read_sweep, steps_within
 from train.measure.sweep_table import abscissa, lines_of
 from train.run.sampler import as_keywords, calls_of
-from train.sweep import points, save, steps_within, there
 
 THREE = Labels(3)
 FLOW = Diffusion(
@@ -100,15 +101,15 @@ def test_the_axis_is_the_first_option_that_varies_and_lines_are_the_others():
 
 def test_another_sweep_is_refused_and_not_lost(tmp_path):
     out, seed = tmp_path / "sweep.json", {"seed": 0, "step": 4}
-    assert there(out, seed) == {**seed, "points": []}
-    save(out, {**seed, "points": []})
-    assert there(out, seed) == {**seed, "points": []}
+    assert read_sweep(out, seed) == {**seed, "points": []}
+    write_json(out, {**seed, "points": []})
+    assert read_sweep(out, seed) == {**seed, "points": []}
     with pytest.raises(BadInput, match="sweep of seed 0, not 1: take another --out"):
-        there(out, {**seed, "seed": 1})
+        read_sweep(out, {**seed, "seed": 1})
     for text in ("{}", "[]", "{", '{"seed": 0, "step": 4, "points": [1]}'):
         out.write_text(text)
         with pytest.raises(BadInput, match="not a sweep's: take another --out"):
-            there(out, seed)
+            read_sweep(out, seed)
         assert out.read_text() == text
 
 
@@ -148,7 +149,8 @@ def test_a_sweep_is_evaluations_none_of_them_twice(cli, copy, monkeypatch):
     assert not (workdir / "sweep.part").exists()
     drawn.clear()
     table = (workdir / "sweep.md").read_text()
-    assert table in cli(few)[1] and not drawn
+    again = cli(few)[1]
+    assert table.partition("\n\n")[2] in again and not drawn
     rows = [row for row in table.splitlines() if row.startswith("|")]
     assert len(rows) == 5 and len({len(row) for row in rows}) == 1
     assert "| heun" in rows[3] and "noise floor" in rows[4]
@@ -192,3 +194,49 @@ def test_what_cannot_be_swept_is_refused_before_work(cli, runs):
     status, _, err = cli(f"{flow} --solver heum --steps 5")
     assert status == 2 and "heum" in err and "Traceback" not in err
     assert not (runs / "flow" / "sweep.json").exists()
+
+
+def test_training_options_are_swept_a_run_each_none_of_them_twice(cli, copy):
+    workdir = copy("vae")
+    out = workdir.with_name("vae-sweep")
+    line = f"train.sweep --workdir {workdir} --num 30 --likelihood-num 20"
+    line += " --train learning_rate=1e-3,1e30 latent=2 steps=3"
+    status, told, err = cli(line)
+    assert status == 0, err
+    assert "cost: 2 runs of vae, each trained for at most 3 steps" in told
+    result = json.loads((out / "sweep.json").read_text())
+    (point,) = result["points"]  # the other one diverges
+    assert point["options"] == {"learning_rate": 1e-3, "latent": 2, "steps": 3}
+    (failed,) = result["failed"]
+    assert failed == "learning_rate=1e+30,latent=2,steps=3"
+    assert "diverged" in result["failed"][failed]
+    run = out / "learning_rate=0.001,latent=2,steps=3"
+    record = json.loads((run / "experiment.json").read_text())
+    base = json.loads((workdir / "experiment.json").read_text())
+    # All else is the run's own, and a point is what train.evaluate says.
+    assert record["options"] == base["options"] | point["options"]
+    assert record["run"] == base["run"]
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert point["sample_quality"] == evaluation["sample_quality"]
+    assert point["bits_per_dim"] == evaluation["bits_per_dim"]["test"]["value"]
+    assert not (out / "classifier-digits").exists()  # one beside the run is there
+    table = (out / "sweep.md").read_text()
+    assert "bits/dim" in table and "training s" in table and "failed" in table
+    with Image.open(out / "sweep.png") as picture:
+        assert picture.size[0] > 3 * picture.size[1]
+    again = cli(line)[1]
+    assert "already evaluated" in again and again.count("nothing to do") == 1
+
+
+def test_what_cannot_be_trained_is_refused_before_work(cli, runs):
+    line = f"train.sweep --workdir {runs / 'vae'} --train"
+    refused(cli(f"{line} latend=2"), "no option latend", "did you mean latent?")
+    refused(cli(f"{line} latent"), "--train latent", "NAME=VALUE")
+    refused(cli(f"{line} latent=two"), "'two' is no value", "--help")
+    refused(cli(f"{line} latent=2,0"), "--latent 0", "at least 1")
+    refused(cli(f"{line} latent=2 latent=3"), "listed twice")
+    refused(cli(f"{line} latent=2 --solver heun"), "--train and --solver")
+    refused(cli(f"{line} latent=2 --num 3"), "--num 3", "at least 10")
+    minutes = f"train.sweep --workdir {runs / 'vae'} --temperature 1 --minutes 1"
+    refused(cli(minutes), "without --train")
+    assert not (runs / "vae-sweep").exists()

@@ -20,8 +20,8 @@ from train.measure.outlier_sets import (
     noise,
     shuffled,
 )
+from train.measure.probing import few_labels, fitted
 from train.measure.scores import feature_scores, judged, overflow
-from train.probe import few, fitted
 from train.run.pictures import STRIP
 
 RNG = np.random.default_rng
@@ -172,7 +172,7 @@ def figures_are_proper(result, sets, n_test=30):
 def test_outliers_of_a_vae(cli, runs):
     line = f"train.outliers --workdir {runs / 'vae'} --num 30 --batch-size 16"
     out, result = answer(cli, runs, f"{line} --regret-num 5", "outliers.json")
-    assert out.startswith("cost: ") and "5 images a set" in out
+    assert out.startswith("cost: ") and "5 images per set" in out
     figures_are_proper(result, list(MADE))
     assert result["likelihood_kind"] == "ELBO" and not result["missing"]
     assert len(result["scores"]) == 8
@@ -224,13 +224,13 @@ def test_outliers_refuses(cli, runs):
 
 def test_few_labels_are_balanced_distinct_and_differ_between_draws():
     labels = np.repeat([0, 1, 2], [5, 9, 30])
-    draws = few(labels, 4, 3, 0)
+    draws = few_labels(labels, 4, 3, 0)
     for chosen in draws:
         assert len(set(chosen)) == 12
         np.testing.assert_array_equal(np.bincount(labels[chosen]), [4, 4, 4])
     assert len({tuple(sorted(chosen)) for chosen in draws}) == 3
     with pytest.raises(BadInput, match="5 training images of class 0"):
-        few(labels, 6, 1, 0)
+        few_labels(labels, 6, 1, 0)
 
 
 def test_rotating_into_the_span_of_few_examples_loses_nothing():

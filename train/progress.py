@@ -4,20 +4,29 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
 
 HEARTBEAT = 10.0  # seconds between two lines where there is no terminal
 
 
-def wide_console() -> Console:
-    """For tables: as wide as the terminal, and wide enough in a file."""
-    console = Console(soft_wrap=True, highlight=False)
-    if not console.is_terminal:
-        console.width = 160
-    return console
+def print_table(lines: Sequence[Sequence[str]], title: str = "", left: int = 1) -> None:
+    """Print a table as wide as the terminal (or COLUMNS, 80 in a pipe); cells wrap.
+
+    lines: the headings, then the rows; the first `left` columns are words, the others
+    numbers.
+    """
+    table = Table(title=Text(title) if title else None)
+    for i, heading in enumerate(lines[0]):
+        justify = "left" if i < left else "right"
+        table.add_column(Text(heading), justify=justify, overflow="fold")
+    for line in lines[1:]:
+        table.add_row(*map(Text, line))
+    Console(highlight=False).print(table)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ take. An encoder q(z|x) = N(μ(x), σ²(x)) proposes latents; Jensen's inequalit
 
 with equality at the true posterior q(z|x) = p(z|x). The gradient passes through the
 sample by z = μ + σ ⊙ ε, ε ~ N(0, 1). The two terms fight: the first wants codes that
-determine x, the second one Gaussian cloud for all; beta weighs the second.
+determine x, the second one cloud for all; beta weighs the second.
 
 With K proposals the average importance weight, w = p(x|z) p(z)/q(z|x), tightens the
 bound, and in the limit closes it:
@@ -17,13 +17,16 @@ bound, and in the limit closes it:
 p(x|z) is a distribution of *levels* 0 … L-1, so that the bound is in nats of the
 discrete data and can be compared with any other model's bits per dimension.
 
+Each part is a value that can be exchanged: `prior` is what p(z) is, `flow` bends the
+posterior, `observation` is what p(x|z) is, and `objective` is what training maximises.
+
 Kingma and Welling 2014, arXiv:1312.6114; Burda, Grosse and Salakhutdinov 2016,
 arXiv:1509.00519; beta: Higgins et al. 2017; annealing: Bowman et al. 2016,
 arXiv:1511.06349, section 3.1.
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -31,12 +34,14 @@ import jax.numpy as jnp
 
 from gengen.conditions import Condition, Given, Nothing, check_batch
 from gengen.errors import BadInput
-from gengen.latent.bounds import elbo, iwae_bound, log_weight
+from gengen.latent.bounds import iwae_bound, log_weight, plain
+from gengen.latent.objectives import ELBO, Objective
+from gengen.latent.priors import Prior, UnitGaussian, Vamp, unit_log_prob
 from gengen.losses.likelihood import per_example
 from gengen.nets.conditioning import agree, init_params
-from gengen.objective import Weight, loss, weight_at
+from gengen.objective import loss
 from gengen.observations.observation import Observation, decoded
-from gengen.scan import fold_in, normal, sample_keys
+from gengen.scan import fold_in, sample_keys
 from gengen.spaces import Images, Space, Symbols
 from gengen.types import (
     Array,
@@ -70,11 +75,15 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
     """The length of a vector z, or the shape of a map."""
     condition: Condition = Nothing()
     """What both networks know beside x and z."""
-    beta: Weight = 1.0
-    """The weight of the KL term: a number, or a static function of the step, such as
-    `Ramp(0.0, 1.0, 1_000)`."""
+    objective: Objective = ELBO()
+    """What training maximises: the ELBO with its weights, or IWAE's bound."""
     importance_samples: int = 1
     """The K of `log_likelihood`; 1 is the ELBO."""
+    prior: Prior = UnitGaussian()
+    """p(z), from which samples are drawn."""
+    flow: Any = None
+    """A network of gengen.nets.flows that bends the Gaussian posterior, knowing its
+    mean and log-variance; None leaves it as it is."""
     density: ClassVar[str] = "bound"
 
     def __post_init__(self):
@@ -90,6 +99,16 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
             raise BadInput(
                 f"{type(self.observation).__name__} of {levels} levels on "
                 f"{type(self.space).__name__} of {size}: make both for the same data"
+            )
+        if self.importance_samples < 1:
+            raise BadInput(
+                f"importance_samples={self.importance_samples}: a bound takes at least "
+                "1 draw"
+            )
+        if isinstance(self.prior, Vamp) and (self.condition.names or self.flow):
+            raise BadInput(
+                "a Vamp prior is a mixture of the encoder's Gaussians: leave out the "
+                "condition and the flow, or take another prior"
             )
 
     @property
@@ -119,6 +138,11 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
             "decoder": init_params(self.decoder, key_decoder, z, c),
             "likelihood": self.observation.init(),
         }
+        if prior := self.prior.init(jax.random.fold_in(key, 1), z, self.space.zeros(1)):
+            own["prior"] = prior
+        if self.flow is not None:
+            h = jnp.zeros((1, 2 * z.size))
+            own["flow"] = self.flow.init(jax.random.fold_in(key, 2), z, h)["params"]
         params = {"vae": own}
         mean, _ = jax.eval_shape(self.encode, params, self.space.zeros(1), c)
         if mean.shape[1:] != self.latent_shape:
@@ -150,17 +174,38 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
         x, c = self.space.read(batch), self.condition.read(batch)
         return self.encode(params, x, c, train)
 
+    def latents(self, params, mean: Array, logvar: Array):
+        """The function z₀ -> (z, surplus) of the prior and the flow, see `elbo`."""
+        own = params["vae"]
+        if self.flow is None and self.prior == UnitGaussian():
+            return plain
+
+        def latent(first):
+            z, log_det = first, 0.0
+            if self.flow is not None:
+                h = jnp.concatenate([mean, logvar], axis=-1).reshape(len(mean), -1)
+                z, log_det = self.flow.apply({"params": own["flow"]}, first, h)
+            log_p = self.prior.log_prob(own.get("prior", {}), z, self._encoder(params))
+            return z, log_p + log_det - unit_log_prob(first)
+
+        return latent
+
+    def _encoder(self, params):
+        """x [K, *shape] -> (mean, logvar): what a Vamp prior asks."""
+        return lambda x: self.encode(params, x, {})
+
     @loss
     def loss(self, params, state, batch, key):
-        """-ELBO, mean over the batch, in nats of the discrete data."""
+        """The objective's, mean over the batch, in nats of the discrete data."""
         key_noise, key_observe = jax.random.split(key)
-        mean, logvar = self.posterior(params, batch, train=True)
-        noise = jax.random.normal(key_noise, mean.shape)
-        beta = weight_at(self.beta, state)
-        log_prob = self.log_prob_given(params, batch, key_observe, train=True)
-        bound, (expected, kl) = elbo(log_prob, mean, logvar, noise, beta)
-        metrics = {"reconstruction": -jnp.mean(expected), "kl": jnp.mean(kl)}
-        return -jnp.mean(bound), (state, metrics)
+
+        def problem(params, mean, logvar):
+            log_prob = self.log_prob_given(params, batch, key_observe, train=True)
+            return log_prob, self.latents(params, mean, logvar)
+
+        gaussian = self.posterior(params, batch, train=True)
+        value, metrics = self.objective(params, state, key_noise, gaussian, problem)
+        return value, (state, metrics)
 
     def log_prob_given(
         self, params, batch, key: Key, train: bool = False
@@ -182,10 +227,11 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
         key_noise, key_observe = jax.random.split(key)
         mean, logvar = self.posterior(params, batch)
         log_prob = self.log_prob_given(params, batch, key_observe)
+        latent = self.latents(params, mean, logvar)
 
         def one(key):
             noise = jax.random.normal(key, mean.shape)
-            return log_weight(log_prob, mean, logvar, noise)
+            return log_weight(log_prob, mean, logvar, noise, latent)
 
         keys = jax.random.split(key_noise, self.importance_samples)
         return iwae_bound(jax.lax.map(one, keys))
@@ -212,13 +258,14 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
     def sample(
         self, params, state, key, num, *, start_index=0, sample_pixels=False, **given
     ):
-        """E[x|z] of z ~ N(0, 1), x [num, *shape]; a draw of p(x|z) by `sample_pixels`.
+        """E[x|z] of z ~ p(z), x [num, *shape]; a draw of p(x|z) by `sample_pixels`.
 
         given: c by name, for all or per row; what is missing is drawn.
         """
         keys = sample_keys(key, num, start_index)
         c = self.condition.given(given, num, keys)
-        z = normal(keys, self.latent_shape)
+        prior = params["vae"].get("prior", {})
+        z = self.prior.sample(prior, keys, self.latent_shape, self._encoder(params))
         if not sample_pixels:
             return self.from_latent(params, state, z, **c)
         own, features = params["vae"]["likelihood"], self.decode(params, z, c)

@@ -48,6 +48,18 @@ def space_to_depth(x: Array) -> Array:
     return x.reshape(b, height // 2, width // 2, 4 * c)
 
 
+def depth_to_space(x: Array) -> Array:
+    """Spread channels over 2×2 pixels: the inverse of `space_to_depth`.
+
+    >>> depth_to_space(jnp.arange(4.0).reshape(1, 1, 1, 4))[0, ..., 0].tolist()
+    [[0.0, 1.0], [2.0, 3.0]]
+    """
+    chex.assert_rank(x, 4)
+    b, height, width, c = x.shape
+    x = x.reshape(b, height, width, 2, 2, c // 4).swapaxes(2, 3)
+    return x.reshape(b, 2 * height, 2 * width, c // 4)
+
+
 def strided(x: Array, kernel: Array, padding: Any = "SAME") -> Array:
     """The convolution of stride two, computed at stride one over `space_to_depth`.
 

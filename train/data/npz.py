@@ -37,7 +37,9 @@ def npz(name: str, split: str, image_size: int | None) -> Dataset:
     y_train as Keras has it. Without a split in their names, a hash of an example's
     index decides where it belongs: 80 % train, 10 % validation, 10 % test.
     """
-    path = Path(name.partition(":")[2]).expanduser()
+    if not (path := name.partition(":")[2]):
+        raise BadInput(f"{name!r} names no file: write npz:FILE")
+    path = Path(path).expanduser()
     if not path.is_file():
         raise BadInput(f"there is no file {path}: give npz:FILE an existing one")
     stat = path.stat()

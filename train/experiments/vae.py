@@ -54,6 +54,7 @@ def vae(
         steps: Training steps in all.
         ema_decay: Decay of the averaged parameters, from which samples are drawn.
     """
+    from gengen.latent.objectives import ELBO
     from gengen.models.vae import VAE
     from gengen.nets.conv import ConvDecoder, ConvEncoder
     from gengen.nets.mlp import MLPDecoder, MLPEncoder
@@ -88,7 +89,7 @@ def vae(
         data.space(),
         latent,
         condition,
-        beta=Ramp(0.0, beta, annealing_steps) if annealing_steps else beta,
+        objective=ELBO(Ramp(0.0, beta, annealing_steps) if annealing_steps else beta),
         importance_samples=importance_samples,
     )
     return Experiment(model, {"vae": adam(learning_rate)}, batch_size, steps, ema_decay)

@@ -143,7 +143,7 @@ def beside_sequential(model, params, state, num: int, sampler=None) -> dict:
     }
 
 
-def told_parallel(row: dict) -> str:
+def format_parallel(row: dict) -> str:
     """The figures in words."""
     return (
         f"Picard: {row['sweeps']} sweeps for {row['steps']} steps, "

@@ -73,6 +73,15 @@ def open_extractor(
     return of_classifier(path, record)
 
 
+def extractor_if_any(
+    path: Path | None, workdir: Path, record: Record, data_dir: Path | None = None
+) -> Extractor | None:
+    """`open_extractor`; None without labels and `path`, and for what is no images."""
+    if record.data.kind != "images" or not (path or record.data.num_classes):
+        return None
+    return open_extractor(path, workdir, record, data_dir)
+
+
 def default_name(record: Record) -> str:
     """The folder of the default classifier: "classifier-digits", "…-mnist-size16"."""
     run = record.data_options

@@ -111,7 +111,7 @@ class Parts:
     """The features of batches of samples, one file each, of one evaluation.
 
     A folder that holds those of another one (another checkpoint, seed, extractor, …)
-    is emptied first.
+    is emptied first. Damaged files are deleted, which is said: they are made again.
     """
 
     def __init__(self, folder: Path, identity: dict):
@@ -128,20 +128,15 @@ class Parts:
         return self.folder / f"{first:09d}.npz"
 
     def has(self, first: int) -> bool:
-        """Whether the batch from sample `first` on is there.
-
-        A file that cannot be read is dropped: its batch is measured again.
-        """
+        """Whether the batch from sample `first` on is there, and whole."""
         path = self._file(first)
         if not path.exists():
             return False
-        try:
-            whole = self._read(path).keys() == {"features", "probs", "seconds"}
-        except Exception:  # zipfile's, zlib's, NumPy's
-            whole = False
-        if not whole:
-            path.unlink()
-        return whole
+        if _arrays(path) is not None:
+            return True
+        path.unlink()
+        print(f"note: {path} is damaged: its samples are drawn again")
+        return False
 
     def save(self, first: int, features, probs, seconds: float) -> None:
         """Write a batch; a reader never sees half a file."""
@@ -149,12 +144,9 @@ class Parts:
         with written_atomically(path) as file:
             np.savez(file, features=features, probs=probs, seconds=seconds)
 
-    def _read(self, path: Path) -> dict:
-        with np.load(path) as part:
-            return dict(part)
-
     def _load(self) -> Iterator[dict]:
-        return map(self._read, sorted(self.folder.glob(NUMBERED)))
+        for path in sorted(self.folder.glob(NUMBERED)):
+            yield _arrays(path)
 
     def features(self, kept: int) -> Features:
         """Of all batches."""
@@ -163,3 +155,15 @@ class Parts:
     def seconds(self) -> list[float]:
         """What each batch took."""
         return [float(part["seconds"]) for part in self._load()]
+
+
+def _arrays(path: Path) -> dict | None:
+    """The arrays of one file of `Parts`; None if it is damaged."""
+    try:
+        with np.load(path) as part:
+            arrays = {name: part[name] for name in ("features", "probs", "seconds")}
+        sizes = {len(arrays[name]) for name in ("features", "probs")}
+        whole = len(sizes) == 1 and np.isfinite(arrays["features"]).all()
+        return arrays if whole else None
+    except Exception:  # zip, zlib, the header and the array each have their own
+        return None

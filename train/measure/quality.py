@@ -12,7 +12,11 @@ import numpy as np
 from gengen.conditions import labels_of
 from gengen.images import require_finite
 from gengen.metrics.frechet import moments
-from gengen.metrics.quality import sample_quality
+from gengen.metrics.quality import (
+    LEAST_SAMPLES,
+    possible_metrics,
+    sample_quality,
+)
 
 from ..data.dataset import Dataset
 from ..data.feed import order
@@ -32,7 +36,8 @@ from ..run.sampler import (
 )
 from ..run.workdir import OpenRun
 from .extractors import Extractor, open_extractor
-from .features import Features, Parts, check_finite, of_dataset
+from .features import Features, Parts, check_finite, known_labels, of_dataset
+from .tables import COMPARISONS
 
 KEPT = 10_000  # features kept for the figures that need all of them at once
 PART = "evaluation.part"  # folder of the features of an evaluation under way
@@ -45,7 +50,7 @@ NO_LABELS = (
 def find_extractor(trained: OpenRun, options) -> Extractor | None:
     """What turns images into features, told; None if there is nothing that does."""
     path, record = options.extractor, trained.record
-    if record.data.kind == "text":
+    if record.data.kind != "images":
         return None
     if path is None and not record.data.num_classes:
         print(f"no sample quality: {NO_LABELS.format(record.data.name)}")
@@ -73,9 +78,11 @@ class Reference:
     ) -> dict[str, Any]:
         """`sample_quality` as dictionaries; `tell` prints what it warns of.
 
-        real: others in the place of the training images.
+        Metrics for which there are too few images are left out. real: others in the
+        place of the training images.
         """
         real = self.features if real is None else real
+        names = possible_metrics(len(real.kept), len(fake.kept))
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             results = sample_quality(
@@ -86,16 +93,19 @@ class Reference:
                 self.seed,
                 real.moments,
                 fake.moments,
+                names,
             )
         for note in {str(warning.message) for warning in said} if tell else ():
             print(f"note: {note}")
         return {name: result.as_dict() for name, result in results.items()}
 
     def noise_floor(self) -> dict[str, Any]:
-        """One half of the images against the other.
+        """One half of the images against the other: what is left where nothing differs.
 
-        What remains of the figures where nothing differs.
+        {} of a single image.
         """
+        if len(self.features.kept) < 2:
+            return {}
         first, second = (kept_part(self.features, half) for half in (0, 1))
         return self.compared(second, first)
 
@@ -133,7 +143,40 @@ class Quality:
             f"cost: {self.options.num:,} {self.kind}{hint}, each of "
             f"{calls_in_words(self.calls)}, {self.sampler.batch_size} at a time; "
             f"{self.trained.record.data.examples}: {', '.join(sizes)}",
+            *(self.too_few() if self.is_possible else []),
         ]
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether there is, or can be trained, an extractor."""
+        data = self.trained.record.data
+        given = self.options.extractor is not None or data.num_classes
+        return data.kind == "images" and bool(given)
+
+    def too_few(self) -> list[str]:
+        """The metrics that so few images do not allow, a note per comparison."""
+        train, test = (
+            min(self.splits[name].size, KEPT) if name in self.splits else None
+            for name in ("train", "test")
+        )
+        num = min(self.options.num, KEPT)
+        real_and_fake = {
+            "sample_quality": (train, num),
+            "against_test": (test, num),
+            "test_images": (train, test),
+            "noise_floor": (train - train // 2, train // 2),
+        }
+        notes = []
+        for name, (n_real, n_fake) in real_and_fake.items():
+            if None in (n_real, n_fake):
+                continue
+            possible = possible_metrics(n_real, n_fake)
+            if missing := [x for x in LEAST_SAMPLES if x not in possible]:
+                notes.append(
+                    f"note: {COMPARISONS[name]}: {n_fake:,} images against {n_real:,} "
+                    f"are too few for {', '.join(missing).replace('_', ' ')}"
+                )
+        return notes
 
     def measure(self) -> dict[str, Any]:
         """Figures of samples; of test images in their place; and the noise floor."""
@@ -160,7 +203,7 @@ class Quality:
         given, extractor = {}, reference.extractor
         if labels := labels_of(sample_condition(self.trained.model)):
             # As frequent as in the data: epoch after epoch of shuffled labels.
-            known = reference.features.labels
+            known = known_labels(reference.features.labels)
             chosen = order(reference.seed, 0, self.options.num, len(known))
             given = {labels.key: known[chosen]}
         seconds, fake = self.draw(extractor, given)

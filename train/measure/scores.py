@@ -92,19 +92,6 @@ def overflow(score: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(score), np.inf, score)
 
 
-def open_or_not(trained, options, missing: dict):
-    """The extractor; None, with the reason, where there are no labels for one."""
-    from .extractors import open_extractor
-
-    if options.extractor is None and not trained.record.data.num_classes:
-        missing["extractor feature distance"] = (
-            "no labels to train one: give --extractor"
-        )
-        return None
-    record = trained.record
-    return open_extractor(options.extractor, options.workdir, record, options.data_dir)
-
-
 def features_of(extractor, image: np.ndarray, spec) -> np.ndarray:
     """The extractor's features of levels."""
     from gengen.images import to_unit

@@ -6,12 +6,18 @@ The autoencoder was trained before and is frozen: its arrays are state["frozen"]
 and never moved. The inner model may be any model of the library, and nothing of it is
 known here but its space: `Reals` of the latents, which standardises them, or `Symbols`
 of their codes. So latent diffusion is `Latent(flow, autoencoder)`, and the second stage
-of a VQ-VAE is `Latent(autoregressive, quantiser)`.
+of a VQ-VAE is `Latent(autoregressive, vqvae)`.
+
+Latents that are real have no density of x. Codes do: they are a function of x, so
+
+    log p(x) >= log p(x | codes) + log p(codes),
+
+which is the length of what a receiver needs to restore x: first its codes, then x.
 
 Rombach et al. 2022, arXiv:2112.10752; van den Oord et al. 2017, arXiv:1711.00937.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import chex
 import jax
@@ -19,7 +25,16 @@ import jax
 from gengen.conditions import Condition, check_batch
 from gengen.errors import BadInput, no_density
 from gengen.spaces import Space
-from gengen.types import Array, HasFeatures, HasLatents, LossFn, Model, frozen, static
+from gengen.types import (
+    Array,
+    HasCodes,
+    HasFeatures,
+    HasLatents,
+    LossFn,
+    Model,
+    frozen,
+    static,
+)
 
 
 @static
@@ -43,7 +58,6 @@ class Latent(HasLatents, HasFeatures):
     """`space`, `latent_shape`, `to_latent` and `from_latent`, without a condition."""
     name: str = "autoencoder"
     """The entry of state["frozen"] that holds the autoencoder's arrays."""
-    density: ClassVar[str] = "none"
 
     def __post_init__(self):
         inner, latents = self.model.space.shape, self.autoencoder.latent_shape
@@ -58,6 +72,17 @@ class Latent(HasLatents, HasFeatures):
                 f"the autoencoder is conditioned on {', '.join(own.names)}: a model of "
                 "latents needs one that is not"
             )
+
+    @property
+    def density(self) -> str:
+        """A bound of codes whose prior has a density; none of real latents."""
+        coded = isinstance(self.autoencoder, HasCodes)
+        return "bound" if coded and self.model.density != "none" else "none"
+
+    @property
+    def likelihood_kind(self) -> str:
+        """What `log_likelihood` is."""
+        return "code-length"
 
     @property
     def space(self) -> Space:
@@ -112,8 +137,14 @@ class Latent(HasLatents, HasFeatures):
         return self.model.features(params, state, self.encoded(state, batch), key)
 
     def log_likelihood(self, params, state, batch, key):
-        """Raises BadInput: a density of latents is none of x."""
-        no_density("a model of latents")
+        """log p(x | codes) + log p(codes) [B] nats; BadInput for real latents."""
+        if self.density == "none":
+            no_density("a model of latents")
+        key_codes, key_data = jax.random.split(key)
+        own, batch = frozen(state, self.name), self.encoded(state, batch)
+        codes = batch[self.model.space.key]
+        given = self.autoencoder.log_prob_of_codes(*own, batch, codes, key_data)
+        return given + self.model.log_likelihood(params, state, batch, key_codes)
 
     def nfe(self, *sampler) -> int | None:
         """The inner model's network calls per sample, and one of the decoder."""

@@ -1,0 +1,326 @@
+"""Priors, flows and objectives of models with latents, against closed forms."""
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from exact import close
+from scipy import stats
+
+from gengen.conditions import Labels
+from gengen.errors import BadInput
+from gengen.latent.bounds import doubly_reparameterized, iwae_bound, log_weight
+from gengen.latent.objectives import ELBO, IWAE
+from gengen.latent.priors import (
+    FlowPrior,
+    GaussianMixture,
+    UnitGaussian,
+    Vamp,
+    mixture_log_prob,
+)
+from gengen.losses.likelihood import normal_log_prob, per_example
+from gengen.models.vae import VAE
+from gengen.nets.flows import AffineCouplings, AutoregressiveFlow
+from gengen.nets.mlp import MLPDecoder, MLPEncoder
+from gengen.observations.binomial import Binomial
+from gengen.scan import sample_keys
+from gengen.spaces import Images
+
+KEY = jax.random.key(3)
+
+
+@pytest.fixture
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+FLOWS = [AffineCouplings(4, (16,)), AutoregressiveFlow(2, (16,))]
+FLOWS += [AutoregressiveFlow(1, ())]
+named = pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: type(flow).__name__)
+
+
+def scrambled(tree, size=0.4):
+    """Parameters away from their first values, where flows are the identity."""
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(KEY, len(leaves))
+    moved = [
+        x + size * jax.random.normal(k, x.shape, x.dtype)
+        for x, k in zip(leaves, keys, strict=True)
+    ]
+    return structure.unflatten(moved)
+
+
+# ------------------------------------------------------------- flows
+
+
+@named
+@pytest.mark.parametrize("width", [0, 3])
+def test_flows_invert_and_their_log_determinant_is_autodiffs(flow, width, float64):
+    z = jax.random.normal(KEY, (5, 4))
+    h = jax.random.normal(KEY, (5, width)) if width else None
+    first = flow.init(KEY, z, h)
+    u, log_det = flow.apply(first, z, h)
+    close(u, z), close(log_det, np.zeros(5))  # the identity at first
+    params = scrambled(first)
+    u, log_det = jax.jit(flow.apply)(params, z, h)
+    back, log_det_back = jax.jit(partial(flow.apply, reverse=True))(params, u, h)
+    close(back, z, 1e-9, 1e-9), close(log_det_back, -log_det, 1e-9, 1e-9)
+    assert not np.allclose(u, z, atol=0.1)
+
+    def one(z, h):
+        return flow.apply(params, z[None], None if h is None else h[None])[0][0]
+
+    jacobians = jax.vmap(jax.jacfwd(one))(z, h)
+    close(jnp.linalg.slogdet(jacobians)[1], log_det, 1e-9, 1e-9)
+    if width:
+        assert not np.allclose(flow.apply(params, z, h + 1.0)[0], u, atol=1e-3)
+
+
+def test_each_layer_of_an_autoregressive_flow_is_triangular(float64):
+    flow, z = AutoregressiveFlow(1, (16, 16)), jax.random.normal(KEY, (1, 5))
+    params = scrambled(flow.init(KEY, z))
+    jacobian = jax.jacfwd(lambda z: flow.apply(params, z[None])[0][0])(z[0])
+    close(jnp.triu(jacobian, 1), np.zeros((5, 5)))
+    assert np.all(np.abs(jacobian[np.tril_indices(5)]) > 1e-6)
+
+
+def test_maps_of_latents_keep_their_shape():
+    z = jax.random.normal(KEY, (2, 4, 4, 3))
+    u, log_det = AffineCouplings(2, (8,)).init_with_output(KEY, z)[0]
+    assert u.shape == z.shape and log_det.shape == (2,)
+
+
+# ------------------------------------------------------------- priors
+
+
+def posterior(x):
+    """An encoder that needs no network."""
+    return jnp.tanh(x[:, :2]), -1.0 + 0.3 * x[:, 1:]
+
+
+PRIORS = [UnitGaussian(), GaussianMixture(3), Vamp(4, 1.0)]
+PRIORS += [FlowPrior(AffineCouplings(4, (16,)))]
+X = jnp.zeros((1, 3))
+
+
+@pytest.mark.parametrize("prior", PRIORS, ids=lambda prior: type(prior).__name__)
+def test_priors_integrate_to_one_and_are_sampled_as_they_say(prior):
+    z = jnp.zeros((1, 2))
+    params = scrambled(prior.init(KEY, z, X), 0.25)
+    side = np.linspace(-7.0, 7.0, 281)
+    grid = np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
+    log_p = jax.jit(lambda z: prior.log_prob(params, z, posterior))
+    p = np.exp(np.asarray(log_p(jnp.array(grid, jnp.float32)))).reshape(281, 281)
+    area = (side[1] - side[0]) ** 2
+    assert p.sum() * area == pytest.approx(1.0, abs=2e-3)
+    num = 4000
+    draw = jax.jit(lambda keys: prior.sample(params, keys, (2,), posterior))
+    drawn = np.asarray(draw(sample_keys(KEY, num)))
+    for d in range(2):  # each coordinate against the grid's marginal
+        mass = p.sum(1 - d) * area
+        uniform = np.interp(drawn[:, d], side + (side[1] - side[0]) / 2, mass.cumsum())
+        assert stats.kstest(uniform, "uniform").pvalue > 1e-3
+    own = draw(sample_keys(KEY, 3, 5))  # sample i is of (key, i)
+    np.testing.assert_allclose(own, drawn[5:8], rtol=1e-5, atol=1e-6)
+
+
+def test_a_mixture_is_scipys(float64):
+    draw = np.random.default_rng(0)
+    mean, logvar = draw.normal(size=(2, 3, 2))
+    z, weight = draw.normal(size=(5, 2)), draw.normal(size=3)
+    each = [
+        np.log(w) + stats.multivariate_normal(m, np.diag(np.exp(s))).logpdf(z)
+        for m, s, w in zip(
+            mean, logvar, np.exp(weight) / np.exp(weight).sum(), strict=True
+        )
+    ]
+    expected = np.logaddexp.reduce(each, axis=0)
+    close(mixture_log_prob(*map(jnp.asarray, (z, mean, logvar, weight))), expected)
+
+
+def test_a_vamp_prior_of_all_data_is_the_aggregate_posterior(float64):
+    data = jax.random.normal(KEY, (6, 3))
+    z, (mean, logvar) = jax.random.normal(KEY, (4, 2)), posterior(data)
+    each = [
+        per_example(normal_log_prob(z, m[None] + 0 * z, s[None] + 0 * z))
+        for m, s in zip(mean, logvar, strict=True)
+    ]
+    expected = np.logaddexp.reduce(np.array(each), axis=0) - math.log(6)
+    close(Vamp(6).log_prob({"x": data}, z, posterior), expected)
+
+
+# ------------------------------------------------------------- in a VAE
+
+PAIR = (1, 2, 1)
+BATCH = {"image": np.array([[0, 1], [2, 2], [1, 0]], np.uint8).reshape(-1, *PAIR)}
+
+
+def vae(latent=2, **values):
+    nets = MLPEncoder(latent, (8,)), MLPDecoder(PAIR, (8,))
+    return VAE(*nets, Binomial(3), Images(PAIR, 3), latent, **values)
+
+
+def changed(**values):
+    """A VAE with these values, its parameters scrambled, and a loss of them."""
+    model = vae(**values)
+    return model, scrambled(jax.jit(model.init)(KEY)[0], 0.12)
+
+
+def test_an_identity_flow_is_the_plain_elbo_bit_for_bit():
+    plain = vae()
+    params = jax.jit(plain.init)(KEY)[0]
+    for values in (
+        {"prior": FlowPrior(AffineCouplings(2, (8,)))},
+        {"flow": AutoregressiveFlow(2, (8,))},
+    ):
+        model = vae(**values)
+        more = jax.jit(model.init)(KEY)[0]
+        more = {"vae": {**more["vae"], **params["vae"]}}
+        for key in jax.random.split(KEY, 3):
+            expected = jax.jit(plain.loss)(params, {}, BATCH, key)[0]
+            assert jax.jit(model.loss)(more, {}, BATCH, key)[0] == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"prior": GaussianMixture(3)},
+        {"prior": Vamp(3, 1.0)},
+        {"prior": FlowPrior(AffineCouplings(4, (8,)))},
+        {"flow": AffineCouplings(2, (8,))},
+        {"prior": GaussianMixture(2), "flow": AutoregressiveFlow(2, (8,))},
+    ],
+    ids=lambda values: "-".join(type(v).__name__ for v in values.values()),
+)
+def test_importance_weights_have_the_evidence_as_their_mean(values):
+    """E_q w = p(x) = ∫ p(x|z) p(z) dz, both on grids, for any prior and posterior."""
+    model, params = changed(**values)
+    own = params["vae"].get("prior", {})
+    z = plane(8.0, 161)
+    log_prior = model.prior.log_prob(own, z, lambda x: model.encode(params, x, {}))
+
+    @jax.jit
+    def both(image):
+        batch = {"image": jnp.broadcast_to(image, (len(z), *PAIR))}
+        log_prob = model.log_prob_given(params, batch, KEY)
+        noise = plane(16.0, 161)
+        mean, logvar = model.posterior(params, batch)
+        latent = model.latents(params, mean, logvar)
+        log_w = log_weight(log_prob, mean, logvar, noise, latent)
+        log_q = per_example(normal_log_prob(noise, 0.0, 0.0))
+        areas = 2 * math.log(16.0 / 160), 2 * math.log(32.0 / 160)
+        evidence = jax.nn.logsumexp(log_prob(z) + log_prior) + areas[0]
+        return evidence, jax.nn.logsumexp(log_w + log_q) + areas[1]
+
+    found = np.array([both(image) for image in BATCH["image"]])
+    np.testing.assert_allclose(found[:, 1], found[:, 0], atol=2e-3)
+    losses = jax.jit(jax.vmap(lambda key: model.loss(params, {}, BATCH, key)[0]))
+    bound = -np.asarray(losses(jax.random.split(KEY, 500)))
+    assert np.mean(bound) < np.mean(found[:, 0]) + 4 * np.std(bound) / math.sqrt(500)
+    shown = jax.jit(lambda key: model.sample(params, {}, key, 5))(KEY)
+    assert shown.shape == (5, *PAIR) and np.all(np.isfinite(shown))
+
+
+def plane(most, num):
+    """A grid of the square [-most, most]², [num², 2]."""
+    side = jnp.linspace(-most, most, num)
+    return jnp.stack(jnp.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
+
+
+def test_the_doubly_reparameterised_gradient_is_iwaes_with_less_variance():
+    """On a Gaussian: z ~ N(μ, s²) for p(x|z) = N(x; z, 1), 8 draws, many keys."""
+    x, draws = jnp.array([1.5]), 8
+
+    def log_weights(z, moving, stopped):
+        expected = normal_log_prob(jnp.broadcast_to(x, z.shape), z, 0.0 * z)
+        prior = normal_log_prob(z, moving + 0.0 * z, 0.0 * z)
+        mean, logvar = stopped
+        own = normal_log_prob(z, mean + 0.0 * z, logvar + 0.0 * z)
+        return jnp.sum(expected + prior - own, axis=-1)
+
+    def naive(gaussian, moving, noise):
+        mean, logvar = gaussian
+        z = mean + jnp.exp(0.5 * logvar) * noise
+        return iwae_bound(log_weights(z, moving, gaussian))[0]
+
+    def doubly(gaussian, moving, noise):
+        mean, logvar = gaussian
+        stopped = jax.lax.stop_gradient(gaussian)
+        z = mean + jnp.exp(0.5 * logvar) * noise
+        f = partial(log_weights, stopped=stopped)
+        return doubly_reparameterized(f, z, moving)[0]
+
+    gaussian = jnp.array([0.2]), jnp.array([-0.5])
+    noise = jax.random.normal(KEY, (20_000, draws, 1, 1))
+
+    def gradients(f):
+        return jax.jit(jax.vmap(jax.grad(f, (0, 1)), (None, None, 0)))(
+            gaussian, jnp.array(0.1), noise
+        )
+
+    ((m1, v1), p1), ((m2, v2), p2) = gradients(naive), gradients(doubly)
+    np.testing.assert_allclose(p1, p2, rtol=1e-3, atol=1e-4)  # the model's: the same
+    for plain, better in ((m1, m2), (v1, v2)):
+        error = np.hypot(np.std(plain), np.std(better)) / math.sqrt(len(noise))
+        assert abs(np.mean(plain) - np.mean(better)) < 4 * error
+        assert np.std(better) < 0.7 * np.std(plain)
+        assert abs(np.mean(better)) > 10 * error  # there is something to estimate
+
+
+def test_iwae_in_training_is_the_bound_it_reports():
+    model, params = changed(objective=IWAE(5), importance_samples=5)
+    keys = jax.random.split(KEY, 2000)
+    losses = jax.jit(jax.vmap(lambda k: model.loss(params, {}, BATCH, k)[0]))(keys)
+    bound = jax.jit(
+        jax.vmap(lambda k: jnp.mean(model.log_likelihood(params, {}, BATCH, k)))
+    )(keys)
+    error = np.hypot(np.std(losses), np.std(bound)) / math.sqrt(len(keys))
+    assert abs(np.mean(losses) + np.mean(bound)) < 4 * error
+    grads = jax.grad(lambda p: model.loss(p, {}, BATCH, KEY)[0])(params)
+    assert all(np.any(np.asarray(g) != 0) for g in jax.tree.leaves(grads))
+
+
+def test_free_nats_cost_nothing_and_have_no_gradient():
+    _, params = changed()
+    free = vae(objective=ELBO(free_nats=100.0))
+    value, (_, seen) = free.loss(params, {}, BATCH, KEY)
+    close(value, seen["reconstruction"] + 100.0, 1e-5, 1e-5)
+    slope = jax.grad(lambda p: free.loss(p, {}, BATCH, KEY)[0])(params)
+    alone = jax.grad(lambda p: vae(objective=ELBO(0.0)).loss(p, {}, BATCH, KEY)[0])
+    jax.tree.map(lambda a, b: close(a, b, 1e-4, 1e-5), slope, alone(params))
+    enough = vae(objective=ELBO(free_nats=1e-3))
+    close(
+        enough.loss(params, {}, BATCH, KEY)[0],
+        vae().loss(params, {}, BATCH, KEY)[0],
+        1e-5,
+        1e-5,
+    )
+
+
+def test_total_correlation_is_weighed():
+    _, params = changed()
+    model = vae(objective=ELBO(total_correlation=3.0))
+    value, (_, seen) = model.loss(params, {}, BATCH, KEY)
+    plain = vae().loss(params, {}, BATCH, KEY)[0]
+    close(value, plain + 3.0 * seen["total_correlation"], 1e-5, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: vae(importance_samples=0), "at least 1 draw"),
+        (lambda: IWAE(1), "at least 2 draws"),
+        (lambda: ELBO(free_nats=-1.0), "free_nats=-1.0"),
+        (lambda: GaussianMixture(0), "components=0"),
+        (lambda: vae(prior=Vamp(2), flow=AutoregressiveFlow()), "Vamp"),
+        (lambda: replace(vae(), prior=Vamp(2), condition=Labels(3)), "condition"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make, words):
+    with pytest.raises(BadInput, match=words):
+        make()

@@ -1,0 +1,167 @@
+"""Every family under one budget: what is compared, and the rows of the table."""
+
+import inspect
+import math
+from pathlib import Path
+from typing import Any
+
+from gengen.errors import BadInput
+from gengen.types import Discriminative
+
+from .. import experiments
+from ..cli.command import did_you_mean
+from ..cli.options import RunOptions, check_numbers
+from ..data.dataset import READER, Spec
+from ..data.load import load
+from ..files import file_name, write_atomically, write_json
+from ..progress import print_table
+from ..run.record import FILE, reader_of
+from .comparison_table import TAXONOMY, comparison_lines, comparison_notes, draw_samples
+from .extractors import extractor_if_any
+from .options import Evaluate
+from .series import Member, budget_used, measure_all
+from .tables import markdown
+
+DATA = ("data_dir", "image_size", "levels")
+
+
+def select_experiments(options, spec: Spec) -> dict[str, dict]:
+    """{family: all its keywords} of what is compared; BadInput for unknown names."""
+    known, selected = experiments.EXPERIMENTS, {}
+    for name in options.families or known:
+        if name not in known:
+            raise BadInput(
+                f"--families {name}: no experiment is called so"
+                f"{did_you_mean(name, known)}; choose from {', '.join(known)}"
+            )
+        function = known[name]
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        keywords = {p.name: p.default for p in parameters}
+        if options.steps is not None:
+            keywords["steps"] = options.steps
+        try:
+            model = function(spec, **keywords).model
+        except BadInput:
+            if name in options.families:
+                raise
+            continue  # nothing for these data, as a classifier without labels
+        if not isinstance(model, Discriminative):
+            selected[name] = keywords
+        elif name in options.families:
+            raise BadInput(
+                f"--families {name}: it is discriminative and draws no samples; "
+                "leave it out"
+            )
+    return selected
+
+
+def compare(options) -> None:
+    """Train, evaluate; write comparison.json, comparison.md and comparison.png."""
+    numbers = ("minutes", "steps", "num", "likelihood_num", "seed")
+    check_numbers({name: getattr(options, name) for name in numbers})
+    folder = options.workdir or Path("runs") / f"compare-{file_name(options.dataset)}"
+    begun = [reader_of(path.parent) for path in folder.glob(f"*/{FILE}")]
+    data = {name: getattr(options, name) for name in DATA}
+    dataset = load(options.dataset, **data, reader=min(begun, default=READER))
+    dataset.spec.images_only("train.compare")
+    selected = select_experiments(options, dataset.spec)
+    budget = f"{options.minutes:g} minutes"
+    if options.steps is not None:
+        budget = f"{options.steps} steps, or {budget}"
+    print(f"data: {dataset.note}")
+    print(
+        f"cost: {len(selected)} families ({', '.join(selected)}), each trained for at "
+        f"most {budget}, then {options.num:,} samples and likelihoods of each; into "
+        f"{folder}"
+    )
+    members = [
+        member_of(name, keywords, folder, options)
+        for name, keywords in selected.items()
+    ]
+    for member in members:
+        member.check(dataset)
+    first, data_dir = members[0], options.data_dir
+    record = first.record(dataset)
+    extractor = extractor_if_any(options.extractor, first.run.workdir, record, data_dir)
+    results, failed = measure_all(members, extractor)
+    rows = sorted(map(row_of, results.values()), key=rank_of)
+    result = {"dataset": options.dataset, "budget": budget, "rows": rows}
+    result |= {"failed": failed, "used": budget_used(results, options.minutes)}
+    path = folder / "comparison"
+    lines, notes = comparison_lines(result), comparison_notes(result)
+    write_json(path.with_suffix(".json"), result)
+    text = f"{markdown(lines, 3)}\n{chr(10).join(notes)}\n"
+    write_atomically(path.with_suffix(".md"), text)
+    print()
+    print_table(lines, left=3)
+    print(*notes, sep="\n")
+    trained = [folder / row["family"] for row in rows]
+    draw_samples(trained, dataset, path.with_suffix(".png"))
+    for suffix in (".md", ".json", ".png"):
+        print(path.with_suffix(suffix))
+
+
+def member_of(name: str, keywords: dict, folder: Path, options) -> Member:
+    """How a family is trained and evaluated."""
+    run = RunOptions(
+        workdir=folder / name,
+        dataset=options.dataset,
+        seed=options.seed,
+        minutes=options.minutes,
+        **{name: getattr(options, name) for name in DATA},
+    )
+    evaluation = Evaluate(
+        workdir=run.workdir,
+        num=options.num,
+        likelihood_num=options.likelihood_num,
+        seed=options.seed,
+        extractor=options.extractor,
+        data_dir=options.data_dir,
+    )
+    return Member(name, run, name, keywords, evaluation)
+
+
+def row_of(result: dict[str, Any]) -> dict[str, Any]:
+    """A family's row of the table, from its evaluation."""
+    bits = result.get("bits_per_dim", {}).get("test")
+    return {
+        "family": result["experiment"],
+        "samples": result["samples"],
+        "density": result["density"],
+        "test_bits_per_dim": bits and bits["value"],
+        "kind": bits and bits["kind"],
+        "quality": main_metrics(result.get("sample_quality")),
+        "parameters": result["parameter_count"],
+        "steps": result["step"],
+        "training_seconds": result["training_seconds"],
+        "milliseconds_per_sample": 1e3 * result["seconds_per_sample"],
+        "network_evaluations": result["network_evaluations"],
+        "class_accuracy": result.get("class_accuracy"),
+        "extractor": result.get("extractor"),
+        "device": result["device"],
+        "test_images": main_metrics(result.get("test_images")),
+        "noise_floor": main_metrics(result.get("noise_floor")),
+    }
+
+
+def main_metrics(quality: dict | None) -> dict | None:
+    """The metrics of samples that the table has, and of how many they are.
+
+    None without a Fréchet distance, which needs the fewest images.
+    """
+    if not quality or "frechet_distance" not in quality:
+        return None
+    names = ("frechet_distance", "precision", "recall")
+    numbers = {n: quality["frechet_distance"][n] for n in ("n_fake", "n_real")}
+    return {name: quality.get(name, {}).get("value") for name in names} | numbers
+
+
+def rank_of(row: dict[str, Any]) -> tuple:
+    """Where a row stands: by kind of density, then bits, then Fréchet distance."""
+    bits, quality = row["test_bits_per_dim"], row["quality"]
+    distance = quality and quality["frechet_distance"]
+    return (
+        list(TAXONOMY).index(row["density"]),
+        math.inf if bits is None else bits,
+        math.inf if distance is None else distance,
+    )

@@ -1,0 +1,118 @@
+"""What a model says of each example: likelihood, accuracy; their means over splits."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gengen.conditions import labels_of
+from gengen.images import bits_name, bits_per_dim
+from gengen.metrics.result import standard_error
+from gengen.types import Discriminative
+
+from ..data.dataset import Dataset
+from ..run.heldout import batches, measure, subset, with_importance_samples
+from ..run.workdir import OpenRun
+from .mixture import KIND, mixture_over_classes
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One number per example, whose mean is reported."""
+
+    name: str
+    kind: str
+    "What the number is: an ELBO, a share, nats."
+    function: Callable
+    "(params, state, batch, key) -> [B]."
+    likelihoods: int = 1
+    "How many of them an example takes."
+    label: str | None = None
+    "The batch's name of the label that it depends on, which must then be known."
+
+    def cost(self, num: int, noun: str) -> str:
+        """How often it is computed, in words."""
+        each = f", {self.likelihoods} likelihoods each (one per class)"
+        option = "; --likelihood-num 0 leaves it out"
+        more = each + option if self.likelihoods > 1 else ""
+        return f"{self.name} of {num:,} {noun}{more}"
+
+
+def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
+    """The metrics of the run's model.
+
+    Bits per dimension (of text, per byte) where there is a density, of the mixture over
+    classes where it is conditional; accuracy and cross-entropy of a classifier.
+    """
+    model, shape = trained.model, trained.record.data.shape
+    model = with_importance_samples(model, options.importance_samples)
+    if isinstance(model, Discriminative):
+        return classifier_metrics(model)
+    if model.density == "none" or not options.likelihood_num:
+        return []
+    kind, likelihoods = model.likelihood_kind, 1
+    if labels := labels_of(model.condition):
+        model = mixture_over_classes(model, train)
+        kind, likelihoods = f"{kind}, {KIND}", labels.num
+
+    def bits(*arguments):
+        return bits_per_dim(model.log_likelihood(*arguments), shape)
+
+    return [Metric(bits_name(shape), kind, jax.jit(bits), likelihoods)]
+
+
+def classifier_metrics(model: Discriminative) -> list[Metric]:
+    """Accuracy, and cross-entropy in nats."""
+    labels = model.labels
+
+    def right(params, state, batch, key):
+        log_p = model.log_prob_labels(params, state, batch, key)
+        return jnp.argmax(log_p, axis=-1) == batch[labels.key]
+
+    def surprise(params, state, batch, key):
+        log_p = model.log_prob_labels(params, state, batch, key)
+        return -jnp.take_along_axis(log_p, batch[labels.key][:, None], axis=-1)[:, 0]
+
+    return [
+        Metric("accuracy", "share", jax.jit(right), label=labels.key),
+        Metric("cross_entropy", "nats", jax.jit(surprise), label=labels.key),
+    ]
+
+
+def over_splits(trained, splits: dict, metrics: list[Metric], options) -> dict:
+    """{metric: {split: its mean, standard error, kind and number of examples}}."""
+    result = {}
+    for metric in metrics:
+        result[metric.name] = {
+            split: figure
+            for split, dataset in splits.items()
+            if (figure := mean_over(trained, split, dataset, metric, options))
+        }
+    return result
+
+
+def mean_over(
+    trained: OpenRun, split: str, dataset: Dataset, metric: Metric, options
+) -> dict[str, Any] | None:
+    """The mean of a metric over a split; None, said, where no label is known."""
+    num = min(dataset.size, options.likelihood_num)
+    stream = batches(dataset, subset(dataset, num), options.batch_size)
+    weights, key = (trained.params, trained.state), jax.random.key(options.seed)
+    values = measure(metric.function, *weights, stream, num, key, metric.label)
+    if unknown := num - len(values):
+        name = metric.name.replace("_", " ")
+        print(
+            f"note: {unknown:,} of {num:,} {split} labels are unknown: "
+            f"{f'{name} leaves them out' if len(values) else f'there is no {name}'}"
+        )
+    if not len(values):
+        return None
+    return {
+        "value": float(np.mean(values)),
+        "standard_error": standard_error(values),  # None of one example
+        "kind": metric.kind,
+        "num": len(values),
+    }
