@@ -440,7 +440,7 @@ def test_bayes_refuses(cli, runs, tmp_path):
 
     refused(line(runs / "classifier"), "p(y|x) already", "generative")
     refused(line(runs / "gan"), "no likelihood", "--no-conditional")
-    refused(line(runs / "vae", "--reject-rate 1"), "--reject-rate 1.0", "between 0")
+    refused(line(runs / "vae", "--reject-rate 1"), "--reject-rate 1.0", "below 1")
     refused(line(runs / "vae", "--candidates 0"), "--candidates 0", "at least 1")
     refused(line(runs / "vae", "--out x.jpg"), "x.jpg", ".png")
     refused(line(unlabelled(runs, tmp_path)), "no labels")

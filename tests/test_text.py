@@ -11,6 +11,7 @@ from program import EVENTS, TEXT, refused
 
 from gengen.errors import BadInput
 from gengen.nets.lstm import _states, states
+from train.cli.groups import defaults_of
 from train.data.dataset import Spec
 from train.data.feed import Feed
 from train.data.load import load
@@ -195,7 +196,7 @@ def test_a_run_writes_text_metrics_and_a_record(run):
 def test_older_records_are_of_images(tmp_path):
     digits = load("digits").spec
     run = {"dataset": "digits", "image_size": None, "levels": None, "seed": 0}
-    parameters = EXPERIMENTS["vae"].__kwdefaults__
+    parameters = defaults_of(EXPERIMENTS["vae"].options)
     record = experiment.Record("vae", parameters, {**run, "examples": 1000}, digits)
     document = record.as_json()
     del document["data"]["kind"]
@@ -285,7 +286,7 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(cli, run, runs, tmp_path):
     refused(cli(f"{sample} --prompt {'x' * 17}"), "has 17 bytes", "has 16", "--length")
     refused(cli(f"{sample} --length 0"), "--length 0", "at least 1")
     refused(cli(f"{sample} --out x.png"), "x.png", ".txt")
-    refused(cli(f"{sample} --top-p 2"), "top_p 2", "at most 1")
+    refused(cli(f"{sample} --top-p 2"), "--top-p 2", "at most 1")
     refused(cli(f"{sample} --solver heun"), "no such option")
     refused(cli(f"{sample} --label 1"), "unconditional")
     refused(cli(f"{vae} --prompt x"), "--prompt 'x' is of a text")

@@ -22,7 +22,6 @@ def start(arguments: list[str]) -> None:
     from gengen.errors import BadInput
 
     from .cli.command import did_you_mean, options_class, parse, split_options
-    from .cli.options import check_numbers
     from .experiments import EXPERIMENTS, OF_TEXT
 
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -37,7 +36,6 @@ def start(arguments: list[str]) -> None:
         )
     options = options_class(EXPERIMENTS[name], name in OF_TEXT)
     run, keywords = split_options(parse(options, f"{PROG} {name}", rest))
-    check_numbers({**vars(run), **keywords})
     from .run.loop import train
     from .run.quiet import quiet_streams
 

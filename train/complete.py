@@ -1,20 +1,21 @@
 """python -m train.complete --workdir DIR --out FILE.png: half-seen images, whole."""
 
-import dataclasses
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from .cli.bounds import Count, InnerShare, Seed, check_numbers
 from .cli.command import parse, run_command
-from .cli.options import RunToOpen
-from .experiments.diffusion import SolverName
+from .cli.groups import group
+from .cli.options import RunToOpen, picture_path
+from .cli.sampler import GuidanceOptions, SolverOptions, SymbolOptions
 
 Keep = Literal["top", "bottom", "left", "right", "random"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Complete(RunToOpen):
+@group()
+class Complete(RunToOpen, SolverOptions, GuidanceOptions, SymbolOptions):
     """Completions of test images of which a part is seen: draws of p(x | that part).
 
     A row: the image, what is seen of it, completions. Of an autoregressive model they
@@ -26,32 +27,23 @@ class Complete(RunToOpen):
     """The picture (.png); by default completion.png in the run's folder."""
     keep: Keep = "top"
     """The half that is seen; random: that share of all pixels, scattered."""
-    share: float = 0.5
+    share: InnerShare = 0.5
     """How much of the image is seen."""
-    num: int = 8
+    num: Count = 8
     """Completions of each image."""
-    rows: int = 8
+    rows: Count = 8
     """Test images, one a row."""
-    particles: int | None = None
+    particles: Count | None = None
     """Of an autoregressive model: candidates for each completion, one of them chosen
     by its weight; 1, the default, is exact where the part is a beginning of the model's
     order: the top, in raster order; of --scales 2, whose small image comes first, no
     half is one, so it needs particles."""
-    temperature: float | None = None
-    """Of an autoregressive model's draws; below 1 they are more probable and less
-    diverse."""
     method: Literal["repaint", "replace", "posterior", "projection"] | None = None
     """Of a diffusion model: what is seen replaces those pixels at every level of noise,
     once or --repeats times a step (repaint, the default), or guides the sampler."""
-    repeats: int | None = None
+    repeats: Count | None = None
     """Of repaint: how often each step is drawn; 10 by default."""
-    guidance_scale: float | None = None
-    """Of a conditional diffusion model: guidance to the class of the image."""
-    steps: int | None = None
-    """Of a diffusion model: the sampler's steps."""
-    solver: SolverName | None = None
-    """Of a diffusion model: the sampler's solver."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the choice of test images and of all draws."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -88,8 +80,8 @@ def complete(options: Complete) -> None:
     from .run.sampler import calls_in_words
     from .run.workdir import open_workdir
 
-    out = options.out or options.workdir / "completion.png"
-    given = check(options, out)
+    out = picture_path(options, "completion.png")
+    given = check(options)
     trained = open_workdir(options.workdir, options.step)
     keywords = check_run(trained, options, given)
     dataset = trained.dataset("test", options.data_dir)
@@ -116,19 +108,14 @@ def complete(options: Complete) -> None:
     print(f"a row: the image, what is seen ({what}), completions: {out}")
 
 
-def check(options: Complete, out: Path) -> dict:
+def check(options: Complete) -> dict:
     """The sampler's options that are given; BadInput for numbers that cannot be."""
     from gengen.errors import BadInput
 
-    from .cli.options import at_least, check_numbers, check_png
     from .run.sampler import COMPLETION, KEYWORDS, given_keywords
 
-    at_least(options, num=1, rows=1)
     given = given_keywords(options, KEYWORDS + COMPLETION)
-    check_numbers({"seed": options.seed, **given})
-    if not 0 < options.share < 1:
-        raise BadInput(f"--share {options.share}: it must be between 0 and 1")
-    check_png(out)
+    check_numbers(options)
     if options.repeats and options.method not in (None, "repaint"):
         raise BadInput(
             f"--repeats {options.repeats}: only --method repaint repeats its steps; "

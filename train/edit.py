@@ -1,17 +1,19 @@
 """python -m train.edit --workdir DIR --strength 0.3 0.6 0.9: images, drawn again."""
 
-import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
+from .cli.bounds import Count, Fraction, NonEmpty, Seed, check_numbers
 from .cli.command import parse, run_command
-from .cli.options import RunToOpen
-from .experiments.diffusion import SolverName
+from .cli.groups import group
+from .cli.options import RunToOpen, picture_path
+from .cli.sampler import GuidanceOptions, SolverOptions
 
 
-@dataclasses.dataclass(frozen=True)
-class Edit(RunToOpen):
+@group()
+class Edit(RunToOpen, SolverOptions, GuidanceOptions):
     """Test images noised in part and drawn again from there: SDEdit.
 
     A row: the image, then its drawings, strength by strength. With another class asked
@@ -20,22 +22,16 @@ class Edit(RunToOpen):
 
     out: Path | None = None
     """The picture (.png); by default edit.png in the run's folder."""
-    strength: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
+    strength: Annotated[tuple[Fraction, ...], NonEmpty()] = (0.3, 0.5, 0.7, 0.9)
     """Share of the sampler's times that are drawn again: 1 is a sample of its own."""
     label: str | None = None
     """The class that they become, by its name or its number; by default each image's
     own."""
-    num: int = 1
+    num: Count = 1
     """Drawings of each image with each strength."""
-    rows: int = 8
+    rows: Count = 8
     """Test images, one a row."""
-    guidance_scale: float | None = None
-    """Of a conditional model: classifier-free guidance."""
-    steps: int | None = None
-    """The sampler's steps, of which the share that is drawn again is taken."""
-    solver: SolverName | None = None
-    """The sampler's solver."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the choice of test images and of all noise."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -49,11 +45,17 @@ def edit(options: Edit) -> None:
     from .progress import progress
     from .run.labels import asked_label, names_of
     from .run.pictures import to_uint8
-    from .run.sampler import as_keywords, calls_in_words, given_classes
+    from .run.sampler import (
+        as_keywords,
+        calls_in_words,
+        given_classes,
+        given_keywords,
+    )
     from .run.workdir import open_workdir
 
-    out = options.out or options.workdir / "edit.png"
-    given = check(options, out)
+    check_numbers(options)
+    out = picture_path(options, "edit.png")
+    given = given_keywords(options)
     trained = open_workdir(options.workdir, options.step)
     model, num = refuse_noiseless(trained.model), options.num
     sampler = as_keywords(model, given).get("sampler", model.sampler)
@@ -77,23 +79,6 @@ def edit(options: Edit) -> None:
     write(out, image, trained, names, options)
     strengths = " ".join(map(str, options.strength))
     print(f"a row: the image, drawn again with strength {strengths}: {out}")
-
-
-def check(options: Edit, out: Path) -> dict:
-    """The sampler's options that are given; BadInput for numbers that cannot be."""
-    from gengen.errors import BadInput
-
-    from .cli.options import at_least, check_numbers, check_png
-    from .run.sampler import given_keywords
-
-    at_least(options, rows=1, num=1)
-    given = given_keywords(options)
-    check_numbers({"seed": options.seed, **given})
-    check_png(out)
-    for strength in options.strength or (0.0,):
-        if not 0 < strength <= 1:
-            raise BadInput(f"--strength {strength}: above 0, and 1 at most")
-    return given
 
 
 def refuse_noiseless(model):

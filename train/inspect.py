@@ -3,13 +3,12 @@
 Two runs are the same when `diff` of their listings is empty.
 """
 
-import dataclasses
-
 from .cli.command import parse, run_command
+from .cli.groups import group
 from .cli.options import RunToOpen
 
 
-@dataclasses.dataclass(frozen=True)
+@group()
 class Inspect(RunToOpen):
     """List a checkpoint: path, shape, dtype and SHA-256 of every array."""
 

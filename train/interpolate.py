@@ -1,6 +1,5 @@
 """python -m train.interpolate --workdir DIR --out FILE.png: between two latents."""
 
-import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -9,11 +8,13 @@ import numpy as np
 
 from gengen.errors import BadInput
 
+from .cli.bounds import Count, Seed, Several, check_numbers
 from .cli.command import parse, run_command
-from .cli.options import RunToOpen, check_png
+from .cli.groups import group
+from .cli.options import RunToOpen, picture_path
 
 
-@dataclasses.dataclass(frozen=True)
+@group()
 class Interpolate(RunToOpen):
     """Images along a path between two latents, one pair a row.
 
@@ -23,9 +24,9 @@ class Interpolate(RunToOpen):
 
     out: Path | None = None
     """The picture (.png); by default interpolation.png in the run's folder."""
-    num: int = 9
+    num: Several = 9
     """Images along each path, its ends included."""
-    rows: int = 8
+    rows: Count = 8
     """Paths, one a row."""
     path: Literal["spherical", "linear"] = "spherical"
     """The great circle, which keeps the length of latents, or the straight line."""
@@ -34,7 +35,7 @@ class Interpolate(RunToOpen):
     label: str | None = None
     """The class of a conditional model, by its name or its number; by default the
     classes in turn."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the latents, or of the choice of test images."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -47,17 +48,14 @@ def interpolate(options: Interpolate) -> None:
     from gengen.tasks import latents, require
     from gengen.types import HasLatents
 
-    from .cli.options import at_least, check_numbers
     from .progress import progress
     from .run.labels import asked_label
     from .run.pictures import to_uint8
     from .run.sampler import calls_in_words, given_classes
     from .run.workdir import open_workdir
 
-    at_least(options, num=2, rows=1)
-    check_numbers({"seed": options.seed})
-    out = options.out or options.workdir / "interpolation.png"
-    check_png(out)
+    check_numbers(options)
+    out = picture_path(options, "interpolation.png")
     trained = open_workdir(options.workdir, options.step)
     model, weights = trained.model, (trained.params, trained.state)
     require(model, HasLatents, "take a model with latents, such as a VAE or a GAN")

@@ -1,18 +1,19 @@
 """python -m train.restore --workdir DIR --factor 2: small images, enlarged."""
 
-import dataclasses
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from .cli.bounds import Count, Seed, Several, Weight, check_numbers
 from .cli.command import parse, run_command
-from .cli.options import RunToOpen
-from .experiments.diffusion import SolverName
+from .cli.groups import group
+from .cli.options import RunToOpen, picture_path
+from .cli.sampler import GuidanceOptions, SolverOptions
 
 
-@dataclasses.dataclass(frozen=True)
-class Restore(RunToOpen):
+@group()
+class Restore(RunToOpen, SolverOptions, GuidanceOptions):
     """Draws of p(x | its small version): super-resolution by a model of x alone.
 
     A row: the test image, its small version enlarged, restorations.
@@ -20,23 +21,17 @@ class Restore(RunToOpen):
 
     out: Path | None = None
     """The picture (.png); by default restored.png in the run's folder."""
-    factor: int = 2
+    factor: Several = 2
     """Pixels of the small version are means of so many squared."""
-    noise: float = 0.0
+    noise: Weight = 0.0
     """Standard deviation of noise on the small version, of pixels in [-1, 1]."""
     method: Literal["projection", "posterior"] = "projection"
     """Each x̂ is made to fit, or the score is guided by a gradient of the network."""
-    num: int = 6
+    num: Count = 6
     """Restorations of each image."""
-    rows: int = 8
+    rows: Count = 8
     """Test images, one a row."""
-    guidance_scale: float | None = None
-    """Of a conditional model: guidance to the class of the image."""
-    steps: int | None = None
-    """The sampler's steps."""
-    solver: SolverName | None = None
-    """The sampler's solver."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the choice of test images and of all noise."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -51,11 +46,12 @@ def restore(options: Restore) -> None:
 
     from .measure.outlier_sets import subset
     from .progress import progress
-    from .run.sampler import as_keywords, calls_in_words
+    from .run.sampler import as_keywords, calls_in_words, given_keywords
     from .run.workdir import open_workdir
 
-    out = options.out or options.workdir / "restored.png"
-    given = check(options, out)
+    check_numbers(options)
+    out = picture_path(options, "restored.png")
+    given = given_keywords(options)
     trained = open_workdir(options.workdir, options.step)
     trained.record.data.images_only("train.restore")
     model, shrink = refuse_unguidable(trained.model), Average(options.factor)
@@ -85,22 +81,6 @@ def restore(options: Restore) -> None:
     error = jnp.sqrt(jnp.mean((shrink(found) - jnp.repeat(small, options.num, 0)) ** 2))
     print(f"root mean square of what the restorations, made small, miss: {error:.3f}")
     print(f"a row: the image, its small version, restorations: {out}")
-
-
-def check(options: Restore, out: Path) -> dict:
-    """The sampler's options that are given; BadInput for numbers that cannot be."""
-    from gengen.errors import BadInput
-
-    from .cli.options import at_least, check_numbers, check_png
-    from .run.sampler import given_keywords
-
-    at_least(options, rows=1, num=1, factor=2)
-    given = given_keywords(options)
-    check_numbers({"seed": options.seed, "noise": options.noise, **given})
-    if options.noise < 0:
-        raise BadInput(f"--noise {options.noise}: it must be at least 0")
-    check_png(out)
-    return given
 
 
 def refuse_unguidable(model):

@@ -6,15 +6,15 @@ comes near to what is printed here, reading limits the run (its metrics say so, 
 """
 
 import contextlib
-import dataclasses
 import time
 from pathlib import Path
 
+from .cli.bounds import Bytes, Count, Positive, Width, Workers, check_numbers
 from .cli.command import parse, run_command
-from .cli.options import at_least, check_numbers
+from .cli.groups import group
 
 
-@dataclasses.dataclass(frozen=True)
+@group()
 class Throughput:
     """Images/s that training would be fed with; nothing is trained or written."""
 
@@ -22,15 +22,15 @@ class Throughput:
     """digits, mnist, fashion_mnist, folder:PATH, or any prepared TFDS name."""
     data_dir: Path | None = None
     """Where the IDX files or the prepared TFDS sets are."""
-    image_size: int | None = None
+    image_size: Width | None = None
     """Scale the shorter side to this and crop the centre; by default nothing is."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images in a batch."""
-    workers: int = 0
+    workers: Workers = 0
     """Processes that read ahead; 0 is a thread."""
-    resident_bytes: int = 2**30
+    resident_bytes: Bytes = 2**30
     """A set of no more bytes of pixels is put on the device by training."""
-    seconds: float = 5.0
+    seconds: Positive = 5.0
     """How long to read."""
 
 
@@ -57,8 +57,7 @@ def throughput(options: Throughput) -> None:
     from .data.feed import Feed
     from .data.load import load
 
-    check_numbers(vars(options))
-    at_least(options, batch_size=1)
+    check_numbers(options)
     size = options.image_size
     dataset = load(options.dataset, data_dir=options.data_dir, image_size=size)
     print(f"data: {dataset.note}")

@@ -5,17 +5,18 @@ images: it is the bits about the image that the coordinate carries. One with non
 unused, and its row does not change.
 """
 
-import dataclasses
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from .cli.bounds import Count, Index, Positive, Seed, Several, check_numbers
 from .cli.command import parse, run_command
-from .cli.options import RunToOpen
+from .cli.groups import group
+from .cli.options import RunToOpen, picture_path
 
 
-@dataclasses.dataclass(frozen=True)
+@group()
 class Traverse(RunToOpen):
     """One latent coordinate a row, from -range to range, the others fixed.
 
@@ -25,20 +26,20 @@ class Traverse(RunToOpen):
 
     out: Path | None = None
     """The picture (.png); by default traversal.png in the run's folder."""
-    rows: int = 8
+    rows: Count = 8
     """Coordinates, one a row: those of largest KL, for a VAE, else the first."""
-    dims: tuple[int, ...] = ()
+    dims: tuple[Index, ...] = ()
     """These coordinates instead, counted in the flattened latent."""
-    range: float = 3.0
+    range: Positive = 3.0
     """The farthest value on both sides, in standard deviations of the prior."""
-    num: int = 9
+    num: Several = 9
     """Values of each coordinate."""
-    image: int = 0
+    image: Index = 0
     """Number of the test image, for a VAE."""
     label: str | None = None
     """The class of a conditional model, by its name or its number; by default that of
     the test image, or 0."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the draw of the prior."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -51,16 +52,13 @@ def traverse(options: Traverse) -> None:
     from gengen.tasks import latents, require
     from gengen.types import HasLatents
 
-    from .cli.options import at_least, check_numbers, check_png
     from .progress import progress
     from .run.pictures import save_grid, to_uint8
     from .run.sampler import calls_in_words
     from .run.workdir import open_workdir
 
-    at_least(options, rows=1, num=2, image=0)
-    check_numbers({"seed": options.seed, "range": options.range})
-    out = options.out or options.workdir / "traversal.png"
-    check_png(out)
+    check_numbers(options)
+    out = picture_path(options, "traversal.png")
     trained = open_workdir(options.workdir, options.step)
     model = trained.model
     require(model, HasLatents, "take a model with latents, such as a VAE or a GAN")

@@ -5,43 +5,34 @@ import difflib
 import errno
 import inspect
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
-from typing import Annotated, get_type_hints
 
-import docstring_parser
 import tyro
 
 from gengen.errors import BadInput
 
+from .bounds import check_numbers
+from .groups import flattened, nested
 from .options import RunOptions
 
 
 def options_class(function: Callable, of_text: bool = False) -> type:
-    """A dataclass of `RunOptions`' fields and the keywords of an experiment function.
+    """A dataclass of an experiment's keywords and of `RunOptions`.
 
-    Types, defaults and help come from its signature and docstring. `of_text` makes the
-    data set a text by default.
+    `of_text` makes the data set a text by default.
     """
-    doc = docstring_parser.parse(inspect.getdoc(function))
-    helps = {p.arg_name: " ".join(p.description.split()) for p in doc.params}
-    hints = get_type_hints(function)
-    fields = [
-        (
-            p.name,
-            Annotated[hints[p.name], tyro.conf.arg(help=helps[p.name])],
-            dataclasses.field(default=p.default),
-        )
-        for p in inspect.signature(function).parameters.values()
-        if p.kind is p.KEYWORD_ONLY
-    ]
-    if of_text:
-        text = tyro.conf.arg(help="text (Python's language reference) or text:PATH.")
-        fields.append(("dataset", Annotated[str, text], "text"))
+    replaced = [("dataset", str, "text")] if of_text else []
     made = dataclasses.make_dataclass(
-        function.__name__, fields, bases=(RunOptions,), frozen=True, kw_only=True
+        function.__name__,
+        replaced,
+        bases=(function.options, RunOptions),
+        frozen=True,
+        kw_only=True,
     )
-    made.__doc__ = f"{doc.short_description}\n\n{doc.long_description}"
+    made.__doc__ = function.__doc__
     return made
 
 
@@ -52,15 +43,32 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def parse(options: type, prog: str, arguments: list[str] | None = None):
-    """The command line as an `options` dataclass; BadInput for an unknown option."""
+    """The command line as an `options` dataclass, within the bounds of its fields.
+
+    Raises BadInput for an unknown option, and for a number out of its bounds.
+    """
     parsed, unknown = tyro.cli(
-        options, prog=prog, args=arguments, return_unknown_args=True
+        nested(options),
+        prog=prog,
+        description=wrapped(inspect.getdoc(options) or ""),
+        args=arguments,
+        return_unknown_args=True,
     )
     if unknown:
         known = [f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(options)]
         hint = did_you_mean(unknown[0].split("=")[0], known)
         raise BadInput(f"unknown option {unknown[0]}{hint}: {prog} --help lists all")
-    return parsed
+    result = flattened(options, parsed)
+    check_numbers(result)
+    return result
+
+
+def wrapped(text: str) -> str:
+    """Paragraphs as wide as the terminal; 80 columns where there is none."""
+    width = shutil.get_terminal_size().columns
+    paragraphs = (" ".join(part.split()) for part in text.split("\n\n"))
+    indents = {"initial_indent": "  ", "subsequent_indent": "  "}  # tyro keeps these
+    return "\n\n".join(textwrap.fill(part, width, **indents) for part in paragraphs)
 
 
 def split_options(parsed) -> tuple[RunOptions, dict]:

@@ -8,11 +8,11 @@ import jax
 from gengen.errors import BadInput
 from gengen.types import Discriminative
 
-from ..cli.options import check_numbers
+from ..cli.bounds import check_numbers
 from ..data.dataset import Dataset
 from ..files import write_json
 from ..run.report import read_rows
-from ..run.sampler import KEYWORDS, given_keywords
+from ..run.sampler import given_keywords
 from ..run.workdir import OpenRun, open_workdir
 from .features import alone, empty
 from .options import Evaluate
@@ -32,8 +32,7 @@ def check(options: Evaluate) -> None:
                 f"--{name.replace('_', '-')} {value}: figures of so few images mean "
                 f"nothing, take at least 10 (better 10,000){', or 0 for none' * zero}"
             )
-    names = ("seed", "importance_samples", "batch_size", "classifier_scale", *KEYWORDS)
-    check_numbers({name: getattr(options, name) for name in names})
+    check_numbers(options)
 
 
 def evaluate(options: Evaluate) -> dict[str, Any]:

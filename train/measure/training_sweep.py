@@ -4,7 +4,7 @@ import contextlib
 import io
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import tyro
 
@@ -12,8 +12,9 @@ from gengen.errors import BadInput
 from gengen.types import Discriminative
 
 from .. import experiments
+from ..cli.bounds import check_numbers, check_values
 from ..cli.command import did_you_mean, options_class
-from ..cli.options import IDENTITY, RunOptions, check_numbers
+from ..cli.options import IDENTITY, RunOptions
 from ..files import write_json
 from ..run import record as records
 from ..run.loop import splits_of
@@ -35,8 +36,7 @@ def sweep_training(options) -> dict[str, Any]:
             f"--train and --{next(iter(others)).replace('_', '-')}: sweep over "
             "training first, and then over the sampler of the best run"
         )
-    names = ("minutes", "num", "likelihood_num", "seed", "batch_size")
-    check_numbers({name: getattr(options, name) for name in names})
+    check_numbers(options)
     record = records.load(options.workdir)
     values = training_values(options.train, record)
     points = product(values)
@@ -134,6 +134,8 @@ def training_values(settings: tuple[str, ...], record: Record) -> dict[str, tupl
     The options are the experiment's, and the seed.
     """
     values, known = {}, (*record.options, "seed")
+    made = options_class(experiments.EXPERIMENTS[record.experiment])
+    bounds = get_type_hints(made, include_extras=True)
     for setting in settings:
         given, equals, texts = setting.partition("=")
         name = given.strip().lstrip("-").replace("-", "_")
@@ -152,7 +154,8 @@ def training_values(settings: tuple[str, ...], record: Record) -> dict[str, tupl
             raise BadInput(f"--train {setting}: {name} is listed twice")
         parsed = (parse_value(name, text, record) for text in texts.split(","))
         values[name] = tuple(dict.fromkeys(parsed))
-        check_numbers({name: values[name]})
+        for value in values[name]:
+            check_values({name: value}, bounds)
     return values
 
 

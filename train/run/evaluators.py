@@ -80,6 +80,8 @@ def own_evaluators(
     def make():
         if isinstance(model, Discriminative) and not held_out.batches:
             return None
+        if record.data.kind not in ("images", "text") or not hasattr(model, "sample"):
+            return None
         return picture(model, record.data, batches=held_out.batches, **common)
 
     return [held_out, Drawing(run.sample_every, run.workdir, make)]

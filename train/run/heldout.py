@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gengen.conditions import labels_of
+from gengen.conditions import Nothing, labels_of
 from gengen.errors import BadInput
 from gengen.images import bits_name, bits_per_dim
 from gengen.types import Discriminative
@@ -38,7 +38,7 @@ def metric(model, shape) -> tuple[str, Callable] | None:
     Bits per dimension (of text, per byte) where there is a density, accuracy where
     there is p(y|x).
     """
-    if model.density != "none":
+    if getattr(model, "density", "none") != "none":  # one's own need not say it
 
         def bits(*arguments):
             return bits_per_dim(model.log_likelihood(*arguments), shape)
@@ -93,7 +93,7 @@ def depends_on(model) -> str | None:
     """The batch's name of the label that `metric` depends on, if on any."""
     if isinstance(model, Discriminative):
         return model.labels.key
-    labels = labels_of(model.condition)
+    labels = labels_of(getattr(model, "condition", Nothing()))
     return labels.key if labels else None
 
 

@@ -21,9 +21,11 @@ from ..data.digest import change
 from ..data.split import PARTS
 from ..experiments.experiment import Experiment, Reference
 from ..files import write_atomically
+from .description import comparable
 from .lock import LOCK, locked
 
 FILE = "experiment.json"
+FIT = "fit"  # the experiment of a run that `run.library.fit` trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +39,16 @@ class Record:
     frozen: dict[str, Reference] = dataclasses.field(default_factory=dict)
     digests: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     "{split: digest} of the data, as `Dataset.digest` makes it; {} of older versions."
+    description: dict[str, str] = dataclasses.field(default_factory=dict)
+    "What `fit` was given, its model and optimisers; {} of an experiment."
 
     def build(self) -> Experiment:
         """The experiment, from its function and keywords."""
         from ..experiments import EXPERIMENTS, OF_TEXT
+        from ..experiments.fit import fit
 
+        if self.experiment == FIT:
+            fit(self.data, **self.options)
         if self.experiment not in OF_TEXT:
             self.data.images_only(f"the experiment {self.experiment}")
         return EXPERIMENTS[self.experiment](self.data, **self.options)
@@ -94,10 +101,12 @@ def load(workdir: Path) -> Record:
 
 def _record(raw: dict) -> Record:
     """The record that a JSON document says; every value is of its declared type."""
-    from ..cli.options import IDENTITY, RunOptions, check_numbers
+    from ..cli.bounds import check_values
+    from ..cli.options import IDENTITY, RunOptions
     from ..experiments import EXPERIMENTS
+    from ..experiments.fit import fit
 
-    known = EXPERIMENTS.get(raw["experiment"])
+    known = {**EXPERIMENTS, FIT: fit}.get(raw["experiment"])
     if known is None:
         raise ValueError(f"unknown experiment {raw['experiment']!r}")
     parameters = list(inspect.signature(known).parameters.values())[1:]
@@ -119,7 +128,9 @@ def _record(raw: dict) -> Record:
         for name, value in values.items():
             if not _fits(value, types[name]):
                 raise ValueError(f"{name} is {value!r}")
-    check_numbers({**run, **options})
+    bounds = get_type_hints(RunOptions, include_extras=True)
+    bounds |= get_type_hints(known, include_extras=True)
+    check_values({**run, **options}, bounds)
     if not data.is_possible():
         raise ValueError(f"data {data}")
     frozen = {n: Reference(**fields) for n, fields in raw.get("frozen", {}).items()}
@@ -127,11 +138,11 @@ def _record(raw: dict) -> Record:
         types = {"workdir": str, "step": int, "digest": str}
         if not all(_fits(getattr(reference, name), types[name]) for name in types):
             raise ValueError(f"frozen is {raw['frozen']!r}")
-    digests = raw.get("digests", {})
-    for digest in digests.values():
-        if not all(_fits(value, str) for value in digest.values()):
-            raise ValueError(f"digests are {digests!r}")
-    return Record(raw["experiment"], options, run, data, frozen, digests)
+    digests, description = raw.get("digests", {}), raw.get("description", {})
+    for words in (*digests.values(), description):
+        if not all(_fits(value, str) for value in words.values()):
+            raise ValueError(f"digests are {digests!r}, description {description!r}")
+    return Record(raw["experiment"], options, run, data, frozen, digests, description)
 
 
 def reader_of(workdir: Path, fresh: bool = False) -> int:
@@ -185,7 +196,8 @@ def _words(value: Any) -> str:
 def difference(old: Record, new: Record) -> str | None:
     """The first keyword in which two runs differ: "--latent 8, not 16"; else None.
 
-    `steps` may differ: a run may be continued for longer.
+    `steps` may differ, so that a run may be continued for longer, unless the learning
+    rate falls towards the last of them.
     """
     if old.experiment != new.experiment:
         return f"experiment {old.experiment}, not {new.experiment}"
@@ -198,14 +210,20 @@ def difference(old: Record, new: Record) -> str | None:
     frozen = {name: (old.frozen[name], new.frozen[name]) for name in both}
     frozen = {n: pair for n, pair in frozen.items() if all(x.digest for x in pair)}
     # The option of that name says where the other run is, and its digest what it is.
-    moved = {name for name, (x, y) in frozen.items() if x.digest == y.digest}
+    free = {name for name, (x, y) in frozen.items() if x.digest == y.digest}
+    if a["options"].get("rate_schedule", "constant") == "constant":
+        free |= {"steps"}
     for group in ("run", "options"):
         for name in a[group] | b[group]:
             there, value = a[group].get(name), b[group].get(name)
-            if there != value and name != "steps" and name not in moved:
+            if there != value and name not in free:
                 option = f"--{name.replace('_', '-')}"
                 option = {"examples": name, "left_out": "left out"}.get(name, option)
                 return f"{option} {_words(there)}, not {_words(value)}"
+    for name in a["description"] | b["description"]:
+        there, value = a["description"].get(name), b["description"].get(name)
+        if there != value and comparable(name, there, value):
+            return f"{name} {there}, not {value}"
     if a["data"] != b["data"]:
         name = next(k for k in b["data"] if a["data"].get(k) != b["data"][k])
         there, value = a["data"].get(name), b["data"][name]

@@ -12,7 +12,7 @@ from gengen.conditions import Nothing, labels_of
 from gengen.errors import BadInput
 from gengen.images import require_finite
 
-from ..experiments.diffusion import grids, solvers
+from ..cli.names import GRIDS, SOLVERS
 from .windows import Sliding
 
 COLUMNS = 10
@@ -66,9 +66,9 @@ def as_values(given: dict) -> dict:
 
     A classifier's scale is its guide's, and is left out.
     """
-    named = {"solver": solvers, "grid": grids}
+    named = {"solver": SOLVERS, "grid": GRIDS}
     given = {k: v for k, v in given.items() if k != "classifier_scale"}
-    given = {k: named[k]()[v] if k in named else v for k, v in given.items()}
+    given = {k: named[k][v]() if k in named else v for k, v in given.items()}
     return {OF_THE_LIBRARY.get(name, name): value for name, value in given.items()}
 
 

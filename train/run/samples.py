@@ -5,13 +5,18 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gengen.conditions import labels_of
+from gengen.conditions import Nothing, labels_of
 from gengen.images import to_unit
 from gengen.types import Discriminative
 
 from .outputs import save_texts
 from .pictures import save_grid, to_uint8
 from .sampler import COLUMNS, Sampler
+
+
+def as_data(x: np.ndarray, spec) -> np.ndarray:
+    """Samples as the data set's own arrays: pixels in its levels, bytes, symbols."""
+    return np.asarray(spec.space().to_data(x)).astype(spec.dtype)
 
 
 def class_rows(spec) -> int:
@@ -26,7 +31,7 @@ class Grid:
 
     def __init__(self, model, spec, seed: int, batch_size: int):
         rows, self.names, self.given = COLUMNS, (), {}
-        if labels := labels_of(model.condition):
+        if labels := labels_of(getattr(model, "condition", Nothing())):
             rows = class_rows(spec)
             each = np.repeat(np.arange(rows, dtype=np.int32), COLUMNS)
             self.names, self.given = spec.class_names[:rows], {labels.key: each}

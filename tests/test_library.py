@@ -1,0 +1,213 @@
+"""Runs as Python values: opened, drawn from, and trained on arrays."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from program import refused
+from test_faults import leaves
+
+from gengen.errors import BadInput
+from gengen.models.vae import VAE
+from train import fit, open_run
+
+ROOT = Path(__file__).parents[1]
+
+
+# ------------------------------------------------------------------ an open run
+
+
+def test_samples_are_those_that_the_command_writes(cli, runs, tmp_path):
+    out = tmp_path / "x.npz"
+    for name, options, keywords in (
+        ("vae", "", {}),
+        ("flow", " --label 3 --steps 3", {"label": 3, "steps": 3}),
+    ):
+        line = f"train.sample --workdir {runs / name} --num 5 --out {out} --seed 2"
+        assert cli(line + options)[0] == 0
+        with np.load(out) as written:
+            image = written["image"]
+        x = open_run(runs / name).sample(5, seed=2, **keywords)
+        assert x.dtype == np.uint8 and x.tobytes() == image.tobytes()
+
+
+def test_an_open_run_says_what_it_is_and_has_its_data_and_curves(runs):
+    run = open_run(str(runs / "vae"))
+    assert repr(run) == (
+        f"vae at step 4 ({runs / 'vae'}): VAE of digits, images [8, 8, 1], 10 classes; "
+        "1,732 parameters, averaged"
+    )
+    train, test = run.data(), run.data("test")
+    assert train["image"].shape == (1000, 8, 8, 1) and len(test["label"]) == 447
+    steps, values = run.curves["vae/loss"]
+    rows = [json.loads(x) for x in (runs / "vae/metrics.jsonl").open()]
+    assert [*steps] == [2, 4] and [*values] == [row["vae/loss"] for row in rows]
+    picture = run.show(run.sample(6), columns=3)
+    assert picture.width > picture.height > 100
+    run.model.sample(run.params, run.state, jax.random.key(0), 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda runs: open_run(runs / "none"), "holds no run"),
+        (lambda runs: open_run(runs / "vae", step=3), "no checkpoint of step 3"),
+        (lambda runs: open_run(runs / "vae", model=3), "leave model out"),
+        (lambda runs: open_run(runs / "flow").sample(2, label=10), "out of range"),
+        (lambda runs: open_run(runs / "vae").sample(2, label=1), "unconditional"),
+        (lambda runs: open_run(runs / "vae").sample(0), "at least 1"),
+        (lambda runs: open_run(runs / "vae").sample(2, stepz=1), "no such option"),
+        (lambda runs: open_run(runs / "vae").data("trian"), "no split 'trian'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(runs, call, said):
+    with pytest.raises(BadInput, match=said):
+        call(runs)
+
+
+def test_the_package_is_imported_quickly():
+    code = "import sys, train; assert not {'jax', 'numpy'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# ------------------------------------------------------------------ fit
+
+
+class Mean:
+    """A model of one's own: the mean image. It knows nothing of gengen."""
+
+    def __init__(self, rate=1.0):
+        self.rate = rate
+
+    def init(self, key, batch):
+        return {"mean": {"x": jnp.zeros(batch["image"].shape[1:])}}, {}
+
+    def losses(self):
+        def loss(params, state, batch, key):
+            x = batch["image"] / 127.5 - 1.0
+            noise = 0.1 * jax.random.normal(key, x.shape)
+            value = self.rate * jnp.mean((params["mean"]["x"] - x - noise) ** 2)
+            return value, (state, {})
+
+        return {"mean": loss}
+
+    def sample(self, params, state, key, num, start_index=0):
+        return jnp.broadcast_to(params["mean"]["x"], (num, *params["mean"]["x"].shape))
+
+
+def images(num=64, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (num, 8, 8, 1), np.uint8)
+
+
+OPTIONS = {"log_every": 2, "sample_every": 4, "checkpoint_every": 2, "batch_size": 8}
+OPTIONS |= {"steps_per_call": 2, "optimizers": {"mean": optax.adam(0.1)}}
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A run of four steps of a model of one's own."""
+    workdir = tmp_path_factory.mktemp("fit") / "w"
+    data = {"image": images()}
+    return fit(Mean(), data, workdir=workdir, steps=4, held_out=data, **OPTIONS)
+
+
+def test_a_model_of_ones_own_is_trained_drawn_and_opened(fitted):
+    assert fitted.step == 4 and fitted.averaged
+    assert (fitted.workdir / "samples.png").exists()
+    assert "mean/loss" in fitted.curves
+    again = open_run(fitted.workdir, model=Mean())
+    x = again.sample(3)
+    assert x.shape == (3, 8, 8, 1) and x.tobytes() == fitted.sample(3).tobytes()
+    assert fitted.data()["image"].tobytes() == images().tobytes()
+    with pytest.raises(BadInput, match="call fit again"):
+        again.data()
+
+
+def test_the_same_call_goes_on_bit_for_bit(fitted, tmp_path):
+    data = {"image": images()}
+    first = fit(Mean(), data, workdir=tmp_path / "w", steps=2, **OPTIONS)
+    assert first.step == 2
+    fit(Mean(), data, workdir=tmp_path / "w", steps=4, **OPTIONS)
+    assert leaves(tmp_path / "w") == leaves(fitted.workdir)
+    assert fit(Mean(), data, workdir=tmp_path / "w", steps=4, **OPTIONS).step == 4
+
+
+def test_it_is_the_loop_of_the_command(cli, runs, tmp_path):
+    """The VAE of the command, as a model on arrays: the same bits."""
+    command = open_run(runs / "vae")
+    arrays, held_out = command.data(), command.data("validation")
+    run = fit(
+        command.model,
+        arrays,
+        held_out=held_out,
+        workdir=tmp_path / "w",
+        levels=17,
+        steps=4,
+        batch_size=16,
+        learning_rate=1e-3,
+        log_every=2,
+        sample_every=4,
+        checkpoint_every=2,
+        steps_per_call=2,
+    )
+    assert leaves(tmp_path / "w") == leaves(runs / "vae")
+    for name in ("vae/loss", "validation/bits_per_dim_ELBO"):
+        np.testing.assert_array_equal(run.curves[name], command.curves[name])
+
+
+def other_model():
+    model = Mean()
+    model.__class__ = type("Median", (Mean,), {})
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": other_model()}, "model Mean, not Median"),
+        ({"model": Mean(rate=2.0)}, "model.rate 1.0, not 2.0"),
+        ({"arrays": {"image": images(seed=1)}}, "training images are no longer those"),
+        ({"arrays": {"image": images(63)}}, "training images are no longer those"),
+        ({"optimizers": {"mean": optax.adam(0.2)}}, "optimizers.mean"),
+        ({"optimizers": {"mean": optax.sgd(0.1)}}, "optimizers.mean"),
+        ({"batch_size": 16}, "batch-size 8, not 16"),
+        ({"seed": 1}, "seed 0, not 1"),
+        ({"ema_decay": None}, "ema-decay"),
+        ({"optimizers": optax.sgd(0.1)}, "one per player"),
+        ({"optimizers": {"mode": optax.sgd(0.1)}}, "mode"),
+        ({"model": 3}, "no method init"),
+        ({"logevery": 3}, "did you mean log_every"),
+        ({"log_every": 0}, "at least 1"),
+        ({"dataset": "mnist"}, "no keyword dataset"),
+    ],
+)
+def test_another_call_is_refused_by_name(fitted, change, said):
+    call = {"model": Mean(), "arrays": {"image": images()}, "steps": 6, **OPTIONS}
+    call |= {"workdir": fitted.workdir} | change
+    before = leaves(fitted.workdir)
+    with pytest.raises(BadInput, match=said):
+        fit(call.pop("model"), call.pop("arrays"), **call)
+    assert leaves(fitted.workdir) == before
+
+
+@pytest.mark.parametrize("program", ["sample", "evaluate"])
+def test_the_commands_say_how_a_run_of_fit_is_opened(cli, fitted, program):
+    refused(cli(f"train.{program} --workdir {fitted.workdir}"), "open_run(workdir")
+
+
+def test_another_model_is_named_when_a_run_is_opened(tmp_path, runs):
+    model = open_run(runs / "vae").model
+    data = {"image": images() // 16}
+    options = OPTIONS | {"optimizers": None, "steps": 2, "workdir": tmp_path / "w"}
+    fit(model, data, levels=17, **options)
+    other = dataclasses.replace(model, beta=0.5)
+    assert isinstance(model, VAE)
+    with pytest.raises(BadInput, match="model.beta 1.0, not 0.5"):
+        open_run(tmp_path / "w", model=other)
