@@ -39,7 +39,7 @@ class Member:
         record.build()  # refuses keywords that do not fit one another
         refuse_other_run(workdir, record)
         step = Checkpoints(workdir).latest() or 0
-        # A run ends at the first line of metrics after its minutes.
+        # A run ends with the call of some steps in which its minutes end.
         seconds = training_seconds(workdir) or 0
         most = None if self.run.minutes is None else 1.5 * 60 * self.run.minutes + 10
         if step > self.keywords["steps"] or (most is not None and seconds > most):

@@ -25,9 +25,10 @@ from . import processes, references
 from . import record as records
 from .best import check_metric
 from .budget import Budget
+from .cache import enable_compilation_cache
 from .checkpoint import Checkpoints
 from .compile import make_step
-from .devices import check_batch, enable_compilation_cache, make_mesh, make_view
+from .devices import check_batch, make_mesh, make_view
 from .evaluators import Evaluator, own_evaluators
 from .finish import summarise
 from .job import Job
@@ -127,7 +128,8 @@ def run_experiment(
     record = records.with_digests(record, load_split)
     if primary:
         records.refuse_other_run(workdir, record, run.fresh)
-    enable_compilation_cache(workdir.parent / ".compiled")
+    if (note := enable_compilation_cache()) and primary:
+        print(f"note: {note}")
     record = references.asked(record, experiment.frozen, workdir, run.fresh)
     record, frozen = references.load(record, workdir, open_workdir)
     dataset, mesh = load_split("train"), make_mesh(run.mesh)

@@ -10,8 +10,8 @@ from gengen.errors import BadInput
 
 from . import processes
 from .budget import Budget
+from .cache import cache_hits
 from .compile import compiled_steps
-from .devices import cache_hits
 from .evaluators import Evaluator
 from .job import Job
 from .metrics import check_finite, mean_metrics
