@@ -362,7 +362,7 @@ def test_traversal_of_a_vae_has_the_largest_divergence_first(runs):
     from train.traverse import Traverse, code
 
     trained = open_workdir(runs / "vae")
-    z, label, kl = code(trained, Traverse(runs / "vae", image=5))
+    z, label, kl = code(trained, Traverse(workdir=runs / "vae", image=5))
     image = trained.dataset("test").fetch(np.arange(447))["image"]
     mean, logvar = jax.jit(trained.model.posterior)(trained.params, {"image": image})
     np.testing.assert_allclose(z, mean[5], rtol=1e-4, atol=1e-5)
@@ -516,7 +516,7 @@ def test_other_networks_guide_a_run(cli, runs, guides, tmp_path):
     assert cli(f"{line} --classifier-scale 2 --label 3")[0] == 0
     with np.load(tmp_path / "a.npz") as arrays:
         assert list(arrays["label"]) == [3] * 4
-    options = Sample(runs / "flow", guide=guides / "flow")
+    options = Sample(workdir=runs / "flow", guide=guides / "flow")
     trained = guided(open_workdir(runs / "flow"), options)
     assert trained.model.sampler.guidance.model.condition.names == ()
     assert "guide" in trained.state["frozen"]
