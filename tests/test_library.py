@@ -222,30 +222,36 @@ def test_another_model_is_named_when_a_run_is_opened(tmp_path, runs):
 LINE = f"train flow {TINY['flow']} {EVENTS}"
 
 
-def test_defaults_of_the_sampler_are_free_when_a_run_is_resumed(cli, runs):
-    base = f"{LINE} --workdir {runs / 'flow'} --steps 4"
+@pytest.fixture
+def flow(runs, tmp_path):
+    """A copy of the flow's run, to be changed."""
+    return shutil.copytree(runs / "flow", tmp_path / "flow")
+
+
+def test_defaults_of_the_sampler_are_free_when_a_run_is_resumed(cli, flow):
+    base = f"{LINE} --workdir {flow} --steps 4"
     line = base.replace("--sampling-steps 2", "--sampling-steps 3 --solver heun")
-    before = leaves(runs / "flow")
+    before = leaves(flow)
     status, out, err = cli(f"{line} --grid even --guidance-scale 2")
     assert status == 0 and "nothing to do" in out, err
-    run = open_run(runs / "flow")
+    run = open_run(flow)
     assert run.record.options["sampling_steps"] == 3
-    assert run.model.sampler.steps == 3 and leaves(runs / "flow") == before
+    assert run.model.sampler.steps == 3 and leaves(flow) == before
     refused(cli(f"{base} --learning-rate 1"), "--learning-rate 0.002, not 1")
 
 
-def test_a_run_starts_from_the_parameters_of_another(cli, runs, tmp_path):
-    other, workdir = runs / "flow", tmp_path / "w"
-    line = f"{LINE} --workdir {workdir} --init-from {other}@2 --learning-rate 1e-9"
+def test_a_run_starts_from_the_parameters_of_another(cli, flow, tmp_path):
+    workdir = tmp_path / "w"
+    line = f"{LINE} --workdir {workdir} --init-from {flow}@2 --learning-rate 1e-9"
     status, _, err = cli(f"{line} --steps 2 --seed 1")
     assert status == 0, err
-    theirs, ours = open_run(other, step=2), open_run(workdir)
+    theirs, ours = open_run(flow, step=2), open_run(workdir)
     close = partial(np.testing.assert_allclose, atol=1e-6)
     jax.tree.map(close, ours.train_state.params, theirs.train_state.params)
     initial = ours.record.initial
-    assert (workdir / initial.workdir).resolve() == other.resolve()
+    assert (workdir / initial.workdir).resolve() == flow.resolve()
     assert initial.step == 2 and len(initial.digest) == 8
-    shutil.rmtree(other)  # a run that has begun needs it no more
+    shutil.rmtree(flow)  # a run that has begun needs it no more
     assert cli(f"{line} --steps 4 --seed 1")[0] == 0
     refused(cli(f"{LINE} --workdir {workdir} --steps 4 --seed 1"), "--learning-rate")
 
@@ -256,7 +262,7 @@ def test_a_run_starts_from_the_parameters_of_another(cli, runs, tmp_path):
         ("none", "", ["holds no run"]),
         ("flow@3", "", ["no checkpoint of step 3"]),
         ("vae", "", ["its parameters have", "take a run of the same network"]),
-        ("flow", " --blocks 2", ["nowhere", "take a run of the same network"]),
+        ("flow", " --blocks 2", ["this run's (3, 3, 8, 8)", "take a run of the same"]),
     ],
 )
 def test_a_run_that_cannot_start_from_another_says_why(

@@ -47,7 +47,7 @@ def asked(
     return dataclasses.replace(record, initial=exact), arrays
 
 
-def check(shapes, arrays: dict | None, record: Record) -> None:
+def check(shapes, arrays: dict | None, init_from: str | None) -> None:
     """BadInput that names the first parameter which is not the other run's."""
     if arrays is None:
         return
@@ -58,7 +58,7 @@ def check(shapes, arrays: dict | None, record: Record) -> None:
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
             raise BadInput(
-                f"--init-from {record.initial.workdir}: its parameters have {name} "
+                f"--init-from {init_from}: its parameters have {name} "
                 f"{theirs.get(name, 'nowhere')}, this run's {ours.get(name, 'nowhere')}"
                 ": take a run of the same network"
             )

@@ -144,7 +144,7 @@ def run_experiment(
     # What cannot work fails here, before anything is written.
     if view.axis_name is None:
         jax.eval_shape(step, start.shapes, batch, frozen)
-    initial.check(start.shapes, arrays, record)
+    initial.check(start.shapes, arrays, run.init_from)
     evaluators = own_evaluators(run, record, experiment, load_split)
     evaluators += more(record, load_split) if more else []
     check_metric(run.keep_best, evaluators)
