@@ -12,6 +12,7 @@ from gengen.errors import BadInput
 from gengen.images import require_finite
 
 from ..cli.names import GRIDS, SOLVERS
+from .devices import compiled_quickly
 
 COLUMNS = 10
 
@@ -138,11 +139,19 @@ class Sampler:
     Call it with (params, state, key, num, given): x [num, ...]. given: the condition by
     name, one value per sample. Sample i is number i of the key whatever the batch size;
     the last batch is padded. BadInput names the first sample that is not finite.
-    prompt: the bytes with which every sample begins, if any. options: the sampler's, by
-    their names on the command line.
+    prompt: the bytes with which every sample begins, if any. few: whether so few are
+    drawn that the time to compile counts more. options: the sampler's, by their names
+    on the command line.
     """
 
-    def __init__(self, model, batch_size: int, prompt: bytes = b"", **options):
+    def __init__(
+        self,
+        model,
+        batch_size: int,
+        prompt: bytes = b"",
+        few: bool = False,
+        **options,
+    ):
         keywords = as_keywords(model, options)
         self.batch_size = batch_size
         begun = observed = None
@@ -157,7 +166,7 @@ class Sampler:
             batch = {"tokens": tokens, **given}
             return model.complete(params, state, key, batch, observed, **how).x
 
-        self._draw = jax.jit(draw)
+        self._draw = jax.jit(draw, compiler_options=compiled_quickly() if few else {})
 
     def __call__(self, params, state, key, num: int, given=None) -> np.ndarray:
         batches = []
