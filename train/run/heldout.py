@@ -16,7 +16,7 @@ from gengen.types import Discriminative
 
 from ..data.dataset import Dataset, named
 from ..data.feed import order
-from .devices import compiled_quickly
+from .cache import compiled_quickly
 
 EXAMPLES = 512
 

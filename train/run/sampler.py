@@ -12,7 +12,7 @@ from gengen.errors import BadInput
 from gengen.images import require_finite
 
 from ..cli.names import GRIDS, SOLVERS
-from .devices import compiled_quickly
+from .cache import compiled_quickly
 
 COLUMNS = 10
 

@@ -7,7 +7,8 @@ import jax
 from gengen.step import init_train_state
 
 from ..experiments.experiment import Experiment
-from .devices import compiled_quickly, infer_sharding
+from .cache import compiled_quickly
+from .devices import infer_sharding
 
 
 class InitialState:
