@@ -85,16 +85,18 @@ def measure_all(
 
 
 def budget_used(results: dict[str, dict], minutes: float | None) -> list[str]:
-    """A sentence: the minutes of training that were used, beside those asked for."""
+    """A sentence: the minutes of training that were used, if some were asked for."""
     used = {
         name: seconds / 60
         for name, result in results.items()
         if (seconds := result["training_seconds"]) is not None
     }
-    if not used:
+    if not used or minutes is None:
         return []
     each = ", ".join(f"{name} {value:.3g}" for name, value in used.items())
-    most = "" if minutes is None else f", of {minutes:g} at most that were asked for"
-    over = [n for n, value in used.items() if minutes and value > 1.05 * minutes]
+    over = [name for name, value in used.items() if value > 1.05 * minutes]
     more = f"; beyond them: {', '.join(over)}" if over else ""
-    return [f"Minutes of training that were used{most}: {each}{more}."]
+    return [
+        f"Minutes of training that were used, of {minutes:g} at most that were asked "
+        f"for: {each}{more}."
+    ]

@@ -97,14 +97,22 @@ def record_of(run: RunOptions, name: str, options: dict, dataset) -> Record:
     if run.on_bad_record != "refuse":
         identity |= {"on_bad_record": run.on_bad_record, "left_out": dataset.left_out}
     identity["examples"] = dataset.size
-    identity |= {"augment": run.augment} if run.augment else {}
     if run.dataset.partition(":")[0] in ("folder", "text"):
         reader = records.reader_of(run.workdir, run.fresh)
         identity |= {"reader": reader} if reader > 1 else {}
-    # Where each part or device has its own noise, the run is another one.
-    identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
-    identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
+    identity |= identity_of(run)
     return Record(name, options, identity, dataset.spec)
+
+
+def identity_of(run: RunOptions) -> dict:
+    """What makes a run another one although data and model are the same.
+
+    Each part or device has its own noise. What is as by default does not stand in a
+    record, so that old records are those of the same runs.
+    """
+    identity = {"augment": run.augment} if run.augment else {}
+    identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
+    return identity | ({"parallel": run.parallel} if run.parallel != "jit" else {})
 
 
 def run_experiment(
