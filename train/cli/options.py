@@ -157,7 +157,9 @@ IDENTITY = ("dataset", "image_size", "levels", "length", "seed")
 OWN = ("process_id", "data_dir")
 
 
-def check_png(out: Path) -> None:
-    """BadInput for another kind of file."""
+def picture_path(options, name: str) -> Path:
+    """--out, by default `name` in the run's folder; BadInput for no picture's name."""
+    out = options.out or options.workdir / name
     if out.suffix != ".png":
         raise BadInput(f"--out {out}: end it in .png")
+    return out
