@@ -34,7 +34,7 @@ from . import record as records
 from .checkpoint import Checkpoints
 from .description import describe, describe_optimizers
 from .digests import leaf_names, with_leaves
-from .loop import run_experiment
+from .loop import identity_of, run_experiment
 from .record import FIT, Record
 from .workdir import OpenRun, open_workdir
 
@@ -160,8 +160,7 @@ def record_of(run: RunOptions, experiment: Experiment, dataset: Dataset) -> Reco
     names = ("order", "ema_decay", "batch_size", "steps")
     keywords = {name: getattr(experiment, name) for name in names}
     identity = {"dataset": run.dataset, "seed": run.seed, "examples": dataset.size}
-    identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
-    identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
+    identity |= identity_of(run)
     return Record(FIT, keywords, identity, dataset.spec, description=said)
 
 
