@@ -1,12 +1,14 @@
 """Compile little, and nothing twice."""
 
 import fcntl
+import functools
 import gc
 import os
 import shutil
 
 import jax
 import pytest
+from jax._src.interpreters import mlir
 from program import EVENTS, RARELY, TINY, call
 
 # Tests check what programs compute, not how fast: LLVM's costly passes are left out,
@@ -19,7 +21,9 @@ jax.config.update("jax_traceback_in_locations_limit", 0)
 gc.set_threshold(*RARELY)
 if jax.__version_info__ < (0, 11):  # XLA ends where it does not know a flag
     FLAGS = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_use_fusion_emitters=false"
+    FLAGS = f"{FLAGS} --xla_cpu_use_fusion_emitters=false"
+    # A program cut into 32 parts, for as many threads, is 32 small programs' overhead.
+    os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_parallel_codegen_split_count=1"
 
 
 # The files that take longest come first, so that no worker ends long after the other.
@@ -53,6 +57,14 @@ def compilation_cache(tmp_path_factory):
     for name, value in kept.items():
         jax.config.update(f"jax_{name.lower()}", value)
         os.environ[f"JAX_{name}"] = str(value)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ir_context():
+    """One context of MLIR a file, not one a program: a third of a small one's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlir, "make_ir_context", functools.cache(mlir.make_ir_context))
+        yield
 
 
 @pytest.fixture
