@@ -26,9 +26,12 @@ if jax.__version_info__ < (0, 11):  # XLA ends where it does not know a flag
     os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_parallel_codegen_split_count=1"
 
 
-# The files that take longest come first, so that no worker ends long after the other.
-LONG = ("evaluate", "program", "conformance", "scale", "notebooks", "task_programs")
-LONG += ("processes", "sweep", "faults", "autoregressive", "experiments", "solvers")
+# The files that take longest come first, so that no worker ends long after the other:
+# beside `program`, which trains `runs`, one that does not wait for them.
+LONG = ("program", "autoregressive", "conformance", "scale", "notebooks", "processes")
+LONG += ("same_numbers", "combinators", "task_programs", "evaluate", "faults")
+LONG += ("solvers", "models", "solver_facts", "observations", "experiments", "sweep")
+LONG += ("inverse", "examples", "likelihood", "dit")
 
 
 def pytest_collection_modifyitems(items):
