@@ -535,8 +535,9 @@ def test_log_likelihood_exists_exactly_where_there_is_a_density(name):
             model.log_likelihood({}, {}, examples(), KEY)
     if has_density:
         train_state = states[-1]
+        state = {**train_state.state, "frozen": frozen(model)}
         log_p = jax.jit(model.log_likelihood)(
-            train_state.params, train_state.state, examples(), KEY
+            train_state.params, state, examples(), KEY
         )
         assert log_p.shape == (8,) and log_p.dtype == jnp.float32
         bits = bits_per_dim(log_p, space_of(name).shape)

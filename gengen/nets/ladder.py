@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from gengen.conditions import Given, Nothing
 from gengen.nets.conditioning import places
 from gengen.nets.flows import soft_clamp
-from gengen.nets.layers import check_divisible, layers_of_dtype, zeros
+from gengen.nets.layers import check_divisible, layers_of_dtype, small, zeros
 from gengen.nets.maps import Residual
 from gengen.types import Array
 
@@ -80,12 +80,12 @@ class Ladder(nn.Module):
         self.up = [conv_transpose(width, (4, 4), strides=(2, 2)) for _ in self.groups]
         self.rising = [self._blocks() for _ in self.groups]
         self.falling = [self._blocks() for _ in range(every)]
-        # Both corrections are zero at first, and so is every KL.
+        # Priors are standard at first, and posteriors almost so: each KL is near 0.
         self.prior = [
             nn.Conv(2 * self.latent, (1, 1), kernel_init=zeros) for _ in range(every)
         ]
         self.correction = [
-            nn.Conv(2 * self.latent, (1, 1), kernel_init=zeros) for _ in range(every)
+            nn.Conv(2 * self.latent, (1, 1), kernel_init=small) for _ in range(every)
         ]
         self.mix = [conv(width, (3, 3)) for _ in range(every)]
         self.read = [conv(width, (1, 1)) for _ in range(every)]
