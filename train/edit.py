@@ -99,7 +99,7 @@ def edit(options: Edit) -> None:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: edit(parse(Edit, "python -m train.edit")))
+    run_command(lambda: edit(parse(Edit, "edit")))
 
 
 if __name__ == "__main__":

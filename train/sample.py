@@ -101,7 +101,7 @@ def write(out: Path, x, given: dict, trained, turns: bool) -> None:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: sample(parse(Sample, "python -m train.sample")))
+    run_command(lambda: sample(parse(Sample, "sample")))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import jax
 from gengen.errors import BadInput
 from gengen.step import TrainState, check_by_player
 
-from ..cli.command import did_you_mean
+from ..cli.near import did_you_mean
 from ..cli.options import RunOptions, check_numbers
 from ..data.arrays import Arrays, from_arrays
 from ..data.dataset import Dataset
