@@ -8,7 +8,7 @@ import numpy as np
 from .cli.bounds import Count, InnerShare, Seed, check_numbers
 from .cli.command import parse, run_command
 from .cli.groups import group
-from .cli.options import RunToOpen
+from .cli.options import RunToOpen, picture_path
 from .cli.sampler import GuidanceOptions, SolverOptions, SymbolOptions
 
 Keep = Literal["top", "bottom", "left", "right", "random"]
@@ -23,16 +23,16 @@ class Complete(RunToOpen, SolverOptions, GuidanceOptions, SymbolOptions):
     their weight; of a diffusion model the sampler is made to agree with the part.
     """
 
-    out: Path = Path("completion.png")
-    """The picture (.png)."""
+    out: Path | None = None
+    """The picture (.png); by default completion.png in the run's folder."""
     keep: Keep = "top"
     """The half that is seen; random: that share of all pixels, scattered."""
     share: InnerShare = 0.5
     """How much of the image is seen."""
     num: Count = 8
-    """Completions of an image."""
+    """Completions of each image."""
     rows: Count = 8
-    """Test images."""
+    """Test images, one a row."""
     particles: Count | None = None
     """Of an autoregressive model: candidates for each completion, one of them chosen
     by its weight; 1, the default, is exact where the part is a beginning of the model's
@@ -75,70 +75,114 @@ def seen(keep: Keep, share: float, shape: tuple[int, ...], seed: int) -> np.ndar
 
 def complete(options: Complete) -> None:
     """Draw, write, say where."""
-    import jax
-    import jax.numpy as jnp
-
-    from gengen.errors import BadInput
-    from gengen.images import to_unit
-    from gengen.tasks import require
-    from gengen.types import Completes
-
-    from .cli.options import check_png
     from .measure.outlier_sets import subset
-    from .run.pictures import save_grid, to_uint8
-    from .run.sampler import (
-        COMPLETION,
-        KEYWORDS,
-        as_keywords,
-        calls_in_words,
-        given_keywords,
-    )
+    from .progress import progress
+    from .run.sampler import calls_in_words
     from .run.workdir import open_workdir
 
-    given = given_keywords(options, KEYWORDS + COMPLETION)
-    check_numbers(options)
-    check_png(options.out)
+    out = picture_path(options, "completion.png")
+    given = check(options)
     trained = open_workdir(options.workdir, options.step)
-    trained.record.data.images_only("train.complete")
-    model = trained.model
-    require(model, Completes, "take a diffusion or an autoregressive model")
-    keywords = as_keywords(model, given)
-    if options.repeats and options.method not in (None, "repaint"):
-        raise BadInput(
-            f"--repeats {options.repeats}: only --method repaint repeats its steps; "
-            "leave it out"
-        )
+    keywords = check_run(trained, options, given)
     dataset = trained.dataset("test", options.data_dir)
     batch = subset(dataset, options.rows, options.seed)
     mask = seen(options.keep, options.share, dataset.spec.shape, options.seed)
     num, particles = len(batch["image"]), options.particles or 1
-    calls = calls_in_words(evaluations(model, keywords))
+    calls = calls_in_words(evaluations(trained.model, keywords))
     print(f"cost: {num * options.num * particles:,} samples, {calls} each")
-
-    @jax.jit
-    def row(params, key, batch):
-        many = {name: jnp.repeat(x, options.num, axis=0) for name, x in batch.items()}
-        return model.complete(params, trained.state, key, many, mask, **keywords)
-
-    keys = jax.random.split(jax.random.key(options.seed), options.rows)
-    first = {name: x[:1] for name, x in batch.items()}
-    jax.eval_shape(row, trained.params, keys[0], first)  # refuses here
-    options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
-    images, effective = [], []
-    levels = dataset.spec.levels
-    for i, image in enumerate(np.asarray(to_unit(batch["image"], levels))):
-        one = {name: x[i : i + 1] for name, x in batch.items()}
-        x, count = row(trained.params, keys[i], one)
-        images += [image, np.where(mask, image, -0.6), *np.asarray(x)]
-        effective += [float(jnp.mean(count))]
-    save_grid(options.out, to_uint8(np.stack(images)), options.num + 2)
+    drawn = program(trained, options, mask, keywords)
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work
+    rows = []
+    with progress("images", num) as advance:
+        for i in range(num):
+            rows.append(drawn(i, {name: x[i : i + 1] for name, x in batch.items()}))
+            advance(i + 1)
+    write(out, trained, batch, mask, [x for x, _ in rows], options)
     if particles > 1:
+        effective = [count for _, count in rows]
         print(
             f"effective particles: {np.mean(effective):.1f} of {particles} "
             f"(the worst row: {np.min(effective):.1f})"
         )
     what = f"{options.keep}, {options.share:.0%}"
-    print(f"a row: the image, what is seen ({what}), completions: {options.out}")
+    print(f"a row: the image, what is seen ({what}), completions: {out}")
+
+
+def check(options: Complete) -> dict:
+    """The sampler's options that are given; BadInput for numbers that cannot be."""
+    from gengen.errors import BadInput
+
+    from .run.sampler import COMPLETION, KEYWORDS, given_keywords
+
+    given = given_keywords(options, KEYWORDS + COMPLETION)
+    check_numbers(options)
+    if options.repeats and options.method not in (None, "repaint"):
+        raise BadInput(
+            f"--repeats {options.repeats}: only --method repaint repeats its steps; "
+            "leave it out"
+        )
+    return given
+
+
+def check_run(trained, options: Complete, given: dict) -> dict:
+    """The keywords of the run's `complete`; BadInput for a run that has none."""
+    from gengen.tasks import require
+    from gengen.types import Completes
+
+    from .run.sampler import as_keywords
+
+    trained.record.data.images_only("train.complete")
+    require(trained.model, Completes, "take a diffusion or an autoregressive model")
+    return as_keywords(trained.model, given)
+
+
+def program(trained, options: Complete, mask: np.ndarray, keywords: dict):
+    """(number, a batch of one) -> (its completions, their mean effective particles).
+
+    BadInput, before anything is computed, where the model cannot complete such a mask.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from gengen.images import require_finite
+
+    def row(params, state, key, batch):
+        many = {name: jnp.repeat(x, options.num, axis=0) for name, x in batch.items()}
+        x, count = trained.model.complete(params, state, key, many, mask, **keywords)
+        return x, jnp.mean(count)
+
+    compiled, keys = jax.jit(row), jax.random.key(options.seed)
+    keys = jax.random.split(keys, options.rows)
+    weights = trained.params, trained.state
+    jax.eval_shape(compiled, *weights, keys[0], trained.record.data.example(1))
+
+    def drawn(i, batch):
+        x, count = compiled(*weights, keys[i], batch)
+        require_finite(x, "completion", i * options.num)
+        return np.asarray(x), float(count)
+
+    return drawn
+
+
+def write(out: Path, trained, batch, mask, completions, options: Complete) -> None:
+    """The picture."""
+    from gengen.images import to_unit
+
+    from .run.labels import names_of
+    from .run.pictures import save_grid, to_uint8
+
+    image = np.asarray(to_unit(batch["image"], trained.record.data.levels))
+    known = np.where(mask, image, -0.6)
+    x = np.concatenate([image[:, None], known[:, None], np.stack(completions)], axis=1)
+    names = names_of(batch.get("label"), trained.record.data)
+    heads = ("image", "seen", "completions")
+    caption = (
+        f"Test images of {trained.record.data.name}, the part of them that is seen "
+        f"({options.keep}, {options.share:.0%}), and {options.num} draws of the rest "
+        f"by the {trained.record.experiment} of step {trained.step}."
+    )
+    flat = to_uint8(x.reshape(-1, *image.shape[1:]))
+    save_grid(out, flat, options.num + 2, names, column_names=heads, caption=caption)
 
 
 def evaluations(model, keywords: dict) -> int | None:

@@ -5,7 +5,7 @@ A picture of images, text of text, arrays of both.
 
 from pathlib import Path
 
-from .cli.bounds import Count, Seed, check_numbers
+from .cli.bounds import Count, Seed, Width, check_numbers
 from .cli.command import parse, run_command
 from .cli.groups import group
 from .cli.options import RunToOpen
@@ -26,11 +26,14 @@ class Sample(RunToOpen, SamplerOptions):
     out: Path | None = None
     """A grid (.png; .txt of a run on text), or arrays (.npz): image uint8 [N, H, W, C]
     in the data set's levels and label int32 [N]; tokens uint8 [N, L]. By default
-    samples.png or samples.txt."""
+    drawn.png or drawn.txt in the run's folder."""
     label: str | None = None
     """The class, by its name or its number; by default the classes in turn."""
     prompt: str = ""
     """What every sample of a run on text begins with."""
+    length: Width | None = None
+    """Bytes of a sample of text; by default those of a window. Longer ones are drawn
+    window by window, each given the last half window before it."""
     batch_size: Count = 256
     """Samples at a time."""
 
@@ -39,8 +42,7 @@ def sample(options: Sample) -> None:
     """Draw, write, say where."""
     import jax
 
-    from gengen.errors import BadInput
-
+    from .progress import progress
     from .run.guides import guided
     from .run.labels import asked_label
     from .run.sampler import Sampler, given_classes, given_keywords
@@ -48,55 +50,70 @@ def sample(options: Sample) -> None:
 
     check_numbers(options)
     trained = guided(open_workdir(options.workdir, options.step), options)
-    text = trained.record.data.kind == "text"
-    out = options.out or Path("samples.txt" if text else "samples.png")
-    if out.suffix not in (shown := ".txt" if text else ".png", ".npz"):
-        what = "text" if text else "a grid"
-        raise BadInput(f"--out {out}: end it in {shown} ({what}) or .npz (arrays)")
-    if options.prompt and not text:
-        raise BadInput(
-            f"--prompt {options.prompt!r} begins a text, and this run is of images: "
-            "leave it out"
-        )
-    prompt = options.prompt.encode(errors="surrogateescape")
+    model, spec = trained.model, trained.record.data
+    out = output(options, spec)
     size = min(options.num, options.batch_size)
-    sampler = Sampler(trained.model, size, prompt, **given_keywords(options))
+    prompt = options.prompt.encode(errors="surrogateescape")
+    keywords = given_keywords(options)
+    sampler = Sampler(model, size, prompt, options.length, **keywords)
     label = asked_label(trained, options.label)
-    given = given_classes(trained.model, options.num, label)
+    given = given_classes(model, options.num, label)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work
-    key = jax.random.key(options.seed)
-    x = sampler(trained.params, trained.state, key, options.num, given)
-    write(out, x, given, trained, turns=label is None)
+    weights, key = (trained.params, trained.state), jax.random.key(options.seed)
+    with progress("samples", options.num) as advance:
+        batches = sampler.batches(*weights, key, options.num, given, advance)
+        write(out, batches, given, trained, options)
     kind = "averaged (EMA)" if trained.averaged else "live"
     what = f"{options.num} samples of step {trained.step}, {kind} parameters"
     print(f"{what}: {out}")
 
 
-def write(out: Path, x, given: dict, trained, turns: bool) -> None:
-    """Samples as a grid, text or arrays; `turns`: a column for each class."""
-    import math
+def output(options: Sample, spec) -> Path:
+    """Where the samples go; BadInput for what cannot be written there, or begun."""
+    from gengen.errors import BadInput
 
+    from .run.outputs import check_picture
+    from .run.pictures import SIDE
+
+    shown = {"images": ".png", "text": ".txt"}.get(spec.kind, ".npz")
+    out = options.out or options.workdir / f"drawn{shown}"
+    if out.suffix not in (shown, ".npz"):
+        kinds = {".png": ".png (a grid) or ", ".txt": ".txt (text) or "}.get(shown, "")
+        raise BadInput(f"--out {out}: end it in {kinds}.npz (arrays)")
+    for name in ("prompt", "length"):
+        if getattr(options, name) and spec.kind != "text":
+            raise BadInput(
+                f"--{name} {getattr(options, name)!r} is of a text, and this run is of "
+                f"{spec.examples}: leave it out"
+            )
+    if out.suffix == ".png":
+        check_picture(options.num, spec.shape, SIDE)
+    return out
+
+
+def write(out: Path, batches, given: dict, trained, options: Sample) -> None:
+    """Samples as a grid, text or arrays, of which memory holds a batch."""
     import numpy as np
 
-    from gengen.images import to_levels
-
+    from .data.dataset import KEYS
+    from .run.labels import class_names
+    from .run.outputs import columns_of, save_arrays, save_texts
     from .run.pictures import save_grid, to_uint8
     from .run.sampler import sample_classes
-    from .run.samples import save_texts
+    from .run.samples import as_data
 
+    spec, num = trained.record.data, options.num
     if out.suffix == ".txt":
-        save_texts(out, x)
+        save_texts(out, batches)
     elif out.suffix == ".npz":
-        if trained.record.data.kind == "text":
-            arrays = {"tokens": x.astype(np.uint8)}
-        else:
-            arrays = {"image": np.asarray(to_levels(x, trained.record.data.levels))}
-        np.savez_compressed(out, **arrays, **given)
+        arrays = (as_data(x, spec) for x in batches)
+        save_arrays(out, num, KEYS[spec.kind], arrays, **given)
     else:
-        classes = sample_classes(trained.model)
-        by_class = turns and 0 < classes <= 20
-        columns = classes if by_class else math.ceil(math.sqrt(len(x)))
-        save_grid(out, to_uint8(x), columns)
+        classes = sample_classes(trained.model) if options.label is None else 0
+        images = np.concatenate([to_uint8(x) for x in batches])
+        columns = columns_of(num, classes)
+        heads = class_names(spec, classes) if columns == classes else ()
+        save_grid(out, images, columns, column_names=[name[:10] for name in heads])
 
 
 def main() -> None:

@@ -27,8 +27,9 @@ class RunToOpen:
 
     workdir: Path
     """The run's folder."""
-    step: Step | None = None
-    """Step of the checkpoint that is read; by default the last one."""
+    step: Step | Literal["best"] | None = None
+    """Step of the checkpoint that is read, or best, of a run with --keep-best; by
+    default the last one."""
 
 
 @group()
@@ -154,6 +155,9 @@ class RunOptions(DataOptions, LogOptions, StepOptions, DeviceOptions, ProcessOpt
     fresh: bool = False
     """Start again from step 0: a run that is in the workdir is moved aside first, to
     WORKDIR.old-1, .old-2, …"""
+    init_from: str | None = None
+    """RUN or RUN@STEP: start from the parameters, and the average, of another run's
+    checkpoint (its folder, and its step or best), with other options as needed."""
     seed: Seed = 0
     """Seed of the initial parameters, the order of the data and all noise."""
     minutes: Positive | None = None
@@ -168,7 +172,9 @@ IDENTITY = ("dataset", "image_size", "levels", "length", "seed")
 OWN = ("process_id", "data_dir")
 
 
-def check_png(out: Path) -> None:
-    """BadInput for another kind of file."""
+def picture_path(options, name: str) -> Path:
+    """--out, by default `name` in the run's folder; BadInput for no picture's name."""
+    out = options.out or options.workdir / name
     if out.suffix != ".png":
         raise BadInput(f"--out {out}: end it in .png")
+    return out

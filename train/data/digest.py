@@ -114,7 +114,8 @@ def change(
         if changed - {"label", "order"}:
             return f"{whose} are no longer those"
         if "label" in changed:
-            return f"the labels of {whose} {_LABEL} are no longer those"
+            hint = f" {_LABEL}" if "order" in a else ""  # which folders alone have
+            return f"the labels of {whose}{hint} are no longer those"
         if changed:
             return f"the order of {whose} is no longer that"
     return None

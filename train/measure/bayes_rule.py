@@ -13,7 +13,7 @@ from gengen.tasks.bayes import conditional_from, rejection_threshold
 from gengen.types import Discriminative
 
 from ..cli.bounds import check_numbers
-from ..cli.options import check_png
+from ..cli.options import picture_path
 from ..files import write_json
 from ..progress import print_table
 from ..run.heldout import with_importance_samples
@@ -31,8 +31,7 @@ from .scores import map_over_batches, overflow
 def bayes(options) -> dict[str, Any]:
     """Measure, print, and write `bayes.json`, which is returned."""
     check_numbers(options)
-    out = options.out or options.workdir / "bayes.png"
-    check_png(out)
+    out = picture_path(options, "bayes.png")
     trained = open_workdir(options.workdir, options.step)
     path = options.workdir / "bayes.json"
     if is_conditional(trained):

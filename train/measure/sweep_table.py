@@ -67,7 +67,7 @@ def floor_of(result: dict) -> dict[str, float]:
 
 def metrics_in_words(point: dict) -> str:
     """ "Fréchet distance 1.234, precision 0.912, …": a point's metrics."""
-    return ", ".join(f"{PANELS[k]} {v:.3f}" for k, v in metrics(point).items())
+    return ", ".join(f"{PANELS[k]} {cell(v)}" for k, v in metrics(point).items())
 
 
 def show(result: dict, values: dict[str, tuple], out: Path) -> None:
@@ -95,22 +95,22 @@ def sweep_lines(result: dict) -> list[list[str]]:
         columns["ms/sample"] = lambda p: f"{1e3 * p['seconds_per_sample']:.3g}"
     if "training_seconds" in first:
         columns["steps"] = lambda p: f"{p['step']:,}"
-        columns["training s"] = lambda p: cell(p["training_seconds"], 1)
+        columns["training s"] = lambda p: cell(p["training_seconds"])
     lines = [[*(name.replace("_", " ") for name in names), *columns]]
     for point in result["points"]:
         settings = (number(point["options"][name]) for name in names)
         lines.append([*settings, *(column(point) for column in columns.values())])
     if floor := floor_of(result):
-        titles = {PANELS[name]: f"{value:.3f}" for name, value in floor.items()}
+        titles = {PANELS[name]: cell(value) for name, value in floor.items()}
         empty = [""] * (len(names) - 1)
         row = ["*noise floor*", *empty, *(titles.get(name, "") for name in columns)]
         lines.append(row)
     return lines
 
 
-def cell(value: float | None, digits: int = 3) -> str:
+def cell(value: float | None) -> str:
     """A number, or a dash."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else f"{value:.4g}"
 
 
 def notes(result: dict) -> list[str]:

@@ -101,7 +101,7 @@ def product(values: dict[str, tuple]) -> list[dict[str, Any]]:
 def member_of(point: dict, record: Record, folder: Path, options) -> Member:
     """The run with these options of its training, and how it is evaluated."""
     name = ",".join(f"{k}={number(v)}".replace("/", "-") for k, v in point.items())
-    same = (*IDENTITY, "on_bad_record", "accumulate", "parallel")
+    same = (*IDENTITY, "on_bad_record", "accumulate", "augment", "parallel")
     shared = {k: record.data_options[k] for k in same if k in record.data_options}
     shared |= {k: v for k, v in point.items() if k == "seed"}
     run = RunOptions(

@@ -22,17 +22,19 @@ import jax
 from gengen.errors import BadInput
 from gengen.step import TrainState, check_by_player
 
+from ..cli.bounds import check_numbers
 from ..cli.near import did_you_mean
-from ..cli.options import RunOptions, check_numbers
+from ..cli.options import RunOptions
 from ..data.arrays import Arrays, from_arrays
 from ..data.dataset import Dataset
 from ..experiments.experiment import Experiment
+from ..experiments.training import TrainingOptions
 from . import processes
 from . import record as records
 from .checkpoint import Checkpoints
 from .description import describe, describe_optimizers
 from .digests import leaf_names, with_leaves
-from .loop import run_experiment
+from .loop import identity_of, run_experiment
 from .record import FIT, Record
 from .workdir import OpenRun, open_workdir
 
@@ -72,6 +74,7 @@ def fit(
         steps: training steps in all.
         batch_size: examples per step.
         learning_rate: of Adam with clipping and warm-up, where no optimisers are given.
+            Its other options are keywords too: optimizer, rate_schedule, warmup, ….
         optimizers: one of optax per player, such as {"vae": optax.adam(1e-3)}.
         order: the turns of one step; by default each player once.
         ema_decay: of the averaged parameters; None for no average.
@@ -85,17 +88,17 @@ def fit(
         The run, open, at its last step.
     """
     check_model(model)
-    check_numbers({"steps": steps, "batch_size": batch_size, "ema_decay": ema_decay})
-    run = run_options(workdir, seed, options)
+    options |= {"steps": steps, "batch_size": batch_size, "ema_decay": ema_decay}
+    options |= {"learning_rate": learning_rate, "seed": seed, "workdir": Path(workdir)}
+    run, training = split_keywords(options)
     load_split = from_arrays(arrays, held_out=held_out, levels=levels)
-    dataset = load_split("train")
-    if optimizers is None:
-        from ..experiments.shared import adam
-
-        optimizers = {player: adam(learning_rate) for player in model.losses()}
-    check_by_player(optimizers)
-    experiment = Experiment(model, optimizers, batch_size, steps, ema_decay, order)
-    record = record_of(run, experiment, dataset)
+    experiment = training.experiment(model, *model.losses())
+    if optimizers is not None:
+        check_by_player(optimizers)
+        changes = {"optimizers": optimizers, "learning_rate": None}
+        experiment = dataclasses.replace(experiment, **changes)
+    experiment = dataclasses.replace(experiment, order=order)
+    record = record_of(run, experiment, load_split("train"))
     processes.start(run)
     with processes.fail_together():
         try:
@@ -108,18 +111,22 @@ def fit(
     return dataclasses.replace(opened, experiment=experiment, load_split=load_split)
 
 
-def run_options(workdir: str | Path, seed: int, options: dict[str, Any]) -> RunOptions:
-    """The options by keyword as the loop takes them; BadInput for an unknown one."""
-    known = {f.name for f in dataclasses.fields(RunOptions)} - _NO_OPTIONS
+def split_keywords(options: dict[str, Any]) -> tuple[RunOptions, TrainingOptions]:
+    """The options of the run and of training; BadInput for an unknown one."""
+    kinds = (RunOptions, TrainingOptions)
+    known = [{f.name for f in dataclasses.fields(kind)} - _NO_OPTIONS for kind in kinds]
     for name in options:
-        if name not in known:
-            hint = did_you_mean(name, known)
+        if name not in known[0] | known[1]:
+            every = sorted(known[0] | known[1])
             raise BadInput(
-                f"fit has no keyword {name}{hint}: it takes {', '.join(sorted(known))}"
+                f"fit has no keyword {name}{did_you_mean(name, every)}: it takes "
+                f"{', '.join(every)}"
             )
-    run = RunOptions(workdir=Path(workdir), dataset="arrays", seed=seed, **options)
-    check_numbers(vars(run))
-    return run
+    chosen = [{k: v for k, v in options.items() if k in names} for names in known]
+    values = RunOptions(dataset="arrays", **chosen[0]), TrainingOptions(**chosen[1])
+    for value in values:
+        check_numbers(value)
+    return values
 
 
 def check_model(model: Any) -> None:
@@ -153,8 +160,7 @@ def record_of(run: RunOptions, experiment: Experiment, dataset: Dataset) -> Reco
     names = ("order", "ema_decay", "batch_size", "steps")
     keywords = {name: getattr(experiment, name) for name in names}
     identity = {"dataset": run.dataset, "seed": run.seed, "examples": dataset.size}
-    identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
-    identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
+    identity |= identity_of(run)
     return Record(FIT, keywords, identity, dataset.spec, description=said)
 
 
