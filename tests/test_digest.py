@@ -19,6 +19,7 @@ from train.data.load import load
 from train.experiments import EXPERIMENTS
 from train.run import loop
 from train.run import record as records
+from train.run.same import refuse_other_run
 from train.run.workdir import open_workdir
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
@@ -187,7 +188,7 @@ def test_a_run_reads_by_the_rules_that_it_began_with(tmp_path, monkeypatch, kind
     records.save(run.workdir, dataclasses.replace(old, digests={}))
     again, again_set = begun()
     assert "reader" not in old.data_options and again == old != new
-    records.refuse_other_run(run.workdir, again)
+    refuse_other_run(run.workdir, again)
     assert again_set.digest() == old_set.digest()
     batches = [x.fetch(np.arange(x.size)) for x in (old_set, again_set, new_set)]
     key = "image" if kind == "folder" else "tokens"
@@ -195,4 +196,4 @@ def test_a_run_reads_by_the_rules_that_it_began_with(tmp_path, monkeypatch, kind
     assert not np.array_equal(batches[0][key], batches[2][key])
     records.save(run.workdir, again)
     with pytest.raises(BadInput, match="another run|are no longer those"):
-        records.refuse_other_run(run.workdir, new)
+        refuse_other_run(run.workdir, new)

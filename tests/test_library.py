@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from program import refused
+from program import EVENTS, TINY, refused
 from test_faults import leaves
 
 from gengen.errors import BadInput
 from gengen.models.vae import VAE
 from train import fit, open_run
+from train.run.initial import started
 
 ROOT = Path(__file__).parents[1]
 
@@ -211,3 +214,83 @@ def test_another_model_is_named_when_a_run_is_opened(tmp_path, runs):
     assert isinstance(model, VAE)
     with pytest.raises(BadInput, match="model.beta 1.0, not 0.5"):
         open_run(tmp_path / "w", model=other)
+
+
+# ------------------------------------------------------------------ from another run
+
+
+LINE = f"train flow {TINY['flow']} {EVENTS}"
+
+
+@pytest.fixture
+def flow(runs, tmp_path):
+    """A copy of the flow's run, to be changed."""
+    return shutil.copytree(runs / "flow", tmp_path / "flow")
+
+
+def test_defaults_of_the_sampler_are_free_when_a_run_is_resumed(cli, flow):
+    base = f"{LINE} --workdir {flow} --steps 4"
+    line = base.replace("--sampling-steps 2", "--sampling-steps 3 --solver heun")
+    before = leaves(flow)
+    status, out, err = cli(f"{line} --grid even --guidance-scale 2")
+    assert status == 0 and "nothing to do" in out, err
+    run = open_run(flow)
+    assert run.record.options["sampling_steps"] == 3
+    assert run.model.sampler.steps == 3 and leaves(flow) == before
+    refused(cli(f"{base} --learning-rate 1"), "--learning-rate 0.002, not 1")
+
+
+def test_a_run_starts_from_the_parameters_of_another(cli, flow, tmp_path):
+    workdir = tmp_path / "w"
+    line = f"{LINE} --workdir {workdir} --init-from {flow}@2 --learning-rate 1e-9"
+    status, _, err = cli(f"{line} --steps 2 --seed 1")
+    assert status == 0, err
+    theirs, ours = open_run(flow, step=2), open_run(workdir)
+    close = partial(np.testing.assert_allclose, atol=1e-6)
+    jax.tree.map(close, ours.train_state.params, theirs.train_state.params)
+    initial = ours.record.initial
+    assert (workdir / initial.workdir).resolve() == flow.resolve()
+    assert initial.step == 2 and len(initial.digest) == 8
+    shutil.rmtree(flow)  # a run that has begun needs it no more
+    assert cli(f"{line} --steps 4 --seed 1")[0] == 0
+    refused(cli(f"{LINE} --workdir {workdir} --steps 4 --seed 1"), "--learning-rate")
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "words"),
+    [
+        ("none", "", ["holds no run"]),
+        ("flow@3", "", ["no checkpoint of step 3"]),
+        ("vae", "", ["its parameters have", "take a run of the same network"]),
+        ("flow", " --blocks 2", ["this run's (3, 3, 8, 8)", "take a run of the same"]),
+    ],
+)
+def test_a_run_that_cannot_start_from_another_says_why(
+    cli, runs, tmp_path, source, options, words
+):
+    line = f"{LINE} --workdir {tmp_path / 'w'} --steps 2 --init-from {runs / source}"
+    refused(cli(line + options), *words)
+    assert not (tmp_path / "w").exists()
+
+
+def test_the_average_starts_at_the_others_or_at_its_parameters(fitted):
+    state = fitted.train_state
+    given = {"params": fitted.train_state.params, "ema": None, "state": {}}
+    same = partial(jax.tree.map, np.testing.assert_array_equal)
+    same(started(state, given).ema, state.params)
+    averaged = jax.tree.map(lambda x: 3 * x, state.params)
+    new = started(state, given | {"ema": averaged})
+    same(new.ema, averaged)
+    same(new.params, state.params)
+
+
+def test_fit_starts_from_another_run_of_fit(fitted, tmp_path):
+    options = OPTIONS | {"optimizers": {"mean": optax.sgd(0.0)}, "ema_decay": 0.0}
+    data = {"image": images(seed=1)}
+    place = {"workdir": tmp_path / "w", "init_from": str(fitted.workdir)}
+    run = fit(Mean(), data, steps=2, **place, **options)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        run.train_state.params,
+        fitted.train_state.params,
+    )

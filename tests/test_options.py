@@ -22,6 +22,7 @@ from train.data.dataset import Spec
 from train.experiments import EXPERIMENTS, OF_TEXT
 from train.experiments.training import TrainingOptions
 from train.run import record as records
+from train.run.same import difference
 
 DIGITS = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
 TEXT = Spec("text", (16,), 256, 0, (), "text")
@@ -144,7 +145,7 @@ def test_an_older_record_loads_and_is_the_same_run(name, tmp_path):
     assert record.build().model == EXPERIMENTS[name](spec).model
     # A new run with the defaults says the same of every keyword that was there.
     new = dataclasses.replace(record, options=vars(EXPERIMENTS[name].options()))
-    assert records.difference(record, new) is None
+    assert difference(record, new) is None
 
 
 # ------------------------------------------------------------------------ optimisers
@@ -196,7 +197,7 @@ def test_a_falling_rate_makes_the_steps_part_of_the_run(tmp_path):
     run = BEFORE["vae"]["run"]
     old = records.Record("vae", options, run, DIGITS)
     new = dataclasses.replace(old, options={**options, "steps": 3_000})
-    assert records.difference(old, new) == "--steps 1500, not 3000"
+    assert difference(old, new) == "--steps 1500, not 3000"
     with pytest.raises(BadInput, match="--warmup 100.*take a shorter warm-up"):
         EXPERIMENTS["vae"](DIGITS, rate_schedule="cosine", steps=100)
 

@@ -64,6 +64,23 @@ class NonEmpty:
     """A list that holds at least one number."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Default:
+    """An option that is only a default of what is done with a trained model.
+
+    A run is resumed with another value of it, which counts from then on.
+    """
+
+
+def defaults_in(hints: dict[str, Any]) -> set[str]:
+    """The names whose hint says that they are a `Default`."""
+    return {
+        name
+        for name, hint in hints.items()
+        if Default() in getattr(hint, "__metadata__", ())
+    }
+
+
 Seed = Annotated[int, AtLeast(-(2**63)), AtMost(2**63 - 1)]
 Steps = Annotated[int, AtLeast(1), AtMost(10**9)]
 Count = Annotated[int, AtLeast(1), AtMost(10**7)]  # of examples, draws, repetitions

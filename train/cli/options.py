@@ -143,6 +143,9 @@ class RunOptions(DataOptions, LogOptions, StepOptions, DeviceOptions, ProcessOpt
     fresh: bool = False
     """Start again from step 0: a run that is in the workdir is moved aside first, to
     WORKDIR.old-1, .old-2, …"""
+    init_from: str | None = None
+    """RUN or RUN@STEP: start from the parameters, and the average, of another run's
+    checkpoint (its folder, and its step or best), with other options as needed."""
     seed: Seed = 0
     """Seed of the initial parameters, the order of the data and all noise."""
     minutes: Positive | None = None

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from ..cli.bounds import AtLeast, AtMost, Positive, Share, Steps, Weight
+from ..cli.bounds import AtLeast, AtMost, Default, Positive, Share, Steps, Weight
 from ..cli.groups import group
 from ..cli.names import (
     COUPLINGS,
@@ -25,9 +25,9 @@ from .training import TrainingOptions
 class DiffusionOptions(TrainingOptions):
     """The condition of a diffusion model, and its sampler."""
 
-    sampling_steps: Steps = 50
+    sampling_steps: Annotated[Steps, Default()] = 50
     """Default steps of the sampler."""
-    guidance_scale: Weight | None = None
+    guidance_scale: Annotated[Weight | None, Default()] = None
     """Default classifier-free guidance of the sampler; 1 is none. By default 1.5 where
     the model can be guided."""
     conditional: bool = True
@@ -61,7 +61,7 @@ class DiffusionOptions(TrainingOptions):
 class SolvedOptions(DiffusionOptions):
     """The equation that the sampler solves, and what its density is."""
 
-    solver: SolverName = "euler"
+    solver: Annotated[SolverName, Default()] = "euler"
     """Default solver of the sampler."""
     likelihood: LikelihoodName = "vlb"
     """Bits per dimension are the variational bound (vlb: of infinitely many steps; or
@@ -89,7 +89,7 @@ class MatchingOptions(SolvedOptions):
     the error is then measured."""
     coupling: CouplingName = "independent"
     """Which noise goes with which image of a batch."""
-    grid: GridName = "even"
+    grid: Annotated[GridName, Default()] = "even"
     """Default grid of the sampler's times."""
 
     def matched(self, path, data_std: float = 0.5) -> dict:

@@ -11,7 +11,7 @@ from ..cli.options import RunOptions
 from ..data.dataset import Dataset
 from ..run.checkpoint import Checkpoints
 from ..run.loop import record_of, train
-from ..run.record import refuse_other_run
+from ..run.same import refuse_other_run
 from .evaluation import check, evaluate, recorded_options, training_seconds
 from .extractors import Extractor
 from .options import Evaluate

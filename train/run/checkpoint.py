@@ -30,6 +30,7 @@ from .best import Best
 from .digests import SUMS, first_change, leaf_names, sums, with_leaves
 from .record import Record
 from .renames import RENAMES, current_names
+from .same import difference
 
 
 class Damaged(BadInput):
@@ -249,7 +250,7 @@ class Checkpoints:
             return  # saved by a version without
         if (saved := records.note(folder, "step")) != step:
             raise Damaged(f"checkpoint {folder} is that of step {saved}, renamed")
-        if changed := records.difference(records.load(folder), self._record):
+        if changed := difference(records.load(folder), self._record):
             raise Damaged(
                 f"checkpoint {folder} is that of another run, with {changed} as in "
                 f"{self.folder.parent / records.FILE}"

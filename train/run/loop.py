@@ -21,7 +21,7 @@ from ..data.digest import change
 from ..data.feed import Feed
 from ..data.load import load
 from ..experiments.experiment import Experiment
-from . import processes, references
+from . import initial, processes, references
 from . import record as records
 from .best import check_metric
 from .budget import Budget
@@ -35,6 +35,7 @@ from .job import Job
 from .lock import locked
 from .record import Record
 from .report import Report, Silent
+from .same import difference, refuse_other_run
 from .signals import Stop
 from .state import InitialState
 from .steps import run_steps
@@ -134,8 +135,9 @@ def run_experiment(
     """
     workdir, primary = run.workdir, processes.is_primary()
     record = records.with_digests(record, load_split)
+    record, arrays = initial.asked(record, run.init_from, workdir, run.fresh)
     if primary:
-        records.refuse_other_run(workdir, record, run.fresh)
+        refuse_other_run(workdir, record, run.fresh)
     if (note := enable_compilation_cache()) and primary:
         print(f"note: {note}")
     record = references.asked(record, experiment.frozen, workdir, run.fresh)
@@ -150,13 +152,14 @@ def run_experiment(
     # What cannot work fails here, before anything is written.
     if view.axis_name is None:
         jax.eval_shape(step, start.shapes, batch, frozen)
+    initial.check(start.shapes, arrays, run.init_from)
     evaluators = own_evaluators(run, record, experiment, load_split)
     evaluators += more(record, load_split) if more else []
     check_metric(run.keep_best, evaluators)
     processes.all_gather()
     with begun(run, record):
         checkpoints = Checkpoints(workdir, run.keep, record)
-        train_state, notes = first_state(start, checkpoints)
+        train_state, notes = first_state(start, checkpoints, arrays)
         arguments = (workdir, int(train_state.step), experiment.steps)
         with Report(*arguments) if primary else Silent() as report:
             for note in notes:
@@ -192,7 +195,7 @@ def begun(run: RunOptions, record: Record):
             if run.fresh:
                 records.set_aside(workdir)
             held.enter_context(locked(workdir))
-            records.refuse_other_run(workdir, record)  # begun meanwhile
+            refuse_other_run(workdir, record)  # begun meanwhile
             records.save(workdir, record)
         processes.all_gather()
         if not primary:
@@ -200,10 +203,12 @@ def begun(run: RunOptions, record: Record):
         yield
 
 
-def first_state(start: InitialState, checkpoints: Checkpoints) -> tuple:
+def first_state(
+    start: InitialState, checkpoints: Checkpoints, arrays: dict | None
+) -> tuple:
     """(the train state to go on from, notes): the last checkpoint's, if any."""
     if processes.all_gather(checkpoints.latest())[0] is None:
-        return start(), []
+        return initial.started(start(), arrays), []
     return checkpoints.restore(start.abstract)
 
 
@@ -236,7 +241,7 @@ def see_same_run(workdir: Path, record: Record) -> None:
     there = (workdir / records.FILE).exists() and records.load(workdir)
     if (
         not there
-        or records.difference(there, record)
+        or difference(there, record)
         or change(there.digests, record.digests, record.data.examples)
     ):
         raise BadInput(

@@ -37,7 +37,8 @@ class Grid:
             self.names, self.given = spec.class_names[:rows], {labels.key: each}
         self.num = rows * COLUMNS
         self.key = jax.random.key(seed)
-        self._sampler = Sampler(model, min(self.num, batch_size))
+        batches = -(-self.num // batch_size)  # of the same size, little is padded
+        self._sampler = Sampler(model, -(-self.num // batches), few=True)
 
     def save(self, path: Path, train_state) -> Path:
         """Draw with the averaged parameters, write the PNG."""
@@ -53,7 +54,7 @@ class Texts:
 
     def __init__(self, model, seed: int, batch_size: int):
         self.key = jax.random.key(seed)
-        self._sampler = Sampler(model, min(COLUMNS, batch_size))
+        self._sampler = Sampler(model, min(COLUMNS, batch_size), few=True)
 
     def save(self, path: Path, train_state) -> Path:
         """Draw with the averaged parameters, write the text."""
