@@ -99,7 +99,7 @@ class OpenRun:
         sampler = Sampler(self.model, min(num, batch_size), **options)
         given = given_classes(self.model, num, index)
         x = sampler(self.params, self.state, jax.random.key(seed), num, given)
-        return as_data(x, self.record.data)
+        return as_data(x, self.record.data, self.model)
 
     def data(self, split: str = "train") -> dict[str, np.ndarray]:
         """All of a split: {"image": uint8 [N, H, W, C], "label": int32 [N]}."""
