@@ -2,7 +2,7 @@
 
 Either the FID convention's Inception-v3, from a weight file that the user has, or the
 penultimate layer of a classifier trained on the same data set, which needs no file.
-A figure means nothing without its extractor, so each has a name that tells it apart,
+A metric means nothing without its extractor, so each has a name that tells it apart,
 down to a digest of its weights.
 """
 
