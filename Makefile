@@ -37,6 +37,10 @@ test: setup-test
 results: setup-test
 	$(BIN)/python -m tests.pages
 
+# Minutes, and PyPI: a wheel in an empty environment, used outside the checkout.
+wheel-test:
+	PYTHON=$(PYTHON) .ci/wheel.sh
+
 lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -3,7 +3,7 @@
 A turn whose loss or gradient is not finite keeps the parameters, the state and the
 optimiser's memory as they were, and is counted. One bad batch costs one update, not the
 run. New and old values are selected and not branched to, because XLA fuses a select
-into the update (docs/scaling.md has the cost of both).
+into the update (docs/explanation/one-step.md has the cost of both).
 
     nonfinite = guard.init()
     finite = guard.is_finite(loss, grad_norm)

@@ -5,16 +5,13 @@ options     every option of every command, from the dataclasses that define them
 """
 
 import json
-import textwrap
 from pathlib import Path
 
+from tests import options
+from tests.markdown import MADE, WIDTH, wrapped
 from tests.record import RESULTS, ROOT
 
 REFERENCE = ROOT / "docs/reference"
-WIDTH = 100
-MADE = (
-    "<!-- Made by `make results`: change results/ or tests/pages.py, not this page. -->"
-)
 PAGES = {  # folder of results/ -> title
     "digits": "Digits: training, density, one table across families",
     "representations": "Digits and Fashion-MNIST: labels, outliers, representations",
@@ -28,17 +25,6 @@ PAGES = {  # folder of results/ -> title
     "scaling": "Scaling: several devices, the loop",
     "reliability": "Reliability: kill -9",
 }
-
-
-def wrapped(text: str, indent: str = "") -> str:
-    """A paragraph of at most WIDTH columns."""
-    return textwrap.fill(
-        text,
-        WIDTH,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def cell(value) -> str:
@@ -60,12 +46,21 @@ def table(rows: list[dict]) -> str:
     if names == ["printed"]:
         lines = [wrapped(row["printed"], "  ") for row in rows]
         return "\n".join(["```text", *lines, "```"])
-    lines = [[name.replace("_", " ") for name in names], ["---"] * len(names)]
+    lines = [[name.replace("_", " ") for name in names]]
     lines += [[cell(row.get(name, "")) for name in names] for row in rows]
-    made = ["| " + " | ".join(line) + " |" for line in lines]
-    for line in made:
-        assert len(line) <= WIDTH, f"{len(line)} columns, --select fewer: {line}"
+    made = grid(lines)
+    if max(map(len, made)) > WIDTH:  # few rows of many columns: upright
+        made = grid(
+            [["", *map(str, range(1, len(rows) + 1))], *zip(*lines, strict=True)]
+        )
+    assert max(map(len, made)) <= WIDTH, f"too wide, --select fewer columns: {made[0]}"
     return "\n".join(made)
+
+
+def grid(lines: list) -> list[str]:
+    """Lines of cells as Markdown, the first of them a heading."""
+    head, *rest = lines
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rest)]
 
 
 def provenance(run: dict) -> str:
@@ -114,9 +109,14 @@ def results(folder: Path = RESULTS) -> dict[str, str]:
     return {"results.md": "\n\n".join(text) + "\n"} | pages
 
 
+def made() -> dict[str, str]:
+    """All pages: file below docs/reference/ -> its text."""
+    return results() | options.pages()
+
+
 def main() -> None:
     """Write the pages."""
-    for name, text in results().items():
+    for name, text in made().items():
         path = REFERENCE / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

@@ -36,9 +36,9 @@ def with_devices(num: int) -> dict[str, str]:
     return os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {count}"}
 
 
-def call(line: str) -> int:
+def call(line: str | list[str]) -> int:
     """The exit status of `python -m {line}`, run in this process."""
-    module, *arguments = line.split()
+    module, *arguments = line.split() if isinstance(line, str) else line
     name = "train.__main__" if module == "train" else module
     before, sys.argv = sys.argv, [module, *arguments]
     try:

@@ -38,7 +38,7 @@ def device() -> str:
 
     first = jax.devices()[0]
     if first.platform == "cpu":
-        return f"CPU, {os.cpu_count()} cores, {platform.machine()}"
+        return f"CPU, {len(os.sched_getaffinity(0))} core(s), {platform.machine()}"
     return f"{len(jax.devices())} × {first.device_kind}"
 
 

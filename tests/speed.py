@@ -26,7 +26,7 @@ import numpy as np
 
 from gengen.nets import layers, transformer, unet
 from gengen.observations.categorical import Categorical
-from gengen.spaces import Symbols
+from gengen.spaces import tokens
 
 SEGMENT = 98
 
@@ -179,7 +179,7 @@ def decoder(rounds, length=784):
     from gengen.models.autoregressive import Autoregressive
 
     net = transformer.Transformer(257, length, 257, 256, 6, 8, segment=SEGMENT)
-    model = Autoregressive(net, Categorical(257), Symbols((length,), 257))
+    model = Autoregressive(net, Categorical(257), tokens(length, 257))
     batch, key = {"tokens": jnp.zeros((1, length), jnp.int32)}, jax.random.key(0)
     params, _ = jax.jit(model.init)(key, batch)
     before = (

@@ -19,6 +19,8 @@ from train.data.load import load
 from train.experiments import EXPERIMENTS
 from train.run import loop
 from train.run import record as records
+from train.run.same import refuse_other_run
+from train.run.workdir import open_workdir
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
 
@@ -132,7 +134,7 @@ def test_a_gibibyte_is_sampled_not_read(monkeypatch):
     assert read == [0]
 
 
-def test_a_run_goes_on_with_its_own_data_alone(cli, tmp_path):
+def test_a_run_goes_on_with_its_own_data_alone(cli, tmp_path, capsys):
     root = tmp_path / "data"
     line = f"train vae {TINY['vae']} {EVENTS} --batch-size 8"
     line += f" --workdir {tmp_path / 'w'} --dataset"
@@ -155,6 +157,12 @@ def test_a_run_goes_on_with_its_own_data_alone(cli, tmp_path):
     kept = json.loads((tmp_path / "w" / "experiment.json").read_text())
     assert kept["run"]["dataset"] == kept["data"]["name"] == name
     assert kept["digests"] == record["digests"]
+    black(tmp_path / "elsewhere")
+    run = open_workdir(tmp_path / "w")
+    for _ in range(2):
+        run.dataset("test")
+    told = capsys.readouterr().err
+    assert told.count("note: the test images are no longer those that the run") == 1
 
 
 @pytest.mark.parametrize("kind", ["folder", "text"])
@@ -180,7 +188,7 @@ def test_a_run_reads_by_the_rules_that_it_began_with(tmp_path, monkeypatch, kind
     records.save(run.workdir, dataclasses.replace(old, digests={}))
     again, again_set = begun()
     assert "reader" not in old.data_options and again == old != new
-    records.refuse_other_run(run.workdir, again)
+    refuse_other_run(run.workdir, again)
     assert again_set.digest() == old_set.digest()
     batches = [x.fetch(np.arange(x.size)) for x in (old_set, again_set, new_set)]
     key = "image" if kind == "folder" else "tokens"
@@ -188,4 +196,4 @@ def test_a_run_reads_by_the_rules_that_it_began_with(tmp_path, monkeypatch, kind
     assert not np.array_equal(batches[0][key], batches[2][key])
     records.save(run.workdir, again)
     with pytest.raises(BadInput, match="another run|are no longer those"):
-        records.refuse_other_run(run.workdir, new)
+        refuse_other_run(run.workdir, new)

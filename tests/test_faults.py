@@ -1,4 +1,4 @@
-"""Faults, injected, and what must hold after each: docs/reliability.md is the table.
+"""Faults, injected, and what must hold after each (docs/explanation/faults.md).
 
 "Equal" means that the run which met the fault ends with every bit of every array that
 the undisturbed run has.
@@ -577,6 +577,70 @@ def test_a_truncated_record_is_refused_and_nothing_is_touched(cli, workdir):
     assert before == {p: p.stat().st_mtime_ns for p in files_of(workdir)}
     record.write_bytes(whole)
     assert cli(line(workdir, steps=6))[0] == 0
+
+
+# ------------------------------------------------------------------ kept programs
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """The folder of kept programs of a user who names none."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    least = "jax_persistent_cache_min_compile_time_secs"
+    changes = {"jax_compilation_cache_dir": None, least: 0}
+    before = {name: getattr(jax.config, name) for name in changes}
+    for values in (changes, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is changes:
+            yield tmp_path / "cache/gengen/xla"
+
+
+def test_programs_are_kept_in_a_folder_of_the_users_own(programs, cli, tmp_path):
+    import jax
+
+    status, out, err = cli(line(tmp_path / "w") + " --seed 3")
+    assert (status, err) == (0, "") and "note: compiled" not in out
+    assert [*programs.glob("*-cache")] and programs.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in tmp_path.iterdir() if path.name[0] == "."] == []
+    assert jax.config.jax_compilation_cache_dir == str(programs)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o720, 0o702])
+def test_a_folder_in_which_others_can_write_keeps_no_programs(programs, mode):
+    import jax
+
+    from train.run.cache import enable_compilation_cache
+
+    programs.mkdir(parents=True)
+    programs.chmod(mode)
+    assert f"others can write in {programs}" in enable_compilation_cache()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_a_kept_program_that_cannot_be_read_is_replaced(programs):
+    import jax
+    import jax.numpy as jnp
+
+    from train.run.cache import cache_hits, enable_compilation_cache
+
+    def compiled():
+        with cache_hits() as hits:
+            assert jax.jit(lambda x: jnp.tan(x) ** 3)(jnp.ones(3)).shape == (3,)
+        return len(hits)
+
+    enable_compilation_cache()
+    compiled()
+    assert compiled() > 0
+    for entry in programs.glob("*-cache"):
+        entry.write_bytes(entry.read_bytes()[:50])
+    assert compiled() == 0 and not [*programs.glob("*-cache")]
+    compiled()
+    assert compiled() > 0
 
 
 # ------------------------------------------------------------------ not finite

@@ -85,9 +85,13 @@ def test_an_evaluator_that_raises_is_a_note(evaluated):
     assert evaluated[1].count(note) == 4
 
 
-def test_the_best_checkpoint_is_kept_beside_the_last_and_opens(evaluated):
-    assert sorted(Checkpoints(evaluated[0]).steps()) == [4, 8]
-    assert open_workdir(evaluated[0], "best").step == 4
+def test_the_best_checkpoint_is_kept_beside_the_last_and_opens(cli, evaluated):
+    workdir = evaluated[0]
+    assert sorted(Checkpoints(workdir).steps()) == [4, 8]
+    assert open_workdir(workdir, "best").step == 4
+    status, out, err = cli(f"train.inspect --workdir {workdir} --step best")
+    assert status == 0 and "step 4\n" in out, err
+    refused(cli(f"train.inspect --workdir {workdir} --step 6"), "choose one of 4, 8")
 
 
 def test_there_is_no_best_checkpoint_without_keep_best(cli, runs):
@@ -134,6 +138,19 @@ def test_tensorboard_has_the_options_and_the_losses(evaluated):
     told = tags["options/text_summary"].tensor.string_val[0].decode()
     assert "| latent | `2` |" in told and "| seed | `0` |" in told
     assert {"vae/loss", "quality/down", "samples"} <= tags.keys()
+
+
+def test_sample_quality_is_measured_while_training_and_picks_the_best(
+    cli, runs, tmp_path
+):
+    shutil.copytree(runs / "classifier", tmp_path / "classifier-digits")
+    best = "--evaluate-every 1 --keep-best quality/frechet_distance"
+    line = f"train vae --workdir {tmp_path / 'w'} {TINY['vae']} {EVENTS} --steps 2"
+    status, out, err = cli(f"{line} {best}")
+    assert status == 0 and "quality/frechet_distance" in out, err
+    rows = read_rows(tmp_path / "w/metrics.jsonl")
+    figures = {row["step"]: row["quality/frechet_distance"] for row in rows}
+    assert Checkpoints(tmp_path / "w").best.step() == min(figures, key=figures.get)
 
 
 # ------------------------------------------------------------------ data

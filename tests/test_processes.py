@@ -191,7 +191,7 @@ def test_one_process_two_and_one_again(cli, start, tmp_path):
 
 UNREADABLE = """
 from gengen.errors import BadInput
-from train.data import Feed
+from train.data.feed import Feed
 items = Feed.items
 def failing(self, step, num):
     if step >= 4:

@@ -259,8 +259,11 @@ def test_a_damaged_record_is_refused(cli, runs, tmp_path):
         ("vae --hidden 32 0", ("--hidden 0", "at least 1")),
         ("vae --beta -1", ("--beta -1.0", "at least 0")),
         ("vae --beta nan", ("--beta nan", "finite")),
-        ("vae --seed 99999999999999999999", ("--seed 9999", "64 bits")),
-        (f"vae --steps 1{400 * '0'}", ("--steps 1000", "64 bits")),
+        (
+            "vae --seed 99999999999999999999",
+            ("--seed 9999", "at most 9,223,372,036,854,775,807"),
+        ),
+        (f"vae --steps 1{400 * '0'}", ("--steps 1000", "at most 1,000,000,000")),
         ("gan --r1-interval 0", ("--r1-interval 0", "at least 1")),
         ("flow --multipliers 0", ("--multipliers 0", "at least 1")),
         ("flow --sampling-steps 0", ("--sampling-steps 0", "at least 1")),
@@ -354,7 +357,7 @@ def test_completion_refuses_what_it_cannot_do(cli, runs):
         "diffusion",
     )
     line = f"train.complete --workdir {runs / 'transformer'}"
-    refused(cli(f"{line} --share 1"), "--share 1.0", "between 0 and 1")
+    refused(cli(f"{line} --share 1"), "--share 1.0", "below 1")
     refused(cli(f"{line} --temperature 0"), "--temperature 0", "above 0")
     refused(cli(f"{line} --out x.gif"), "x.gif", ".png")
 

@@ -19,8 +19,9 @@ from gengen.conditions import Nothing
 from gengen.errors import BadInput
 from gengen.spaces import Images
 from gengen.types import static
+from train.cli.groups import group
 from train.experiments import EXPERIMENTS
-from train.experiments.experiment import Experiment, Reference
+from train.experiments.experiment import Experiment, Reference, takes
 from train.run import record as experiments
 from train.run.checkpoint import Checkpoints
 from train.run.digests import leaf_names
@@ -63,21 +64,26 @@ def mean_code_loss(autoencoder):
     return loss
 
 
-def reader(
-    data, *, autoencoder: str = "", batch_size: int = 16, steps: int = 4
-) -> Experiment:
-    """The mean code of an autoencoder.
+@group()
+class ReaderOptions:
+    """The mean code of an autoencoder."""
 
-    Args:
-        autoencoder: The folder of its run.
-        batch_size: Images per step.
-        steps: Of training.
-    """
-    inner = experiments.load(Path(autoencoder)).build().model
-    frozen = {"autoencoder": Reference(autoencoder)}
+    autoencoder: str = ""
+    """The folder of its run."""
+    batch_size: int = 16
+    """Images per step."""
+    steps: int = 4
+    """Steps of training."""
+
+
+@takes(ReaderOptions)
+def reader(data, o):
+    """The mean code of an autoencoder."""
+    inner = experiments.load(Path(o.autoencoder)).build().model
+    frozen = {"autoencoder": Reference(o.autoencoder)}
     optimizers = {"reader": optax.sgd(RATE)}
     model = MeanCode(inner, data.space())
-    return Experiment(model, optimizers, batch_size, steps, frozen=frozen)
+    return Experiment(model, optimizers, o.batch_size, o.steps, frozen=frozen)
 
 
 @pytest.fixture(autouse=True)

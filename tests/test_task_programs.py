@@ -22,6 +22,7 @@ from train.measure.outlier_sets import (
 )
 from train.measure.probing import few_labels, fitted
 from train.measure.scores import feature_scores, judged, overflow
+from train.run.pictures import STRIP
 
 RNG = np.random.default_rng
 IMAGES = RNG(0).integers(0, 17, (40, 8, 8, 3)).astype(np.uint8)
@@ -282,6 +283,9 @@ def unlabelled(runs, tmp_path):
     record = json.loads((workdir / "experiment.json").read_text())
     record["data"] |= {"num_classes": 0, "class_names": []}
     (workdir / "experiment.json").write_text(json.dumps(record))
+    for name in ("experiment.json", "SHA256SUMS"):  # as of a version without them
+        for path in (workdir / "checkpoints").glob(f"*/{name}"):
+            path.unlink()
     return workdir
 
 
@@ -291,30 +295,28 @@ def unlabelled(runs, tmp_path):
 def picture(cli, line, out):
     status, said, err = cli(f"{line} --out {out}")
     assert status == 0, err
-    assert said.startswith("cost: ") and str(out) in said
+    assert "cost: " in said and str(out) in said
     with Image.open(out) as image:
         return np.asarray(image)
 
 
 def cells(image, columns, rows):
-    """The grid's tiles of 8 × 8 pixels, each of side 8: [rows, columns, 8, 8]."""
-    side, gap = 64, 4
-    margin = image.shape[1] - columns * (side + gap) - gap
-    assert image.shape[0] == rows * (side + gap) + gap and margin >= 0
-    return np.array(
-        [
-            [
-                image[gap + r * 68 + 4 :: 8, margin + gap + c * 68 + 4 :: 8, 0][:8, :8]
-                for c in range(columns)
-            ]
-            for r in range(rows)
-        ]
-    )
+    """The grid's tiles of 8 × 8 pixels, each of side 8: [rows, columns, 8, 8].
+
+    Above them is a line of words, at the left their names, below them what they are.
+    """
+    side, gap = 68, 4
+    left = image.shape[1] - columns * side - gap
+    below = image.shape[0] - rows * side - gap - STRIP
+    assert left >= 0 and below > 0 and below % STRIP == 0
+    grid = image[STRIP + gap :, left + gap :, 0]
+    grid = grid[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    return grid.transpose(0, 2, 1, 3)[:, :, 4:64:8, 4:64:8]
 
 
 @pytest.mark.parametrize("family", ["vae", "gan"])
 def test_interpolation_is_a_row_a_pair(cli, runs, family, tmp_path):
-    line = f"train.interpolate --workdir {runs / family} --num 3 --pairs 2"
+    line = f"train.interpolate --workdir {runs / family} --num 3 --rows 2"
     curved = picture(cli, line, tmp_path / "a.png")
     assert cells(curved, 3, 2).shape == (2, 3, 8, 8)
     straight = picture(cli, f"{line} --path linear", tmp_path / "b.png")
@@ -327,7 +329,7 @@ def test_interpolation_of_data_stands_between_the_originals(
 ):
     from train.data.load import load
 
-    line = "train.interpolate --num 2 --pairs 3 --between data"
+    line = "train.interpolate --num 2 --rows 3 --between data"
     test = load("digits", split="test").fetch(np.arange(447))
     known = {bytes(x): y for x, y in zip(test["image"], test["label"], strict=True)}
 
@@ -360,7 +362,7 @@ def test_traversal_of_a_vae_has_the_largest_divergence_first(runs):
     from train.traverse import Traverse, code
 
     trained = open_workdir(runs / "vae")
-    z, label, kl = code(trained, Traverse(runs / "vae", image=5))
+    z, label, kl = code(trained, Traverse(workdir=runs / "vae", image=5))
     image = trained.dataset("test").fetch(np.arange(447))["image"]
     mean, logvar = jax.jit(trained.model.posterior)(trained.params, {"image": image})
     np.testing.assert_allclose(z, mean[5], rtol=1e-4, atol=1e-5)
@@ -441,7 +443,7 @@ def test_bayes_refuses(cli, runs, tmp_path):
 
     refused(line(runs / "classifier"), "p(y|x) already", "generative")
     refused(line(runs / "gan"), "no likelihood", "--no-conditional")
-    refused(line(runs / "vae", "--reject-rate 1"), "--reject-rate 1.0", "between 0")
+    refused(line(runs / "vae", "--reject-rate 1"), "--reject-rate 1.0", "below 1")
     refused(line(runs / "vae", "--candidates 0"), "--candidates 0", "at least 1")
     refused(line(runs / "vae", "--out x.jpg"), "x.jpg", ".png")
     refused(line(unlabelled(runs, tmp_path)), "no labels")
@@ -495,7 +497,7 @@ def test_restorations_made_small_are_the_small_image(cli, runs, tmp_path):
 
 def test_images_are_walked_between_by_inverting_the_flow(cli, runs, tmp_path):
     line = (
-        f"train.interpolate --workdir {runs / 'flow'} --between data --num 2 --pairs 2"
+        f"train.interpolate --workdir {runs / 'flow'} --between data --num 2 --rows 2"
     )
     assert cells(picture(cli, line, tmp_path / "a.png"), 4, 2).shape[0] == 2
 
@@ -514,7 +516,7 @@ def test_other_networks_guide_a_run(cli, runs, guides, tmp_path):
     assert cli(f"{line} --classifier-scale 2 --label 3")[0] == 0
     with np.load(tmp_path / "a.npz") as arrays:
         assert list(arrays["label"]) == [3] * 4
-    options = Sample(runs / "flow", guide=guides / "flow")
+    options = Sample(workdir=runs / "flow", guide=guides / "flow")
     trained = guided(open_workdir(runs / "flow"), options)
     assert trained.model.sampler.guidance.model.condition.names == ()
     assert "guide" in trained.state["frozen"]

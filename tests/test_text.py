@@ -11,6 +11,7 @@ from program import EVENTS, TEXT, refused
 
 from gengen.errors import BadInput
 from gengen.nets.lstm import _states, states
+from train.cli.groups import defaults_of
 from train.data.dataset import Spec
 from train.data.feed import Feed
 from train.data.load import load
@@ -186,16 +187,16 @@ def test_a_run_writes_text_metrics_and_a_record(run):
     assert 7 < last["validation/bits_per_byte_exact"] < 9
     record = experiment.load(run)
     assert record.data.kind == "text" and record.data_options["length"] == 16
-    assert experiment.Record(**vars(record)).as_json() == json.loads(
-        (run / experiment.FILE).read_text()
-    )
+    document = json.loads((run / experiment.FILE).read_text())
+    assert document.pop("saved")
+    assert experiment.Record(**vars(record)).as_json() == document
     assert [path.name for path in run.rglob("*.png")] == ["curves.png"]
 
 
 def test_older_records_are_of_images(tmp_path):
     digits = load("digits").spec
     run = {"dataset": "digits", "image_size": None, "levels": None, "seed": 0}
-    parameters = EXPERIMENTS["vae"].__kwdefaults__
+    parameters = defaults_of(EXPERIMENTS["vae"].options)
     record = experiment.Record("vae", parameters, {**run, "examples": 1000}, digits)
     document = record.as_json()
     del document["data"]["kind"]
@@ -235,6 +236,31 @@ def test_samples_are_text_and_tempered(cli, run, tmp_path):
     assert first.removesuffix("\n──────── 1") == second.removesuffix("\n")
 
 
+def test_longer_samples_slide_and_shorter_ones_are_cut(run):
+    from train.run.sampler import Sampler
+    from train.run.workdir import open_workdir
+
+    trained = open_workdir(run)
+
+    def drawn(length, num=3, size=2, prompt=b""):
+        sampler = Sampler(trained.model, size, prompt, length)
+        weights = trained.params, trained.state, jax.random.key(1)
+        return sampler(*weights, num).astype(np.uint8), sampler
+
+    plain, _ = drawn(None)
+    for length in (1, 11, 16):
+        np.testing.assert_array_equal(drawn(length)[0], plain[:, :length])
+    long, sampler = drawn(41)
+    assert long.shape == (3, 41)
+    np.testing.assert_array_equal(long[:, :16], plain)  # windows overlap exactly
+    assert sampler._sliding._complete._cache_size() == 1  # of all its windows
+    np.testing.assert_array_equal(drawn(30)[0], long[:, :30])
+    np.testing.assert_array_equal(drawn(41, num=1, size=1)[0], long[:1])
+    assert len(np.unique(long[:, 16:], axis=0)) == 3
+    begun = b"ten bytes and ten more"
+    assert all(bytes(x).startswith(begun) for x in drawn(41, prompt=begun)[0])
+
+
 def test_evaluation_is_in_bits_per_byte(cli, run):
     status, said, err = cli(f"train.evaluate --workdir {run} --num 10")
     assert status == 0, err
@@ -257,12 +283,14 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(cli, run, runs, tmp_path):
     refused(cli(f"train text {new} --dataset text --layers 0"), "--layers 0")
     refused(cli(f"train.compare {new} --dataset text"), "works on images")
     sample, vae = (f"train.sample --workdir {w}" for w in (run, runs / "vae"))
-    refused(cli(f"{sample} --prompt {'x' * 17}"), "has 17 bytes", "has 16")
+    refused(cli(f"{sample} --prompt {'x' * 17}"), "has 17 bytes", "has 16", "--length")
+    refused(cli(f"{sample} --length 0"), "--length 0", "at least 1")
     refused(cli(f"{sample} --out x.png"), "x.png", ".txt")
-    refused(cli(f"{sample} --top-p 2"), "top_p 2", "at most 1")
+    refused(cli(f"{sample} --top-p 2"), "--top-p 2", "at most 1")
     refused(cli(f"{sample} --solver heun"), "no such option")
     refused(cli(f"{sample} --label 1"), "unconditional")
-    refused(cli(f"{vae} --prompt x"), "--prompt 'x' begins a text")
+    refused(cli(f"{vae} --prompt x"), "--prompt 'x' is of a text")
+    refused(cli(f"{vae} --length 9"), "--length 9 is of a text", "leave it out")
     refused(cli(f"{vae} --temperature 0.5"), "--temperature 0.5", "leave it out")
     refused(cli(f"train.evaluate --workdir {run} --extractor x"), "works on images")
     programs = ("outliers", "bayes", "probe", "interpolate", "traverse", "complete")

@@ -12,15 +12,16 @@ unconditional generative model p(x) becomes a conditional one by the classifier:
 by choosing among candidates. See `gengen.tasks.bayes`.
 """
 
-import dataclasses
 from pathlib import Path
 
+from .cli.bounds import Count, Figures, InnerShare, Seed
 from .cli.command import parse, run_command
-from .cli.options import RunToOpen
+from .cli.groups import group
+from .cli.options import BoundOptions, RunToOpen
 
 
-@dataclasses.dataclass(frozen=True)
-class Bayes(RunToOpen):
+@group()
+class Bayes(RunToOpen, BoundOptions):
     """p(y|x) from p(x|y), or p(x|y) from p(x), whichever the run allows.
 
     A class-conditional run with a likelihood (a VAE trained with --conditional): its
@@ -28,18 +29,15 @@ class Bayes(RunToOpen):
     every class. Both write bayes.json.
     """
 
-    num: int = 1_000
+    num: Figures = 1_000
     """Test images, and outliers of each kind, at most."""
-    reject_rate: float = 0.01
+    reject_rate: InnerShare = 0.01
     """Share of held-out images that the threshold may reject."""
     against: tuple[str, ...] = ()
-    """Outliers, as in python -m train.outliers."""
-    importance_samples: int | None = None
-    """K of the likelihood's bound (IWAE-K), for models with latents; by default the
-    run's own."""
-    candidates: int = 64
+    """Outliers, as in the command `outliers`."""
+    candidates: Count = 64
     """Samples of p(x) among which one of p(x|y) is chosen."""
-    per_class: int = 10
+    per_class: Count = 10
     """Samples of each class, a row of the picture."""
     draw: bool = False
     """Sample a VAE's x ~ p(x|z) instead of showing its mean E[x|z]."""
@@ -48,9 +46,9 @@ class Bayes(RunToOpen):
     extractor: Path | None = None
     """Workdir of the classifier p(y|x); by default the one beside the run's workdir,
     trained first if there is none."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of all draws and estimates."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Images at a time."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -58,7 +56,7 @@ class Bayes(RunToOpen):
 
 def start() -> None:
     """Apply Bayes' rule to the run that the command line names."""
-    options = parse(Bayes, "python -m train.bayes")
+    options = parse(Bayes, "bayes")
     from .measure.bayes_rule import bayes
 
     bayes(options)

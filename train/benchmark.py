@@ -5,34 +5,26 @@ for that model (a `lax.scan` over the network, or one call of it): the library s
 cost nothing. The two are timed in turns, so that a busy machine slows both.
 """
 
-import dataclasses
-
+from .cli.bounds import Count
 from .cli.command import parse, run_command
+from .cli.groups import group
 from .cli.options import RunToOpen
-from .experiments.diffusion import GridName, SolverName
+from .cli.sampler import GuidanceOptions, SolverOptions
 
 
-@dataclasses.dataclass(frozen=True)
-class Benchmark(RunToOpen):
+@group()
+class Benchmark(RunToOpen, SolverOptions, GuidanceOptions):
     """Time the compiled sampler of a run beside the bare one; write benchmark.json."""
 
-    num: int = 64
+    num: Count = 64
     """Samples per call."""
-    repeats: int = 11
+    repeats: Count = 11
     """Timed calls of each; the median counts."""
-    steps: int | None = None
-    """The sampler's steps, where it has any."""
-    solver: SolverName | None = None
-    """The sampler's solver; by default the run's own."""
-    grid: GridName | None = None
-    """The grid of the sampler's times; by default the run's own."""
-    guidance_scale: float | None = None
-    """Classifier-free guidance: 1 is none, above 1 sharpens."""
 
 
 def start() -> None:
     """Time the sampler of the run that the command line names."""
-    options = parse(Benchmark, "python -m train.benchmark")
+    options = parse(Benchmark, "benchmark")
     from .measure.benchmarking import benchmark
 
     benchmark(options)

@@ -6,50 +6,44 @@ exact density, bounded density, no density. A new family appears by being listed
 `train.experiments.EXPERIMENTS`.
 """
 
-import dataclasses
 from pathlib import Path
 
+from .cli.bounds import Figures, Index, Positive, Seed, Steps
 from .cli.command import parse, run_command
+from .cli.groups import group
+from .cli.options import SourceOptions
 
 
-@dataclasses.dataclass(frozen=True)
-class Compare:
+@group()
+class Compare(SourceOptions):
     """Train every family under one budget, evaluate all, write one table and picture.
 
     After an interruption the same command goes on: nothing is done twice.
     """
 
-    dataset: str = "digits"
-    """digits, mnist, fashion_mnist, folder:PATH, or any prepared TFDS name."""
-    minutes: float = 2.0
+    minutes: Positive = 2.0
     """Training minutes of each family, at most: a default experiment may end earlier,
     at its own last step."""
-    steps: int | None = None
+    steps: Steps | None = None
     """Training steps of each family instead of its default's."""
     families: tuple[str, ...] = ()
     """Experiments to compare; by default all that draw samples."""
     workdir: Path | None = None
     """Folder of the runs, the table and the picture; default runs/compare-DATASET."""
-    num: int = 2_000
+    num: Figures = 2_000
     """Samples of each family that are measured."""
-    likelihood_num: int = 2_000
+    likelihood_num: Index = 2_000
     """Images of each split whose likelihood is taken, where a family has one; 0 leaves
     it out."""
     extractor: Path | None = None
-    """As in python -m train.evaluate."""
-    seed: int = 0
+    """As in the command `evaluate`."""
+    seed: Seed = 0
     """Seed of everything."""
-    data_dir: Path | None = None
-    """Where the data set's files are."""
-    image_size: int | None = None
-    """Scale the shorter side to this and crop the centre; by default nothing is."""
-    levels: int | None = None
-    """Requantise pixels to this many levels; by default the data set's own."""
 
 
 def start() -> None:
     """Compare what the command line names."""
-    options = parse(Compare, "python -m train.compare")
+    options = parse(Compare, "compare")
     from .measure.comparison import compare
 
     compare(options)

@@ -1,57 +1,50 @@
 """python -m train.complete --workdir DIR --out FILE.png: half-seen images, whole."""
 
-import dataclasses
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from .cli.bounds import Count, InnerShare, Seed, check_numbers
 from .cli.command import parse, run_command
-from .cli.options import RunToOpen
-from .experiments.diffusion import SolverName
+from .cli.groups import group
+from .cli.options import RunToOpen, picture_path
+from .cli.sampler import GuidanceOptions, SolverOptions, SymbolOptions
 
 Keep = Literal["top", "bottom", "left", "right", "random"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Complete(RunToOpen):
+@group()
+class Complete(RunToOpen, SolverOptions, GuidanceOptions, SymbolOptions):
     """Completions of test images of which a part is seen: draws of p(x | that part).
 
-    A row: the image, what is seen of it, completions. Of an autoregressive model they
+    A row: the image, what is seen of it, completions. Those of an autoregressive model
     are exact where the part is a beginning of its order, else chosen among particles by
-    their weight; of a diffusion model the sampler is made to agree with the part.
+    their weight; the sampler of a diffusion model is made to agree with the part.
     """
 
-    out: Path = Path("completion.png")
-    """The picture (.png)."""
+    out: Path | None = None
+    """The picture (.png); by default completion.png in the run's folder."""
     keep: Keep = "top"
     """The half that is seen; random: that share of all pixels, scattered."""
-    share: float = 0.5
+    share: InnerShare = 0.5
     """How much of the image is seen."""
-    num: int = 8
-    """Completions of an image."""
-    rows: int = 8
-    """Test images."""
-    particles: int | None = None
-    """Of an autoregressive model: candidates for each completion, one of them chosen
-    by its weight; 1, the default, is exact where the part is a beginning of the model's
-    order: the top, in raster order; of --scales 2, whose small image comes first, no
-    half is one, so it needs particles."""
-    temperature: float | None = None
-    """Of an autoregressive model's draws; below 1 they are more probable and less
-    diverse."""
+    num: Count = 8
+    """Completions of each image."""
+    rows: Count = 8
+    """Test images, one a row."""
+    particles: Count | None = None
+    """Candidates for each completion by an autoregressive model, which chooses one by
+    its weight. One, the default, is exact where the part is a beginning of the model's
+    order: the top, in raster order. With --scales 2, whose small image comes first, no
+    half is one, so more are needed."""
     method: Literal["repaint", "replace", "posterior", "projection"] | None = None
-    """Of a diffusion model: what is seen replaces those pixels at every level of noise,
-    once or --repeats times a step (repaint, the default), or guides the sampler."""
-    repeats: int | None = None
-    """Of repaint: how often each step is drawn; 10 by default."""
-    guidance_scale: float | None = None
-    """Of a conditional diffusion model: guidance to the class of the image."""
-    steps: int | None = None
-    """Of a diffusion model: the sampler's steps."""
-    solver: SolverName | None = None
-    """Of a diffusion model: the sampler's solver."""
-    seed: int = 0
+    """How a diffusion model completes: what is seen replaces those pixels at every
+    level of noise, once or --repeats times per step (repaint, the default), or guides
+    the sampler."""
+    repeats: Count | None = None
+    """How often --method repaint draws each step; 10 by default."""
+    seed: Seed = 0
     """Seed of the choice of test images and of all draws."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -83,73 +76,114 @@ def seen(keep: Keep, share: float, shape: tuple[int, ...], seed: int) -> np.ndar
 
 def complete(options: Complete) -> None:
     """Draw, write, say where."""
-    import jax
-    import jax.numpy as jnp
-
-    from gengen.errors import BadInput
-    from gengen.images import to_unit
-    from gengen.tasks import require
-    from gengen.types import Completes
-
-    from .cli.options import at_least, check_numbers, check_png
     from .measure.outlier_sets import subset
-    from .run.pictures import save_grid, to_uint8
-    from .run.sampler import (
-        COMPLETION,
-        KEYWORDS,
-        as_keywords,
-        calls_in_words,
-        given_keywords,
-    )
+    from .progress import progress
+    from .run.sampler import calls_in_words
     from .run.workdir import open_workdir
 
-    at_least(options, num=1, rows=1)
-    given = given_keywords(options, KEYWORDS + COMPLETION)
-    check_numbers({"seed": options.seed, **given})
-    if not 0 < options.share < 1:
-        raise BadInput(f"--share {options.share}: it must be between 0 and 1")
-    check_png(options.out)
+    out = picture_path(options, "completion.png")
+    given = check(options)
     trained = open_workdir(options.workdir, options.step)
-    trained.record.data.images_only("train.complete")
-    model = trained.model
-    require(model, Completes, "take a diffusion or an autoregressive model")
-    keywords = as_keywords(model, given)
-    if options.repeats and options.method not in (None, "repaint"):
-        raise BadInput(
-            f"--repeats {options.repeats}: only --method repaint repeats its steps; "
-            "leave it out"
-        )
+    keywords = check_run(trained, options, given)
     dataset = trained.dataset("test", options.data_dir)
     batch = subset(dataset, options.rows, options.seed)
     mask = seen(options.keep, options.share, dataset.spec.shape, options.seed)
     num, particles = len(batch["image"]), options.particles or 1
-    calls = calls_in_words(evaluations(model, keywords))
+    calls = calls_in_words(evaluations(trained.model, keywords))
     print(f"cost: {num * options.num * particles:,} samples, {calls} each")
-
-    @jax.jit
-    def row(params, key, batch):
-        many = {name: jnp.repeat(x, options.num, axis=0) for name, x in batch.items()}
-        return model.complete(params, trained.state, key, many, mask, **keywords)
-
-    keys = jax.random.split(jax.random.key(options.seed), options.rows)
-    first = {name: x[:1] for name, x in batch.items()}
-    jax.eval_shape(row, trained.params, keys[0], first)  # refuses here
-    options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
-    images, effective = [], []
-    levels = dataset.spec.levels
-    for i, image in enumerate(np.asarray(to_unit(batch["image"], levels))):
-        one = {name: x[i : i + 1] for name, x in batch.items()}
-        x, count = row(trained.params, keys[i], one)
-        images += [image, np.where(mask, image, -0.6), *np.asarray(x)]
-        effective += [float(jnp.mean(count))]
-    save_grid(options.out, to_uint8(np.stack(images)), options.num + 2)
+    drawn = program(trained, options, mask, keywords)
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work
+    rows = []
+    with progress("images", num) as advance:
+        for i in range(num):
+            rows.append(drawn(i, {name: x[i : i + 1] for name, x in batch.items()}))
+            advance(i + 1)
+    write(out, trained, batch, mask, [x for x, _ in rows], options)
     if particles > 1:
+        effective = [count for _, count in rows]
         print(
             f"effective particles: {np.mean(effective):.1f} of {particles} "
             f"(the worst row: {np.min(effective):.1f})"
         )
     what = f"{options.keep}, {options.share:.0%}"
-    print(f"a row: the image, what is seen ({what}), completions: {options.out}")
+    print(f"a row: the image, what is seen ({what}), completions: {out}")
+
+
+def check(options: Complete) -> dict:
+    """The sampler's options that are given; BadInput for numbers that cannot be."""
+    from gengen.errors import BadInput
+
+    from .run.sampler import COMPLETION, KEYWORDS, given_keywords
+
+    given = given_keywords(options, KEYWORDS + COMPLETION)
+    check_numbers(options)
+    if options.repeats and options.method not in (None, "repaint"):
+        raise BadInput(
+            f"--repeats {options.repeats}: only --method repaint repeats its steps; "
+            "leave it out"
+        )
+    return given
+
+
+def check_run(trained, options: Complete, given: dict) -> dict:
+    """The keywords of the run's `complete`; BadInput for a run that has none."""
+    from gengen.tasks import require
+    from gengen.types import Completes
+
+    from .run.sampler import as_keywords
+
+    trained.record.data.images_only("train.complete")
+    require(trained.model, Completes, "take a diffusion or an autoregressive model")
+    return as_keywords(trained.model, given)
+
+
+def program(trained, options: Complete, mask: np.ndarray, keywords: dict):
+    """(number, a batch of one) -> (its completions, their mean effective particles).
+
+    BadInput, before anything is computed, where the model cannot complete such a mask.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from gengen.images import require_finite
+
+    def row(params, state, key, batch):
+        many = {name: jnp.repeat(x, options.num, axis=0) for name, x in batch.items()}
+        x, count = trained.model.complete(params, state, key, many, mask, **keywords)
+        return x, jnp.mean(count)
+
+    compiled, keys = jax.jit(row), jax.random.key(options.seed)
+    keys = jax.random.split(keys, options.rows)
+    weights = trained.params, trained.state
+    jax.eval_shape(compiled, *weights, keys[0], trained.record.data.example(1))
+
+    def drawn(i, batch):
+        x, count = compiled(*weights, keys[i], batch)
+        require_finite(x, "completion", i * options.num)
+        return np.asarray(x), float(count)
+
+    return drawn
+
+
+def write(out: Path, trained, batch, mask, completions, options: Complete) -> None:
+    """The picture."""
+    from gengen.images import to_unit
+
+    from .run.labels import names_of
+    from .run.pictures import save_grid, to_uint8
+
+    image = np.asarray(to_unit(batch["image"], trained.record.data.levels))
+    known = np.where(mask, image, -0.6)
+    x = np.concatenate([image[:, None], known[:, None], np.stack(completions)], axis=1)
+    names = names_of(batch.get("label"), trained.record.data)
+    heads = ("image", "seen", "completions")
+    caption = (
+        f"Test images of {trained.record.data.name}, the part of them that is seen "
+        f"({options.keep}, {options.share:.0%}), and {options.num} draws of the rest "
+        f"by the {trained.record.experiment} of step {trained.step}."
+    )
+    flat = to_uint8(x.reshape(-1, *image.shape[1:]))
+    save_grid(out, flat, options.num + 2, names, column_names=heads, caption=caption)
 
 
 def evaluations(model, keywords: dict) -> int | None:
@@ -169,7 +203,7 @@ def evaluations(model, keywords: dict) -> int | None:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: complete(parse(Complete, "python -m train.complete")))
+    run_command(lambda: complete(parse(Complete, "complete")))
 
 
 if __name__ == "__main__":

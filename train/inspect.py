@@ -3,13 +3,12 @@
 Two runs are the same when `diff` of their listings is empty.
 """
 
-import dataclasses
-
 from .cli.command import parse, run_command
+from .cli.groups import group
 from .cli.options import RunToOpen
 
 
-@dataclasses.dataclass(frozen=True)
+@group()
 class Inspect(RunToOpen):
     """List a checkpoint: path, shape, dtype and SHA-256 of every array."""
 
@@ -31,7 +30,7 @@ def inspect(options: Inspect) -> None:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: inspect(parse(Inspect, "python -m train.inspect")))
+    run_command(lambda: inspect(parse(Inspect, "inspect")))
 
 
 if __name__ == "__main__":

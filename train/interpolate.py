@@ -1,19 +1,21 @@
 """python -m train.interpolate --workdir DIR --out FILE.png: between two latents."""
 
-import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+import tyro
 
 from gengen.errors import BadInput
 
+from .cli.bounds import Count, Seed, Several, check_numbers
 from .cli.command import parse, run_command
-from .cli.options import RunToOpen, check_png
+from .cli.groups import group
+from .cli.options import RunToOpen, picture_path
 
 
-@dataclasses.dataclass(frozen=True)
+@group()
 class Interpolate(RunToOpen):
     """Images along a path between two latents, one pair a row.
 
@@ -21,12 +23,12 @@ class Interpolate(RunToOpen):
     images, which then stand at the ends of the row. Ends share their class, if any.
     """
 
-    out: Path = Path("interpolation.png")
-    """The picture (.png)."""
-    num: int = 9
-    """Images along a path, its ends included."""
-    pairs: int = 8
-    """Paths."""
+    out: Path | None = None
+    """The picture (.png); by default interpolation.png in the run's folder."""
+    num: Several = 9
+    """Images along each path, its ends included."""
+    rows: Annotated[Count, tyro.conf.arg(aliases=["--pairs"])] = 8
+    """Paths, one a row."""
     path: Literal["spherical", "linear"] = "spherical"
     """The great circle, which keeps the length of latents, or the straight line."""
     between: Literal["noise", "data"] = "noise"
@@ -34,7 +36,7 @@ class Interpolate(RunToOpen):
     label: str | None = None
     """The class of a conditional model, by its name or its number; by default the
     classes in turn."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the latents, or of the choice of test images."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -47,51 +49,73 @@ def interpolate(options: Interpolate) -> None:
     from gengen.tasks import latents, require
     from gengen.types import HasLatents
 
-    from .cli.options import at_least, check_numbers
+    from .progress import progress
     from .run.labels import asked_label
-    from .run.pictures import save_grid, to_uint8
+    from .run.pictures import to_uint8
     from .run.sampler import calls_in_words, given_classes
     from .run.workdir import open_workdir
 
-    at_least(options, num=2, pairs=1)
-    check_numbers({"seed": options.seed})
-    check_png(options.out)
+    check_numbers(options)
+    out = picture_path(options, "interpolation.png")
     trained = open_workdir(options.workdir, options.step)
     model, weights = trained.model, (trained.params, trained.state)
     require(model, HasLatents, "take a model with latents, such as a VAE or a GAN")
     label = asked_label(trained, options.label)
-    given, known = given_classes(model, options.pairs, label), {}
-    if options.between == "data":
-        images = image_pairs(trained, given, options)  # [2, pairs, H, W, C]
-        ends = encoded(trained, images, given)
-        known = backwards(model)
-    else:
-        shape = (2, options.pairs, *model.latent_shape)
-        ends = jax.random.normal(jax.random.key(options.seed), shape)
-    num = options.num * options.pairs
+    given = given_classes(model, options.rows, label)
+    images, ends, known = ends_of(trained, given, options)
+    num = options.num * options.rows
     print(f"cost: {num} images, {calls_in_words(model.nfe(), num)}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     between = partial(latents.interpolate, model, num=options.num)
     path = getattr(latents, options.path)
     between = jax.jit(partial(between, path=path, **known))
-    x = to_uint8(between(*weights, *ends, **given))  # [pairs, num, H, W, C]
-    if options.between == "data":
+    with progress("images", 1) as advance:
+        x = to_uint8(between(*weights, *ends, **given))  # [rows, num, H, W, C]
+        advance(1)
+    if images is not None:
         first, last = (as_uint8(image, trained)[:, None] for image in images)
         gap = np.concatenate([x[:, :1] - 1.0 * first, x[:, -1:] - 1.0 * last])
         error = np.sqrt(np.mean(gap**2)) / 127.5
         print(f"reconstruction error: {error:.3f} root mean square")
         x = np.concatenate([first, x, last], axis=1)
-    names = trained.record.data.class_names
-    rows = [names[label] for labels in given.values() for label in labels]
-    save_grid(options.out, x.reshape(-1, *x.shape[2:]), x.shape[1], rows)
-    ends = "two latents of the prior"
+    between = write(out, x, trained, given, options)
+    print(f"a row: {between}: {out}")
+
+
+def ends_of(trained, given: dict, options: Interpolate) -> tuple:
+    """(the test images at the ends or None, their latents, `backwards`)."""
+    import jax
+
+    if options.between == "data":
+        images = image_pairs(trained, given, options)  # [2, rows, H, W, C]
+        return images, encoded(trained, images, given), backwards(trained.model)
+    shape = (2, options.rows, *trained.model.latent_shape)
+    return None, jax.random.normal(jax.random.key(options.seed), shape), {}
+
+
+def write(out: Path, x, trained, given: dict, options: Interpolate) -> str:
+    """The picture; what a row is, in words."""
+    from .run.labels import names_of
+    from .run.pictures import save_grid
+
+    spec, ends = trained.record.data, "two latents of the prior"
+    heads = [f"{share:.2g}" for share in np.linspace(0, 1, options.num)]
     if options.between == "data":
         ends = "the codes of two test images, which stand at its ends"
-    print(f"a row: the {options.path} path between {ends}: {options.out}")
+        heads = ["image", *heads, "image"]
+    between = f"the {options.path} path between {ends}"
+    caption = (
+        f"Each row: {between}, and how far along it is, by the "
+        f"{trained.record.experiment} of step {trained.step} on {spec.name}."
+    )
+    names = names_of(next(iter(given.values()), None), spec)
+    flat = x.reshape(-1, *x.shape[2:])
+    save_grid(out, flat, x.shape[1], names, column_names=heads, caption=caption)
+    return between
 
 
 def image_pairs(trained, given: dict, options) -> np.ndarray:
-    """Test images [2, pairs, H, W, C] of the given classes; no pair of one image."""
+    """Test images [2, rows, H, W, C] of the given classes; no pair of one image."""
     from gengen.tasks import require
     from gengen.types import Inverts
 
@@ -101,12 +125,10 @@ def image_pairs(trained, given: dict, options) -> np.ndarray:
     require(trained.model, Inverts, remedy)
     dataset = trained.dataset("test", options.data_dir)
     if not given:
-        image = subset(dataset, 2 * options.pairs, options.seed)["image"]
-        if len(image) < 2 * options.pairs:
-            raise BadInput(
-                f"--pairs {options.pairs}: there are {len(image)} test images"
-            )
-        return image.reshape(2, options.pairs, *dataset.spec.shape)
+        image = subset(dataset, 2 * options.rows, options.seed)["image"]
+        if len(image) < 2 * options.rows:
+            raise BadInput(f"--rows {options.rows}: there are {len(image)} test images")
+        return image.reshape(2, options.rows, *dataset.spec.shape)
     known = subset(dataset, 10_000, options.seed)
     rng = np.random.default_rng(options.seed)
     (name, labels), *_ = given.items()
@@ -151,7 +173,7 @@ def as_uint8(image: np.ndarray, trained) -> np.ndarray:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: interpolate(parse(Interpolate, "python -m train.interpolate")))
+    run_command(lambda: interpolate(parse(Interpolate, "interpolate")))
 
 
 if __name__ == "__main__":

@@ -7,15 +7,16 @@ takes outliers for better data than the data, which raw likelihood is known to d
 (Nalisnick et al. 2019, arXiv:1810.09136).
 """
 
-import dataclasses
 from pathlib import Path
 
+from .cli.bounds import Count, Figures, Index, Seed
 from .cli.command import parse, run_command
-from .cli.options import RunToOpen
+from .cli.groups import group
+from .cli.options import BoundOptions, RunToOpen
 
 
-@dataclasses.dataclass(frozen=True)
-class Outliers(RunToOpen):
+@group()
+class Outliers(RunToOpen, BoundOptions):
     """Judge every outlier score of a run; write outliers.json and outliers.png.
 
     The scores are those of gengen.tasks.outliers. A class-conditional density is turned
@@ -26,19 +27,16 @@ class Outliers(RunToOpen):
     """Outliers: noise (uniform levels), inverted, constant, shuffled (pixels), faint (a
     quarter of the contrast), or data sets by name (digits, folder:PATH, …), scaled to
     the run's size; by default the first five, and digits."""
-    num: int = 1_000
+    num: Figures = 1_000
     """Images of each set, at most."""
-    regret_num: int = 200
+    regret_num: Index = 200
     """Images of each set for the likelihood regret, which optimises every code; 0
     leaves it out."""
-    importance_samples: int | None = None
-    """K of the likelihood's bound (IWAE-K), for models with latents; by default the
-    run's own."""
     extractor: Path | None = None
     """Where features come from beside the model's own, as in train.evaluate."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the outliers and of all estimates."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Images at a time."""
     data_dir: Path | None = None
     """Where the data sets' files are."""
@@ -46,7 +44,7 @@ class Outliers(RunToOpen):
 
 def start() -> None:
     """Judge the outlier scores of the run that the command line names."""
-    options = parse(Outliers, "python -m train.outliers")
+    options = parse(Outliers, "outliers")
     from .measure.outlier_report import outliers
 
     outliers(options)

@@ -5,14 +5,15 @@ trained on the run's features, on the pixels, and on the features of the same ne
 before its first step, which is the control: whatever it reaches was not learnt.
 """
 
-import dataclasses
 from pathlib import Path
 
+from .cli.bounds import Count, Figures, Seed, Several
 from .cli.command import parse, run_command
+from .cli.groups import group
 from .cli.options import RunToOpen
 
 
-@dataclasses.dataclass(frozen=True)
+@group()
 class Probe(RunToOpen):
     """Test accuracy of logistic regression on features; write probe.json.
 
@@ -20,15 +21,15 @@ class Probe(RunToOpen):
     the training images alone.
     """
 
-    per_class: int = 10
+    per_class: Several = 10
     """Labels of each class, of the probe with few of them."""
-    repeats: int = 5
+    repeats: Count = 5
     """Draws of the few labels."""
-    num_train: int = 10_000
+    num_train: Figures = 10_000
     """Training images, at most, of the probe with all labels."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the draws, the untrained network and the noise of features."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Images at a time."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -36,7 +37,7 @@ class Probe(RunToOpen):
 
 def start() -> None:
     """Probe the run that the command line names."""
-    options = parse(Probe, "python -m train.probe")
+    options = parse(Probe, "probe")
     from .measure.probing import probe
 
     probe(options)

@@ -3,62 +3,38 @@
 A picture of images, text of text, arrays of both.
 """
 
-import dataclasses
 from pathlib import Path
 
+from .cli.bounds import Count, Seed, Width, check_numbers
 from .cli.command import parse, run_command
+from .cli.groups import group
 from .cli.options import RunToOpen
-from .experiments.diffusion import GridName, SolverName
+from .cli.sampler import SamplerOptions
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample(RunToOpen):
+@group()
+class Sample(RunToOpen, SamplerOptions):
     """Draw samples from a trained run, with its averaged parameters if it has any.
 
     Sample i depends on (seed, i) only, whatever --num and --batch-size.
     """
 
-    num: int = 64
+    num: Count = 64
     """Number of samples."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the samples."""
     out: Path | None = None
     """A grid (.png; .txt of a run on text), or arrays (.npz): image uint8 [N, H, W, C]
     in the data set's levels and label int32 [N]; tokens uint8 [N, L]. By default
-    samples.png or samples.txt."""
+    drawn.png or drawn.txt in the run's folder."""
     label: str | None = None
     """The class, by its name or its number; by default the classes in turn."""
-    guidance_scale: float | None = None
-    """Classifier-free guidance: 1 is none, above 1 sharpens."""
-    interval: tuple[float, float] | None = None
-    """The times at which there is guidance, 0 the data and 1 the noise."""
-    rescale: float | None = None
-    """Share of a guided image's contrast that is given back, against overexposure."""
-    threshold: float | None = None
-    """Dynamic thresholding of x at each step: the quantile, such as 0.995."""
-    guide: Path | None = None
-    """Workdir of a worse or shorter run of the same kind, which takes the place of the
-    network without a class in guidance: autoguidance."""
-    classifier: Path | None = None
-    """Workdir of a classifier of noisy images (--path), which guides the sampler to the
-    class, also of an unconditional run."""
-    classifier_scale: float | None = None
-    """How much it does: 1, the default, is Bayes' rule."""
-    steps: int | None = None
-    """The sampler's steps."""
-    solver: SolverName | None = None
-    """The sampler's solver."""
-    grid: GridName | None = None
-    """The grid of the sampler's times."""
-    temperature: float | None = None
-    """Of an autoregressive model's symbols: below 1 the probable become more so."""
-    top_k: int | None = None
-    """Draw each symbol from the K most probable ones only."""
-    top_p: float | None = None
-    """Draw each symbol from the fewest that have this much probability together."""
     prompt: str = ""
     """What every sample of a run on text begins with."""
-    batch_size: int = 256
+    length: Width | None = None
+    """Bytes of a sample of text; by default those of a window. Longer ones are drawn
+    window by window, each given the last half window before it."""
+    batch_size: Count = 256
     """Samples at a time."""
 
 
@@ -66,72 +42,83 @@ def sample(options: Sample) -> None:
     """Draw, write, say where."""
     import jax
 
-    from gengen.errors import BadInput
-
-    from .cli.options import at_least, check_numbers
+    from .progress import progress
     from .run.guides import guided
     from .run.labels import asked_label
     from .run.sampler import Sampler, given_classes, given_keywords
     from .run.workdir import open_workdir
 
-    at_least(options, num=1, batch_size=1)
-    numbers = {"seed": options.seed, "classifier_scale": options.classifier_scale}
-    check_numbers({**numbers, **given_keywords(options)})
+    check_numbers(options)
     trained = guided(open_workdir(options.workdir, options.step), options)
-    text = trained.record.data.kind == "text"
-    out = options.out or Path("samples.txt" if text else "samples.png")
-    if out.suffix not in (shown := ".txt" if text else ".png", ".npz"):
-        what = "text" if text else "a grid"
-        raise BadInput(f"--out {out}: end it in {shown} ({what}) or .npz (arrays)")
-    if options.prompt and not text:
-        raise BadInput(
-            f"--prompt {options.prompt!r} begins a text, and this run is of images: "
-            "leave it out"
-        )
-    prompt = options.prompt.encode(errors="surrogateescape")
+    model, spec = trained.model, trained.record.data
+    out = output(options, spec)
     size = min(options.num, options.batch_size)
-    sampler = Sampler(trained.model, size, prompt, **given_keywords(options))
+    prompt = options.prompt.encode(errors="surrogateescape")
+    keywords = given_keywords(options)
+    sampler = Sampler(model, size, prompt, options.length, **keywords)
     label = asked_label(trained, options.label)
-    given = given_classes(trained.model, options.num, label)
+    given = given_classes(model, options.num, label)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work
-    key = jax.random.key(options.seed)
-    x = sampler(trained.params, trained.state, key, options.num, given)
-    write(out, x, given, trained, turns=label is None)
+    weights, key = (trained.params, trained.state), jax.random.key(options.seed)
+    with progress("samples", options.num) as advance:
+        batches = sampler.batches(*weights, key, options.num, given, advance)
+        write(out, batches, given, trained, options)
     kind = "averaged (EMA)" if trained.averaged else "live"
     what = f"{options.num} samples of step {trained.step}, {kind} parameters"
     print(f"{what}: {out}")
 
 
-def write(out: Path, x, given: dict, trained, turns: bool) -> None:
-    """Samples as a grid, text or arrays; `turns`: a column for each class."""
-    import math
+def output(options: Sample, spec) -> Path:
+    """Where the samples go; BadInput for what cannot be written there, or begun."""
+    from gengen.errors import BadInput
 
+    from .run.outputs import check_picture
+    from .run.pictures import SIDE
+
+    shown = {"images": ".png", "text": ".txt"}.get(spec.kind, ".npz")
+    out = options.out or options.workdir / f"drawn{shown}"
+    if out.suffix not in (shown, ".npz"):
+        kinds = {".png": ".png (a grid) or ", ".txt": ".txt (text) or "}.get(shown, "")
+        raise BadInput(f"--out {out}: end it in {kinds}.npz (arrays)")
+    for name in ("prompt", "length"):
+        if getattr(options, name) and spec.kind != "text":
+            raise BadInput(
+                f"--{name} {getattr(options, name)!r} is of a text, and this run is of "
+                f"{spec.examples}: leave it out"
+            )
+    if out.suffix == ".png":
+        check_picture(options.num, spec.shape, SIDE)
+    return out
+
+
+def write(out: Path, batches, given: dict, trained, options: Sample) -> None:
+    """Samples as a grid, text or arrays, of which memory holds a batch."""
     import numpy as np
 
-    from gengen.images import to_levels
-
+    from .data.dataset import KEYS
+    from .run.labels import class_names
+    from .run.outputs import columns_of, save_arrays, save_texts
     from .run.pictures import save_grid, to_uint8
     from .run.sampler import sample_classes
-    from .run.samples import save_texts
+    from .run.samples import as_data
 
+    spec, num = trained.record.data, options.num
     if out.suffix == ".txt":
-        save_texts(out, x)
+        save_texts(out, batches)
     elif out.suffix == ".npz":
-        if trained.record.data.kind == "text":
-            arrays = {"tokens": x.astype(np.uint8)}
-        else:
-            arrays = {"image": np.asarray(to_levels(x, trained.record.data.levels))}
-        np.savez_compressed(out, **arrays, **given)
+        arrays = (as_data(x, spec, trained.model) for x in batches)
+        save_arrays(out, num, KEYS[spec.kind], arrays, **given)
     else:
-        classes = sample_classes(trained.model)
-        by_class = turns and 0 < classes <= 20
-        columns = classes if by_class else math.ceil(math.sqrt(len(x)))
-        save_grid(out, to_uint8(x), columns)
+        classes = sample_classes(trained.model) if options.label is None else 0
+        images = np.concatenate([to_uint8(x) for x in batches])
+        columns = columns_of(num, classes)
+        heads = class_names(spec, classes) if columns == classes else ()
+        save_grid(out, images, columns, column_names=[name[:10] for name in heads])
 
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: sample(parse(Sample, "python -m train.sample")))
+    run_command(lambda: sample(parse(Sample, "sample")))
 
 
 if __name__ == "__main__":

@@ -6,16 +6,17 @@ A run's metrics as a function of its sampler's options: every point is what
 --train, as a function of its training's options: every point is a run.
 """
 
-import dataclasses
 from pathlib import Path
 
+from .cli.bounds import Count, Figures, Index, Positive, Seed, Steps
 from .cli.command import parse, run_command
+from .cli.groups import group
 from .cli.options import RunToOpen
-from .experiments.diffusion import GridName, SolverName
+from .cli.sampler import GuideOptions, SweptOptions
 
 
-@dataclasses.dataclass(frozen=True)
-class Sweep(RunToOpen):
+@group()
+class Sweep(RunToOpen, SweptOptions, GuideOptions):
     """Measure a run under every combination of the listed options; table and plot.
 
     The options are those of its sampler, or, by --train, those of its training: then
@@ -26,50 +27,24 @@ class Sweep(RunToOpen):
     train: tuple[str, ...] = ()
     """Options of training as NAME=VALUE,VALUE…: "learning_rate=1e-3,3e-4" "latent=2,8".
     Each combination is trained in a folder of its own, with the run's other options."""
-    minutes: float | None = None
+    minutes: Positive | None = None
     """With --train: training minutes of each run, at most."""
-    likelihood_num: int = 2_000
+    likelihood_num: Index = 2_000
     """With --train: examples of each split whose likelihood (of a classifier: accuracy)
     is measured; 0 leaves the likelihood out."""
-    solver: tuple[SolverName, ...] = ()
-    """The sampler's solvers."""
-    grid: tuple[GridName, ...] = ()
-    """The grids of the sampler's times."""
-    evaluations: tuple[int, ...] = ()
+    evaluations: tuple[Steps, ...] = ()
     """Network evaluations per sample: as many whole steps as they allow. Guidance takes
     two at a time, Heun's steps two each."""
-    steps: tuple[int, ...] = ()
-    """The sampler's steps, instead of evaluations."""
-    guidance_scale: tuple[float, ...] = ()
-    """Classifier-free guidance: 1 is none, above 1 sharpens."""
-    interval: tuple[tuple[float, float], ...] = ()
-    """The times at which there is guidance, in pairs."""
-    rescale: tuple[float, ...] = ()
-    """Shares of a guided image's contrast that is given back."""
-    threshold: tuple[float, ...] = ()
-    """Quantiles of dynamic thresholding."""
-    classifier_scale: tuple[float, ...] = ()
-    """Guidance by --classifier: 1 is Bayes' rule for an unconditional run."""
-    temperature: tuple[float, ...] = ()
-    """Of an autoregressive model's symbols: below 1 the probable become more so."""
-    top_k: tuple[int, ...] = ()
-    """Draw each symbol from the K most probable ones only."""
-    top_p: tuple[float, ...] = ()
-    """Draw each symbol from the fewest that have this much probability together."""
-    num: int = 10_000
+    num: Figures = 10_000
     """Samples of each point."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the samples: the same at all points."""
     extractor: Path | None = None
-    """As in python -m train.evaluate."""
-    guide: Path | None = None
-    """As in python -m train.evaluate."""
-    classifier: Path | None = None
-    """As in python -m train.evaluate."""
+    """As in the command `evaluate`."""
     out: Path | None = None
     """The numbers (.json), beside which the plot (.png), the table (.md) and the runs
     of --train go; by default sweep.json in the run's folder, or in WORKDIR-sweep."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Samples at a time."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -77,7 +52,7 @@ class Sweep(RunToOpen):
 
 def start() -> None:
     """Sweep over what the command line lists."""
-    options = parse(Sweep, "python -m train.sweep")
+    options = parse(Sweep, "sweep")
     if options.train:
         from .measure.training_sweep import sweep_training as sweep
     else:

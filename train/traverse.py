@@ -5,17 +5,18 @@ images: it is the bits about the image that the coordinate carries. One with non
 unused, and its row does not change.
 """
 
-import dataclasses
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from .cli.bounds import Count, Index, Positive, Seed, Several, check_numbers
 from .cli.command import parse, run_command
-from .cli.options import RunToOpen
+from .cli.groups import group
+from .cli.options import RunToOpen, picture_path
 
 
-@dataclasses.dataclass(frozen=True)
+@group()
 class Traverse(RunToOpen):
     """One latent coordinate a row, from -range to range, the others fixed.
 
@@ -23,22 +24,22 @@ class Traverse(RunToOpen):
     that gives images no codes.
     """
 
-    out: Path = Path("traversal.png")
-    """The picture (.png)."""
-    rows: int = 8
-    """Coordinates: those of largest KL, for a VAE, else the first."""
-    dims: tuple[int, ...] = ()
+    out: Path | None = None
+    """The picture (.png); by default traversal.png in the run's folder."""
+    rows: Count = 8
+    """Coordinates, one a row: those of largest KL, for a VAE, else the first."""
+    dims: tuple[Index, ...] = ()
     """These coordinates instead, counted in the flattened latent."""
-    range: float = 3.0
+    range: Positive = 3.0
     """The farthest value on both sides, in standard deviations of the prior."""
-    num: int = 9
-    """Values of a coordinate."""
-    image: int = 0
+    num: Several = 9
+    """Values of each coordinate."""
+    image: Index = 0
     """Number of the test image, for a VAE."""
     label: str | None = None
     """The class of a conditional model, by its name or its number; by default that of
     the test image, or 0."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the draw of the prior."""
     data_dir: Path | None = None
     """Where the data set's files are."""
@@ -49,41 +50,59 @@ def traverse(options: Traverse) -> None:
     import jax
 
     from gengen.tasks import latents, require
-    from gengen.types import Encodes, HasLatents
+    from gengen.types import HasLatents
 
-    from .cli.options import at_least, check_numbers, check_png
-    from .run.labels import asked_label
+    from .progress import progress
     from .run.pictures import save_grid, to_uint8
-    from .run.sampler import calls_in_words, given_classes
+    from .run.sampler import calls_in_words
     from .run.workdir import open_workdir
 
-    at_least(options, rows=1, num=2, image=0)
-    check_numbers({"seed": options.seed, "range": options.range})
-    check_png(options.out)
+    check_numbers(options)
+    out = picture_path(options, "traversal.png")
     trained = open_workdir(options.workdir, options.step)
     model = trained.model
     require(model, HasLatents, "take a model with latents, such as a VAE or a GAN")
+    z, condition, dims, names, of = centre(trained, options)
+    num = len(dims) * options.num
+    print(f"cost: {num} images, {calls_in_words(model.nfe(), num)}")
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work
+    values = np.linspace(-options.range, options.range, options.num, dtype=np.float32)
+    along = partial(latents.traverse, model, dims=dims, values=values, **condition)
+    with progress("images", 1) as advance:
+        x = to_uint8(jax.jit(along)(trained.params, trained.state, z=z))
+        advance(1)
+    caption = (
+        f"Each row: one coordinate of the latent of {of} at these values, the others "
+        f"fixed, by the {trained.record.experiment} of step {trained.step} on "
+        f"{trained.record.data.name}."
+    )
+    heads, flat = [f"{value:.3g}" for value in values], x.reshape(-1, *x.shape[2:])
+    save_grid(out, flat, options.num, names, column_names=heads, caption=caption)
+    print(f"a row: one coordinate of the latent of {of}: {out}")
+
+
+def centre(trained, options: Traverse) -> tuple:
+    """(z, its condition, the coordinates, their names, what z is the latent of)."""
+    import jax
+
+    from gengen.types import Encodes
+
+    from .run.labels import asked_label
+    from .run.sampler import given_classes
+
     label = asked_label(trained, options.label)
-    given = given_classes(model, 1, label)
-    if isinstance(model, Encodes):
+    given = given_classes(trained.model, 1, label)
+    if isinstance(trained.model, Encodes):
         z, own, kl = code(trained, options)
         given = own if label is None else given
         dims = options.dims or np.argsort(-kl, kind="stable")[: options.rows].tolist()
         names = [f"z{d} {kl[d]:.2f}" if d < len(kl) else "" for d in dims]
-        of = f"test image {options.image}, with its KL in nats"
+        of = f"test image {options.image} (with its KL in nats)"
     else:
-        z = jax.random.normal(jax.random.key(options.seed), model.latent_shape)
+        z = jax.random.normal(jax.random.key(options.seed), trained.model.latent_shape)
         dims = options.dims or range(min(options.rows, z.size))
         names, of = [f"z{d}" for d in dims], "a draw of the prior"
-    num = len(dims) * options.num
-    print(f"cost: {num} images, {calls_in_words(model.nfe(), num)}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)  # before the work
-    values = np.linspace(-options.range, options.range, options.num, dtype=np.float32)
-    condition = {name: value[0] for name, value in given.items()}
-    along = partial(latents.traverse, model, dims=dims, values=values, **condition)
-    x = to_uint8(jax.jit(along)(trained.params, trained.state, z=z))
-    save_grid(options.out, x.reshape(-1, *x.shape[2:]), options.num, names)
-    print(f"a row: one coordinate of the latent of {of}: {options.out}")
+    return z, {name: value[0] for name, value in given.items()}, dims, names, of
 
 
 def code(trained, options: Traverse) -> tuple:
@@ -113,7 +132,7 @@ def code(trained, options: Traverse) -> tuple:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: traverse(parse(Traverse, "python -m train.traverse")))
+    run_command(lambda: traverse(parse(Traverse, "traverse")))
 
 
 if __name__ == "__main__":

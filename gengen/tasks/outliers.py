@@ -132,7 +132,7 @@ class LikelihoodRegret:
     function, the best seen is kept and the answer is never negative. With few pairs
     the optimum fits its noise, and the regret is a little too large for all images. It
     costs 2 · pairs · steps decoder passes with gradients, in a loop (where XLA's
-    convolutions are slow on CPU: `docs/architecture.md`). For the VAE: a model needs
+    convolutions are slow on CPU). For the VAE: a model needs
     `posterior` and `log_prob_given`, else this raises BadInput.
 
     Xiao, Yan and Amit 2020, arXiv:2003.02977, section 3, where the encoder's weights

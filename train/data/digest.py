@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 WHOLE = 2**30  # bytes of files that are read through; of more, a sample
-_SAMPLES, _SAMPLE = 4096, 4096  # files of the sample, and bytes of each piece
+_SAMPLES, _SAMPLE = 4096, 4096  # pieces of the sample, and bytes of each
 _THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -42,16 +42,17 @@ def of_files(
     """The digest of files, one an example, each with its label.
 
     All bytes count where the files have at most `WHOLE` of them; otherwise the names,
-    the sizes, and the first, the middle and the last bytes of some files.
+    the sizes, and some bytes of some files, the first and the last among them.
     """
     sizes = [_size(file) for file in files]
     whole = sum(sizes) <= WHOLE
     every = 1 if whole else max(1, len(files) // _SAMPLES)
+    pieces = 0 if whole else max(3, _SAMPLES // len(files))
 
     def content(place: int) -> bytes:
         file, size = files[place], sizes[place]
         name = "" if whole else str(file.relative_to(root))
-        piece = b"" if place % every else _piece(file, size, whole)
+        piece = b"" if place % every else _piece(file, size, pieces)
         known = name.encode(errors="surrogateescape") + b"\0%d\0" % size + piece
         return hashlib.sha256(known).digest()
 
@@ -80,17 +81,17 @@ def _size(file: Path) -> int:
         return -1  # what cannot be read is not the same as what can
 
 
-def _piece(file: Path, size: int, whole: bool) -> bytes:
-    """All bytes of the file, or some of its beginning, middle and end."""
+def _piece(file: Path, size: int, pieces: int) -> bytes:
+    """The hash of all bytes of a file, or `pieces` of it, evenly from first to last."""
     try:
         with file.open("rb") as stream:
-            if whole:
+            if not pieces:
                 return hashlib.file_digest(stream, "sha256").digest()
-            pieces = []
-            for start in (0, size // 2, max(0, size - _SAMPLE)):
-                stream.seek(start)
-                pieces.append(stream.read(_SAMPLE))
-            return b"".join(pieces)
+            found = []
+            for i in range(pieces):
+                stream.seek(max(0, size - _SAMPLE) * i // (pieces - 1))
+                found.append(stream.read(_SAMPLE))
+            return hashlib.sha256(b"".join(found)).digest()
     except OSError:
         return b"unreadable"
 
@@ -113,7 +114,8 @@ def change(
         if changed - {"label", "order"}:
             return f"{whose} are no longer those"
         if "label" in changed:
-            return f"the labels of {whose} {_LABEL} are no longer those"
+            hint = f" {_LABEL}" if "order" in a else ""  # which folders alone have
+            return f"the labels of {whose}{hint} are no longer those"
         if changed:
             return f"the order of {whose} is no longer that"
     return None

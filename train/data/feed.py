@@ -59,10 +59,10 @@ class Feed:
 
     data: the whole set, {"image", "label"}, to be put on the device once, if it
         takes at most `resident_bytes`; else {}.
-    rows: places in each batch, all by default: of these alone are the items, and
-        nothing else is read. The order is that of the whole batches.
+    rows: which rows of each batch this process reads (all by default). The order is
+        that of the whole batches.
     resident: whether `data` holds the set.
-    workers: processes that read ahead, where it does not; 0 for a thread of this one.
+    workers: processes that read ahead if it does not; 0 for a thread of this process.
     fetch: `gather` or `identity`, pure and traceable, to be called inside the step.
 
     Batches cross the borders of epochs, so that all have `batch_size` examples.

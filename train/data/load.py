@@ -121,7 +121,7 @@ def without_bad(dataset: Dataset) -> Dataset:
     from ..progress import progress
 
     bad, size = {}, dataset.size
-    with progress("reading every record", size) as advance:
+    with progress("reading every record", size, "starting") as advance:
         for start in range(0, size, 1024):
             end = min(start + 1024, size)
             bad |= _bad(dataset.fetch, np.arange(start, end))

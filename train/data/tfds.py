@@ -22,8 +22,11 @@ _TFDS = re.compile(r"tensorflow_datasets(\.\w+)+")
 
 
 def _open(name: str, data_dir: str | Path | None):
-    """(tfds, builder) of a set on disk. Its files alone are asked, never its code:
-    that needs neither TensorFlow nor the network."""
+    """(tfds, builder) of a set on disk.
+
+    Only its files are read and none of its code is run, which needs neither TensorFlow
+    nor the network.
+    """
     import tensorflow_datasets as tfds
 
     where = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
@@ -104,9 +107,9 @@ def _features(folder: str):
 class Records:
     """The `fetch` of a prepared split.
 
-    TFDS decodes any example by general code; of these, only image and label are
-    wanted. An encoded image is therefore taken out of its record and decoded here, in
-    half the time for 28 x 28 pixels; other features are left to TFDS.
+    TFDS decodes all features of an example by general code; only image and label are
+    needed. An encoded image is therefore taken out of its record and decoded here, in
+    half the time for 28 x 28 pixels; TFDS decodes the others.
 
     source: the records' bytes by index; files: (name, first record, number) of each.
     folder: of the set; encoded: whether "image" is the bytes of an image file.

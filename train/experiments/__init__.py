@@ -1,6 +1,7 @@
-"""One file an experiment: a function whose keyword arguments ARE its command line.
+"""One file per experiment: options, and the function that builds it from them.
 
-Each takes the data set's `Spec` and keywords, and returns an `Experiment`. Heavy
+Each takes the data set's `Spec` and the keywords that ARE its command line, and returns
+an `Experiment`. The options are groups (of a network, of training, …), composed. Heavy
 imports stay inside the functions, so that `--help` is quick.
 """
 

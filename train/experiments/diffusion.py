@@ -1,225 +1,116 @@
-"""What the experiments of diffusion share: the names of its values."""
+"""What the experiments of diffusion share: presets of one model, with other values."""
 
-from typing import Literal
+from typing import Annotated
 
-PathName = Literal[
-    "linear",
-    "variance-preserving",
-    "sub-variance-preserving",
-    "variance-exploding",
-    "cosine",
-    "trigonometric",
-    "karras",
-    "table",
-]
-Prediction = Literal["noise", "data", "v", "velocity", "score", "edm"]
-WeightName = Literal[
-    "plain",
-    "min-snr",
-    "truncated-snr",
-    "likelihood",
-    "sigmoid",
-    "noise",
-    "data",
-    "v",
-    "velocity",
-    "score",
-    "edm",
-]
-TimesName = Literal["uniform", "logit-normal", "log-normal", "steps"]
-DrawName = Literal["independent", "antithetic", "stratified"]
-CouplingName = Literal["independent", "optimal-transport", "sinkhorn"]
-SolverName = Literal[
-    "euler",
-    "heun",
-    "ab2",
-    "ab3",
-    "ddim",
-    "ddpm",
-    "ddpm-large",
-    "ddpm-learned",
-    "dpmpp-2m",
-    "dpmpp-2m-sde",
-    "edm",
-    "edm-stochastic",
-    "euler-maruyama",
-    "predictor-corrector",
-    "langevin",
-    "tsit5",
-    "dopri5",
-]
-GridName = Literal["even", "shifted", "leading", "quadratic", "karras", "log-snr"]
-LikelihoodName = Literal["vlb", "vlb-1000", "pf-ode"]
+from ..cli.bounds import AtLeast, AtMost, Default, Positive, Share, Steps, Weight
+from ..cli.groups import group
+from ..cli.names import (
+    COUPLINGS,
+    GRIDS,
+    LIKELIHOODS,
+    PREDICTIONS,
+    SOLVERS,
+    WEIGHTS,
+    CouplingName,
+    GridName,
+    LikelihoodName,
+    Prediction,
+    SolverName,
+    WeightName,
+)
+from .training import TrainingOptions
 
 
-def paths(data_std: float = 0.5) -> dict:
-    """Name -> path; data_std is the Karras path's."""
-    from gengen.diffusion.paths import (
-        Cosine,
-        DDPMSchedule,
-        Karras,
-        Linear,
-        SubVariancePreserving,
-        Trigonometric,
-        VarianceExploding,
-        VariancePreserving,
-    )
+@group()
+class DiffusionOptions(TrainingOptions):
+    """The condition of a diffusion model, and its sampler."""
 
-    rows = (Linear(), VariancePreserving(), SubVariancePreserving())
-    rows += (
-        VarianceExploding(),
-        Cosine(),
-        Trigonometric(),
-        Karras(data_std),
-        DDPMSchedule(),
-    )
-    return dict(zip(PathName.__args__, rows, strict=True))
+    sampling_steps: Annotated[Steps, Default()] = 50
+    """Default steps of the sampler."""
+    guidance_scale: Annotated[Weight | None, Default()] = None
+    """Default classifier-free guidance of the sampler; 1 is none. By default 1.5 where
+    the model can be guided."""
+    conditional: bool = True
+    """Generate a given class, where the data set has labels."""
+    label_dropout: Share = 0.1
+    """Share of labels dropped in training, for guidance."""
 
+    def diffusion(self, preset, data, network: dict | None = None, **changes):
+        """The Experiment of a preset with these values; refuses before any compute.
 
-def predictions(data_std: float = 0.5) -> dict:
-    """Name -> row of the diffusion matrix; data_std is EDM's."""
-    from gengen.diffusion.process import EDM, Data, Noise, Score, V, Velocity
-
-    rows = (Noise(), Data(), V(), Velocity(), Score(), EDM(data_std))
-    return dict(zip(Prediction.__args__, rows, strict=True))
-
-
-def weights(data_std: float = 0.5) -> dict:
-    """Name -> weight of the squared error; a prediction's name is its space."""
-    from gengen.diffusion.weights import (
-        ELBOWeight,
-        ErrorIn,
-        MinSNR,
-        Sigmoid,
-        TruncatedSNR,
-        Unweighted,
-    )
-
-    rows = Unweighted(), MinSNR(), TruncatedSNR(), ELBOWeight(), Sigmoid()
-    rows += tuple(ErrorIn(row) for row in predictions(data_std).values())
-    return dict(zip(WeightName.__args__, rows, strict=True))
+        network: keywords of the network that no option gives.
+        """
+        condition, scale = data.condition(self.conditional), self.guidance_scale
+        if scale is None:
+            guided = condition.droppable and self.label_dropout > 0
+            scale = 1.5 if guided else 1.0
+        model = preset(
+            self.network(condition, **(network or {})),
+            data.space(),
+            condition,
+            condition_dropout=self.label_dropout,
+            steps=self.sampling_steps,
+            scale=scale,
+            **changes,
+        )
+        model.refuse()
+        return self.experiment(model, "denoiser")
 
 
-def times() -> dict:
-    """Name -> distribution of training times."""
-    from gengen.diffusion.times import LogitNormal, LogNormal, Steps, Uniform
+@group()
+class SolvedOptions(DiffusionOptions):
+    """The equation that the sampler solves, and what its density is."""
 
-    rows = Uniform(), LogitNormal(), LogNormal(), Steps()
-    return dict(zip(TimesName.__args__, rows, strict=True))
+    solver: Annotated[SolverName, Default()] = "euler"
+    """Default solver of the sampler."""
+    likelihood: LikelihoodName = "vlb"
+    """Bits per dimension are the variational bound (vlb: of infinitely many steps; or
+    vlb-1000), or the density of the probability-flow ODE (pf-ode)."""
 
-
-def draws() -> dict:
-    """Name -> how the uniforms behind the times are drawn."""
-    from gengen.diffusion.times import antithetic, independent, stratified
-
-    rows = independent, antithetic, stratified
-    return dict(zip(DrawName.__args__, rows, strict=True))
-
-
-def couplings() -> dict:
-    """Name -> coupling of noise with images."""
-    from gengen.diffusion.couplings import Independent, OptimalTransport, Sinkhorn
-
-    rows = Independent(), OptimalTransport(), Sinkhorn()
-    return dict(zip(CouplingName.__args__, rows, strict=True))
+    def solved(self) -> dict:
+        """The values of `presets.changed`."""
+        return {
+            "solver": SOLVERS[self.solver](),
+            "likelihood": LIKELIHOODS[self.likelihood or "vlb"](),
+        }
 
 
-def solvers() -> dict:
-    """Name -> solver."""
-    from gengen.diffusion.ode import Adaptive, dopri5, tsit5
-    from gengen.diffusion.solvers import (
-        DDIM,
-        DDPM,
-        AdamsBashforth,
-        Ancestral,
-        DPMSolver,
-        EDMSampler,
-        Euler,
-        EulerMaruyama,
-        Heun,
-        PredictorCorrector,
-        annealed_langevin,
-        fixed_large,
-        learned_range,
-    )
+@group()
+class MatchingOptions(SolvedOptions):
+    """What a flow matches: path, prediction, loss."""
 
-    rows = (Euler(), Heun(), AdamsBashforth(2), AdamsBashforth(3))
-    rows += (DDIM(), DDPM(), Ancestral(fixed_large), Ancestral(learned_range))
-    rows += (DPMSolver(), DPMSolver(1.0), EDMSampler())
-    rows += (EDMSampler(churn=40.0, low=0.05, high=50.0, noise=1.003),)
-    rows += (EulerMaruyama(), PredictorCorrector(EulerMaruyama()), annealed_langevin())
-    rows += (Adaptive(tsit5), Adaptive(dopri5))
-    return dict(zip(SolverName.__args__, rows, strict=True))
+    shift: Annotated[float, AtLeast(0), AtMost(10**6)] = 1.0
+    """Multiplies the noise-to-signal ratio at every time (timestep shift): above 1 for
+    large images."""
+    prediction: Prediction = "velocity"
+    """What the network predicts."""
+    weight: WeightName = "plain"
+    """Loss weighting: a function of time, or the name of a prediction, in whose space
+    the error is then measured."""
+    coupling: CouplingName = "independent"
+    """Which noise goes with which image of a batch."""
+    grid: Annotated[GridName, Default()] = "even"
+    """Default grid of the sampler's times."""
 
+    def matched(self, path, data_std: float = 0.5) -> dict:
+        """The values of `presets.changed` along a path."""
+        from gengen.diffusion.paths import Shifted
+        from gengen.diffusion.process import Process
 
-def grids() -> dict:
-    """Name -> grid of sampling times."""
-    from gengen.diffusion.grids import (
-        Even,
-        KarrasGrid,
-        Leading,
-        LogSNR,
-        Quadratic,
-        ShiftedGrid,
-    )
-
-    rows = Even(), ShiftedGrid(), Leading(), Quadratic(), KarrasGrid(), LogSNR()
-    return dict(zip(GridName.__args__, rows, strict=True))
+        path = path if self.shift == 1 else Shifted(path, self.shift)
+        return {
+            **self.solved(),
+            "process": Process(path, PREDICTIONS[self.prediction](data_std)),
+            "weight": WEIGHTS[self.weight](data_std),
+            "coupling": COUPLINGS[self.coupling](),
+            "grid": GRIDS[self.grid](),
+        }
 
 
-def likelihoods(path: PathName = "linear") -> dict:
-    """Name -> what bits per dimension are; of no name, what the path has."""
-    from gengen.diffusion.density import FlowDensity
-    from gengen.diffusion.likelihood import VariationalBound
+@group()
+class DataStdOptions:
+    """What a diffusion model knows of the data."""
 
-    rows = VariationalBound(), VariationalBound(1000), FlowDensity()
-    named = dict(zip(LikelihoodName.__args__, rows, strict=True))
-    return named | {None: named["vlb-1000" if path == "table" else "vlb"]}
-
-
-def network(kind: Literal["unet", "dit"], condition, *, precision, **options):
-    """A U-Net or a DiT with its own keywords."""
-    from gengen.nets.dit import DiT
-    from gengen.nets.unet import UNet
-
-    from .shared import dtype
-
-    net = {"unet": UNet, "dit": DiT}[kind]
-    return net(condition=condition, dtype=dtype(precision), **options)
-
-
-def experiment(
-    data,
-    process,
-    network,
-    condition,
-    *,
-    guidance_scale: float | None,
-    label_dropout: float,
-    learning_rate: float,
-    batch_size: int,
-    steps: int,
-    ema_decay: float,
-    sampling_steps: int,
-    **values,
-):
-    """The Experiment of a Diffusion with these values; refuses before any compute."""
-    from gengen.models.diffusion import Diffusion
-    from gengen.presets import changed
-
-    from .experiment import Experiment
-    from .shared import adam
-
-    if guidance_scale is None:
-        guided = condition.droppable and label_dropout > 0
-        guidance_scale = 1.5 if guided else 1.0
-    model = changed(
-        Diffusion(network, process, data.space(), condition),
-        condition_dropout=label_dropout,
-        steps=sampling_steps,
-        scale=guidance_scale,
-        **values,
-    )
-    model.refuse()
-    optimizers = {"denoiser": adam(learning_rate)}
-    return Experiment(model, optimizers, batch_size, steps, ema_decay)
+    data_std: Positive = 0.75
+    """Standard deviation of the data in [-1, 1], which the karras path and the edm
+    prediction know: 0.75 of digits, 0.71 of Fashion-MNIST."""

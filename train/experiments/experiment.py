@@ -1,7 +1,12 @@
 """An experiment: a model, one optimiser per player, and how long it is trained."""
 
 import dataclasses
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+from ..data.dataset import Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +26,8 @@ class Experiment:
     """What the loop needs to know: a model, and one optimiser (optax) per player.
 
     frozen: the runs whose arrays the losses and the sampler read as
-    `state["frozen"][name]`, such as an autoencoder or a teacher.
+    `state["frozen"][name]`, such as an autoencoder or a teacher. learning_rate: that of
+    a step, to be logged; None where nobody says it.
     """
 
     model: Any
@@ -31,3 +37,32 @@ class Experiment:
     ema_decay: float | None = None
     order: tuple[str, ...] | None = None
     frozen: dict[str, Reference] = dataclasses.field(default_factory=dict)
+    learning_rate: Callable[[int], float] | None = None
+
+
+def takes(options: type) -> Callable:
+    """Make `build(data, options)` a function of the data and the options' keywords.
+
+    Its signature and type hints are those of the fields; `function.options` is the
+    dataclass, from which the command line is made.
+    """
+
+    def decorate(build: Callable[[Spec, Any], Experiment]):
+        @functools.wraps(build)
+        def function(data: Spec, **keywords) -> Experiment:
+            return build(data, options(**keywords))
+
+        hints = get_type_hints(options, include_extras=True)
+        data = inspect.Parameter("data", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        fields = [
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default
+            )
+            for field in dataclasses.fields(options)
+        ]
+        function.__signature__ = inspect.Signature([data, *fields])
+        function.__annotations__ = {"data": Spec, **hints, "return": Experiment}
+        function.options = options
+        return function
+
+    return decorate

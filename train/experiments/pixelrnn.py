@@ -2,92 +2,70 @@
 
 from typing import Literal
 
-from ..data.dataset import Spec
-from .experiment import Experiment
-from .shared import Precision
+from ..cli.groups import group
+from .autoregressive import AutoregressiveOptions
+from .experiment import takes
 
 
-def pixelrnn(
-    data: Spec,
-    *,
-    architecture: Literal["diagonal", "row"] = "diagonal",
-    scales: Literal[1, 2] = 1,
-    width: int = 24,
-    blocks: int = 3,
-    dropout: float = 0.2,
-    conditional: bool = False,
-    remat: bool = False,
-    precision: Precision = "float32",
-    learning_rate: float = 2e-3,
-    batch_size: int = 64,
-    steps: int = 1_500,
-    ema_decay: float = 0.995,
-) -> Experiment:
-    """PixelRNN: recurrent rows or diagonals, a softmax over each subpixel's levels.
+@group(width=24, steps=1_500)
+class PixelRNNOptions(AutoregressiveOptions):
+    """The recurrence of a PixelRNN."""
+
+    architecture: Literal["diagonal", "row"] = "diagonal"
+    """Diagonal BiLSTM, which sees all pixels before, or Row LSTM, which sees a triangle
+    of them and takes fewer steps. The width is that of an LSTM, a multiple of the
+    channels; between the LSTMs it is twice as large."""
+    scales: Literal[1, 2] = 1
+    """2: first every second pixel of every second row, then the rest, given these
+    (multi-scale PixelRNN)."""
+
+
+@takes(PixelRNNOptions)
+def pixelrnn(data, o: PixelRNNOptions):
+    """PixelRNN: recurrent rows or diagonals, an exact density.
 
     van den Oord, Kalchbrenner and Kavukcuoglu 2016, arXiv:1601.06759. The defaults are
-    for digits; for Fashion-MNIST: --dataset fashion_mnist --width 64 --blocks 7
-    --dropout 0.1 --learning-rate 1e-3 --steps 50000 --ema-decay 0.9995 (on an
-    accelerator).
-
-    Args:
-        architecture: Diagonal BiLSTM, which sees all pixels before, or Row LSTM, which
-            sees a triangle of them and takes fewer steps.
-        scales: 2: first every second pixel of every second row, then the rest, given
-            these (multi-scale PixelRNN).
-        width: Features h of an LSTM, a multiple of the channels; 2 h between them.
-        blocks: LSTM layers.
-        dropout: Dropout of what each layer hears, the first excepted.
-        conditional: Generate a given class, where the data set has labels.
-        remat: Recompute each LSTM in the backward pass: less memory, more time.
-        precision: Of the network's layers; parameters, cells and losses are float32
-            all the same.
-        learning_rate: Of Adam, after 100 steps of warm-up.
-        batch_size: Images a step.
-        steps: Training steps in all.
-        ema_decay: Decay of the averaged parameters, from which samples are drawn.
+    for digits: 1.797 test bits/dim, 252 s of training on 2 CPU cores. For
+    Fashion-MNIST: --dataset fashion_mnist --width 64 --blocks 7 --dropout 0.1
+    --learning-rate 1e-3 --steps 50000 --ema-decay 0.9995 (on an accelerator).
     """
-    from gengen.conditions import Labels, Maps, Nothing
-    from gengen.models.autoregressive import Autoregressive
+    from gengen.conditions import Maps
     from gengen.models.multiscale import Multiscale
+    from gengen.nets.upsample import Upsample
+
+    condition = o.condition(data)
+    if o.scales == 1:
+        whole = recurrent(data, o, data.shape, condition)
+        return o.experiment(whole, "autoregressive")
+    height, width, depth = data.shape
+    small = -(-height // 2), -(-width // 2), depth
+    # The fine network knows labels and the small image through one map.
+    size, features = (height, width), 2 * o.width
+    upsample = Upsample(features, size, 2, condition, o.dtype)
+    coarse = recurrent(data, o, small, condition)
+    fine = recurrent(data, o, data.shape, Maps((*size, features)))
+    return o.experiment(Multiscale(coarse, fine, upsample), "coarse", "fine")
+
+
+def recurrent(data, o: PixelRNNOptions, shape, condition):
+    """The model of images [H, W, C] of one scale."""
+    from gengen.models.autoregressive import Autoregressive
     from gengen.nets.pixelrnn import PixelRNN
     from gengen.nets.recurrence import DiagonalBiLSTM, RowLSTM
-    from gengen.nets.upsample import Upsample
     from gengen.observations.categorical import Categorical
     from gengen.spaces import Images
 
-    from .shared import adam, dtype
-
-    condition = Labels(data.num_classes) if conditional else Nothing()
     head = Categorical(data.levels)
-    kind = DiagonalBiLSTM if architecture == "diagonal" else RowLSTM
-
-    def model(shape, condition):
-        net = PixelRNN(
-            head.features,
-            shape,
-            data.levels,
-            width,
-            blocks,
-            kind,
-            condition,
-            dropout,
-            dtype(precision),
-            remat,
-        )
-        space = Images(shape, data.levels)
-        return Autoregressive(net, head, space, condition)
-
-    if scales == 1:
-        whole = model(data.shape, condition)
-        optimizers = {"autoregressive": adam(learning_rate)}
-        return Experiment(whole, optimizers, batch_size, steps, ema_decay)
-    height, width_, depth = data.shape
-    small = -(-height // 2), -(-width_ // 2), depth
-    # The fine network knows labels and the small image through one map.
-    size, features = (height, width_), 2 * width
-    upsample = Upsample(features, size, 2, condition, dtype(precision))
-    fine = model(data.shape, Maps((*size, features)))
-    both = Multiscale(model(small, condition), fine, upsample)
-    optimizers = {player: adam(learning_rate) for player in ("coarse", "fine")}
-    return Experiment(both, optimizers, batch_size, steps, ema_decay)
+    net = PixelRNN(
+        head.features,
+        shape,
+        data.levels,
+        o.width,
+        o.blocks,
+        DiagonalBiLSTM if o.architecture == "diagonal" else RowLSTM,
+        condition,
+        o.dropout,
+        o.dtype,
+        o.remat,
+    )
+    return Autoregressive(net, head, Images(shape, data.levels), condition)

@@ -12,7 +12,8 @@ from gengen.images import to_unit
 from gengen.tasks.bayes import conditional_from, rejection_threshold
 from gengen.types import Discriminative
 
-from ..cli.options import at_least, check_numbers, check_png
+from ..cli.bounds import check_numbers
+from ..cli.options import picture_path
 from ..files import write_json
 from ..progress import print_table
 from ..run.heldout import with_importance_samples
@@ -29,13 +30,8 @@ from .scores import map_over_batches, overflow
 
 def bayes(options) -> dict[str, Any]:
     """Measure, print, and write `bayes.json`, which is returned."""
-    at_least(options, num=10, candidates=1, per_class=1)
-    names = ("seed", "importance_samples", "batch_size")
-    check_numbers({name: getattr(options, name) for name in names})
-    if not 0 < options.reject_rate < 1:
-        raise BadInput(f"--reject-rate {options.reject_rate}: a share between 0 and 1")
-    out = options.out or options.workdir / "bayes.png"
-    check_png(out)
+    check_numbers(options)
+    out = picture_path(options, "bayes.png")
     trained = open_workdir(options.workdir, options.step)
     path = options.workdir / "bayes.json"
     if is_conditional(trained):

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from ..cli.options import at_least
+from ..cli.bounds import check_numbers
 from ..files import write_json
 from ..progress import print_table
 from ..run.sampler import as_keywords, calls_of, given_keywords
@@ -28,7 +28,7 @@ UNITS = {
 
 def benchmark(options) -> None:
     """Measure, print a table, write `benchmark.json`."""
-    at_least(options, num=1, repeats=1)
+    check_numbers(options)
     trained = open_workdir(options.workdir, options.step)
     model, given = trained.model, given_keywords(options)
     keywords = as_keywords(model, given)

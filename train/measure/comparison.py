@@ -9,8 +9,9 @@ from gengen.errors import BadInput
 from gengen.types import Discriminative
 
 from .. import experiments
-from ..cli.command import did_you_mean
-from ..cli.options import RunOptions, check_numbers
+from ..cli.bounds import check_numbers
+from ..cli.near import did_you_mean
+from ..cli.options import RunOptions
 from ..data.dataset import READER, Spec
 from ..data.load import load
 from ..files import file_name, write_atomically, write_json
@@ -57,8 +58,7 @@ def select_experiments(options, spec: Spec) -> dict[str, dict]:
 
 def compare(options) -> None:
     """Train, evaluate; write comparison.json, comparison.md and comparison.png."""
-    numbers = ("minutes", "steps", "num", "likelihood_num", "seed")
-    check_numbers({name: getattr(options, name) for name in numbers})
+    check_numbers(options)
     folder = options.workdir or Path("runs") / f"compare-{file_name(options.dataset)}"
     begun = [reader_of(path.parent) for path in folder.glob(f"*/{FILE}")]
     data = {name: getattr(options, name) for name in DATA}

@@ -23,8 +23,8 @@ def quality_cells(quality: dict | None) -> list[str]:
     """Fréchet distance, precision and recall in words."""
     known = quality or {}
     return [
-        "–" if known.get(name) is None else f"{known[name]:.{digits}f}"
-        for name, digits in (("frechet_distance", 3), ("precision", 2), ("recall", 2))
+        "–" if known.get(name) is None else f"{known[name]:.{digits}g}"
+        for name, digits in (("frechet_distance", 4), ("precision", 2), ("recall", 2))
     ]
 
 

@@ -8,11 +8,11 @@ import jax
 from gengen.errors import BadInput
 from gengen.types import Discriminative
 
-from ..cli.options import check_numbers
+from ..cli.bounds import check_numbers
 from ..data.dataset import Dataset
 from ..files import write_json
 from ..run.report import read_rows
-from ..run.sampler import KEYWORDS, given_keywords
+from ..run.sampler import given_keywords
 from ..run.workdir import OpenRun, open_workdir
 from .features import alone, empty
 from .options import Evaluate
@@ -29,11 +29,10 @@ def check(options: Evaluate) -> None:
         value, zero = getattr(options, name), name == "likelihood_num"
         if value < 10 and not (zero and value == 0):
             raise BadInput(
-                f"--{name.replace('_', '-')} {value}: figures of so few images mean "
+                f"--{name.replace('_', '-')} {value}: numbers of so few images mean "
                 f"nothing, take at least 10 (better 10,000){', or 0 for none' * zero}"
             )
-    names = ("seed", "importance_samples", "batch_size", "classifier_scale", *KEYWORDS)
-    check_numbers({name: getattr(options, name) for name in names})
+    check_numbers(options)
 
 
 def evaluate(options: Evaluate) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def open_splits(trained: OpenRun, data_dir: Path | None) -> dict[str, Dataset]:
         else:
             print(
                 f"note: {trained.record.data.name} has no {name} split, so that there "
-                f"are no figures of {name} {trained.record.data.examples}"
+                f"are no numbers of {name} {trained.record.data.examples}"
             )
     return splits
 

@@ -10,7 +10,7 @@ from gengen.conditions import labels_of
 from gengen.tasks.outliers import LikelihoodRegret
 from gengen.types import HasFeatures
 
-from ..cli.options import at_least, check_numbers
+from ..cli.bounds import check_numbers
 from ..files import write_json, written_atomically
 from ..progress import print_table
 from ..run.heldout import with_importance_samples
@@ -39,9 +39,7 @@ TITLES = {
 
 def outliers(options) -> dict[str, Any]:
     """Measure, print, and write `outliers.json`, which is returned."""
-    at_least(options, num=10, regret_num=0)
-    names = ("seed", "importance_samples", "batch_size")
-    check_numbers({name: getattr(options, name) for name in names})
+    check_numbers(options)
     trained = open_workdir(options.workdir, options.step)
     spec = trained.record.data
     spec.images_only("train.outliers")

@@ -87,9 +87,9 @@ def over_splits(trained, splits: dict, metrics: list[Metric], options) -> dict:
     result = {}
     for metric in metrics:
         result[metric.name] = {
-            split: figure
+            split: mean
             for split, dataset in splits.items()
-            if (figure := mean_over(trained, split, dataset, metric, options))
+            if (mean := mean_over(trained, split, dataset, metric, options))
         }
     return result
 

@@ -12,7 +12,7 @@ from gengen.metrics.result import standard_error
 from gengen.tasks import require
 from gengen.types import Discriminative, HasFeatures
 
-from ..cli.options import at_least, check_numbers
+from ..cli.bounds import check_numbers
 from ..files import write_json
 from ..progress import print_table
 from ..run.workdir import OpenRun, open_workdir
@@ -25,8 +25,7 @@ PENALTIES = np.logspace(-4, 0, 5)  # C of scikit-learn, selected by cross-valida
 
 def probe(options) -> dict[str, Any]:
     """Measure, print, and write `probe.json`, which is returned."""
-    at_least(options, per_class=2, repeats=1, num_train=10)
-    check_numbers({"seed": options.seed, "batch_size": options.batch_size})
+    check_numbers(options)
     trained = open_workdir(options.workdir, options.step)
     require(trained.model, HasFeatures, "take a run with a representation")
     train, test = labelled_sets(trained, options)

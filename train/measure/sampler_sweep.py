@@ -9,7 +9,7 @@ from typing import Any
 from gengen.errors import BadInput
 from gengen.types import Discriminative
 
-from ..cli.options import check_numbers
+from ..cli.bounds import check_numbers
 from ..files import finite_or_null, write_json
 from ..run.digests import digest_of
 from ..run.guides import guided
@@ -120,7 +120,7 @@ def identity(trained, extractor, options) -> dict[str, Any]:
 def check(options, base: Evaluate, out: Path) -> None:
     """BadInput for what no sweep can have."""
     check_evaluation(base)
-    check_numbers(lists(options))
+    check_numbers(options)
     if not lists(options):
         raise BadInput(
             "nothing to sweep: list values, as in --evaluations 5 10 20 50, or in "

@@ -48,10 +48,10 @@ def image_scores(model, density, regret: bool) -> tuple[dict, dict]:
     return scores, missing
 
 
-def feature_scores(where: str, found: dict, known, labels, options) -> tuple:
+def feature_scores(where: str, features: dict, known, labels, options) -> tuple:
     """({name: {set: scores}}, {name: why it is missing}) of distances of features.
 
-    found: {set: features [N, F]}; known: those of training images, with their labels.
+    features: {set: [N, F]}; known: those of training images, with their labels.
     """
     import jax
 
@@ -78,8 +78,8 @@ def feature_scores(where: str, found: dict, known, labels, options) -> tuple:
     for name, score in scores.items():
         state, function = {"reference": score.fit(known, labels)}, jax.jit(score)
         values[name] = {
-            of: map_over_batches(function, {}, state, {"features": f}, options)
-            for of, f in found.items()
+            name_of_set: map_over_batches(function, {}, state, {"features": f}, options)
+            for name_of_set, f in features.items()
         }
     return values, missing
 

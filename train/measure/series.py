@@ -11,7 +11,7 @@ from ..cli.options import RunOptions
 from ..data.dataset import Dataset
 from ..run.checkpoint import Checkpoints
 from ..run.loop import record_of, train
-from ..run.record import refuse_other_run
+from ..run.same import refuse_other_run
 from .evaluation import check, evaluate, recorded_options, training_seconds
 from .extractors import Extractor
 from .options import Evaluate
@@ -39,7 +39,7 @@ class Member:
         record.build()  # refuses keywords that do not fit one another
         refuse_other_run(workdir, record)
         step = Checkpoints(workdir).latest() or 0
-        # A run ends at the first line of metrics after its minutes.
+        # A run ends with the call of some steps in which its minutes end.
         seconds = training_seconds(workdir) or 0
         most = None if self.run.minutes is None else 1.5 * 60 * self.run.minutes + 10
         if step > self.keywords["steps"] or (most is not None and seconds > most):
@@ -85,16 +85,18 @@ def measure_all(
 
 
 def budget_used(results: dict[str, dict], minutes: float | None) -> list[str]:
-    """A sentence: the minutes of training that were used, beside those asked for."""
+    """A sentence: the minutes of training that were used, if some were asked for."""
     used = {
         name: seconds / 60
         for name, result in results.items()
         if (seconds := result["training_seconds"]) is not None
     }
-    if not used:
+    if not used or minutes is None:
         return []
     each = ", ".join(f"{name} {value:.3g}" for name, value in used.items())
-    most = "" if minutes is None else f", of {minutes:g} at most that were asked for"
-    over = [n for n, value in used.items() if minutes and value > 1.05 * minutes]
+    over = [name for name, value in used.items() if value > 1.05 * minutes]
     more = f"; beyond them: {', '.join(over)}" if over else ""
-    return [f"Minutes of training that were used{most}: {each}{more}."]
+    return [
+        f"Minutes of training that were used, of {minutes:g} at most that were asked "
+        f"for: {each}{more}."
+    ]

@@ -67,18 +67,18 @@ def floor_of(result: dict) -> dict[str, float]:
 
 def metrics_in_words(point: dict) -> str:
     """ "Fréchet distance 1.234, precision 0.912, …": a point's metrics."""
-    return ", ".join(f"{PANELS[k]} {v:.3f}" for k, v in metrics(point).items())
+    return ", ".join(f"{PANELS[k]} {cell(v)}" for k, v in metrics(point).items())
 
 
 def show(result: dict, values: dict[str, tuple], out: Path) -> None:
     """Write and print the table, draw the plot."""
-    lines, told = sweep_lines(result), notes(result)
-    text = "\n".join([markdown(lines, 1), *told]) + "\n"
+    lines, sentences = sweep_lines(result), notes(result)
+    text = "\n".join([markdown(lines, 1), *sentences]) + "\n"
     write_atomically(out.with_suffix(".md"), text)
     plot(result, values, out.with_suffix(".png"))
     print()
     print_table(lines)
-    print(*told, sep="\n")
+    print(*sentences, sep="\n")
     for suffix in (".json", ".md", ".png"):
         print(out.with_suffix(suffix))
 
@@ -95,45 +95,47 @@ def sweep_lines(result: dict) -> list[list[str]]:
         columns["ms/sample"] = lambda p: f"{1e3 * p['seconds_per_sample']:.3g}"
     if "training_seconds" in first:
         columns["steps"] = lambda p: f"{p['step']:,}"
-        columns["training s"] = lambda p: cell(p["training_seconds"], 1)
+        columns["training s"] = lambda p: cell(p["training_seconds"])
     lines = [[*(name.replace("_", " ") for name in names), *columns]]
     for point in result["points"]:
         settings = (number(point["options"][name]) for name in names)
         lines.append([*settings, *(column(point) for column in columns.values())])
     if floor := floor_of(result):
-        titles = {PANELS[name]: f"{value:.3f}" for name, value in floor.items()}
+        titles = {PANELS[name]: cell(value) for name, value in floor.items()}
         empty = [""] * (len(names) - 1)
         row = ["*noise floor*", *empty, *(titles.get(name, "") for name in columns)]
         lines.append(row)
     return lines
 
 
-def cell(value: float | None, digits: int = 3) -> str:
+def cell(value: float | None) -> str:
     """A number, or a dash."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else f"{value:.4g}"
 
 
 def notes(result: dict) -> list[str]:
     """What the metrics depend on, a sentence each."""
     first = result["points"][0]
     of_run = f", step {result['step']}" if "step" in result else ""
-    said = [f"{result['experiment']} on {result['dataset']}{of_run}."]
+    sentences = [f"{result['experiment']} on {result['dataset']}{of_run}."]
     for name, what in (("sample_quality", ""), ("noise_floor", "*noise floor*: ")):
         quality = (first if name in first else result).get(name) or {}
         if "frechet_distance" not in quality:
             continue
         sizes = quality["frechet_distance"]
         fake, real = f"{sizes['n_fake']:,}", f"{sizes['n_real']:,}"
-        said.append(
+        sentences.append(
             f"{what}{fake} of the training images against {real} others."
             if what
             else f"{fake} samples of seed {result['seed']} per point, against {real} "
             f"training images in the features of: {result['extractor']}."
         )
     if "split" in first:
-        said.append(f"What is held out is the {first['split']} split.")
-    said += [f"{name} failed: {why}" for name, why in result.get("failed", {}).items()]
-    return said + result.get("used", [])
+        sentences.append(f"What is held out is the {first['split']} split.")
+    sentences += [
+        f"{name} failed: {why}" for name, why in result.get("failed", {}).items()
+    ]
+    return sentences + result.get("used", [])
 
 
 def plot(result: dict, values: dict[str, tuple], path: Path) -> None:

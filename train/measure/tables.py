@@ -34,7 +34,7 @@ def print_evaluation(result: dict[str, Any], path: Path) -> None:
         lines.append(["network evaluations per sample", calls])
     lines.append(["parameters", f"{result['parameter_count']:,}"])
     if result["training_seconds"] is not None:
-        seconds = f"{result['training_seconds']:,.0f}"
+        seconds = f"{result['training_seconds']:.3g}"
         lines.append(["seconds of training", seconds])
     print_table(lines, f"{result['experiment']} on {result['dataset']}")
     print(path)

@@ -4,7 +4,7 @@ import contextlib
 import io
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import tyro
 
@@ -12,8 +12,11 @@ from gengen.errors import BadInput
 from gengen.types import Discriminative
 
 from .. import experiments
-from ..cli.command import did_you_mean, options_class
-from ..cli.options import IDENTITY, RunOptions, check_numbers
+from ..cli.bounds import check_numbers, check_values
+from ..cli.command import options_class
+from ..cli.doors import command
+from ..cli.near import did_you_mean
+from ..cli.options import IDENTITY, RunOptions
 from ..files import write_json
 from ..run import record as records
 from ..run.loop import splits_of
@@ -35,8 +38,7 @@ def sweep_training(options) -> dict[str, Any]:
             f"--train and --{next(iter(others)).replace('_', '-')}: sweep over "
             "training first, and then over the sampler of the best run"
         )
-    names = ("minutes", "num", "likelihood_num", "seed", "batch_size")
-    check_numbers({name: getattr(options, name) for name in names})
+    check_numbers(options)
     record = records.load(options.workdir)
     values = training_values(options.train, record)
     points = product(values)
@@ -99,7 +101,7 @@ def product(values: dict[str, tuple]) -> list[dict[str, Any]]:
 def member_of(point: dict, record: Record, folder: Path, options) -> Member:
     """The run with these options of its training, and how it is evaluated."""
     name = ",".join(f"{k}={number(v)}".replace("/", "-") for k, v in point.items())
-    same = (*IDENTITY, "on_bad_record", "accumulate", "parallel")
+    same = (*IDENTITY, "on_bad_record", "accumulate", "augment", "parallel")
     shared = {k: record.data_options[k] for k in same if k in record.data_options}
     shared |= {k: v for k, v in point.items() if k == "seed"}
     run = RunOptions(
@@ -134,6 +136,8 @@ def training_values(settings: tuple[str, ...], record: Record) -> dict[str, tupl
     The options are the experiment's, and the seed.
     """
     values, known = {}, (*record.options, "seed")
+    made = options_class(experiments.EXPERIMENTS[record.experiment])
+    bounds = get_type_hints(made, include_extras=True)
     for setting in settings:
         given, equals, texts = setting.partition("=")
         name = given.strip().lstrip("-").replace("-", "_")
@@ -145,14 +149,15 @@ def training_values(settings: tuple[str, ...], record: Record) -> dict[str, tupl
         if name not in known:
             raise BadInput(
                 f"--train {setting}: {record.experiment} has no option {given}"
-                f"{did_you_mean(name, known)}; python -m train {record.experiment} "
+                f"{did_you_mean(name, known)}; {command(record.experiment)} "
                 "--help lists all"
             )
         if name in values:
             raise BadInput(f"--train {setting}: {name} is listed twice")
         parsed = (parse_value(name, text, record) for text in texts.split(","))
         values[name] = tuple(dict.fromkeys(parsed))
-        check_numbers({name: values[name]})
+        for value in values[name]:
+            check_values({name: value}, bounds)
     return values
 
 
@@ -170,7 +175,7 @@ def parse_value(name: str, text: str, record: Record):
             parsed = tyro.cli(made, args=arguments, console_outputs=False)
     except SystemExit:
         raise BadInput(
-            f"--train {name}={text}: {text!r} is no value of it; python -m train "
-            f"{record.experiment} --help says which are"
+            f"--train {name}={text}: {text!r} is no value of it; "
+            f"{command(record.experiment)} --help says which are"
         ) from None
     return getattr(parsed, name)

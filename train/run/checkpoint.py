@@ -27,9 +27,10 @@ from ..files import make_folder, write_atomically
 from . import processes
 from . import record as records
 from .best import Best
-from .digests import SUMS, _with_leaves, first_change, leaf_names, sums
+from .digests import SUMS, first_change, leaf_names, sums, with_leaves
 from .record import Record
 from .renames import RENAMES, current_names
+from .same import difference
 
 
 class Damaged(BadInput):
@@ -204,9 +205,9 @@ class Checkpoints:
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
         asked = {old: abstract(leaves[name]) for old, name in names.items()}
-        read = leaf_names(self._read(step, _with_leaves(saved, asked)))
+        read = leaf_names(self._read(step, with_leaves(saved, asked)))
         values = {names[old]: x for old, x in read.items()}
-        return like.replace(**_with_leaves(template, values))
+        return like.replace(**with_leaves(template, values))
 
     def some_step(self) -> int:
         """The last step saved; BadInput if there is none."""
@@ -249,7 +250,7 @@ class Checkpoints:
             return  # saved by a version without
         if (saved := records.note(folder, "step")) != step:
             raise Damaged(f"checkpoint {folder} is that of step {saved}, renamed")
-        if changed := records.difference(records.load(folder), self._record):
+        if changed := difference(records.load(folder), self._record):
             raise Damaged(
                 f"checkpoint {folder} is that of another run, with {changed} as in "
                 f"{self.folder.parent / records.FILE}"

@@ -6,13 +6,11 @@ over the mesh's `data` axis, and large parameters, with everything of their shap
 mesh is of all processes; each brings its own rows of a batch.
 """
 
-import contextlib
 import dataclasses
 import functools
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -239,31 +237,6 @@ def with_axis_name(value, axis_name: str | None):
         ):
             changes[field.name] = new
     return dataclasses.replace(value, **changes) if changes else value
-
-
-def enable_compilation_cache(folder: Path) -> None:
-    """Keep compiled programs on disk, so that a second start need not compile.
-
-    In `folder`, unless the user has named another one (JAX_COMPILATION_CACHE_DIR).
-    """
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
-
-
-@contextlib.contextmanager
-def cache_hits():
-    """A list that gets an entry for every program found among the kept ones."""
-    hits = []
-
-    def listen(event, **about):
-        if event == "/jax/compilation_cache/cache_hits":
-            hits.append(event)
-
-    jax.monitoring.register_event_listener(listen)
-    try:
-        yield hits
-    finally:
-        jax.monitoring.unregister_event_listener(listen)
 
 
 def convolves(jaxpr) -> bool:

@@ -15,8 +15,8 @@ def leaf_names(tree) -> dict[str, object]:
     }
 
 
-def _with_leaves(tree, leaves: dict[str, object]):
-    """The tree with other leaves, given by their paths."""
+def with_leaves(tree, leaves: dict[str, object]):
+    """The tree with other leaves, which are found by their paths."""
     structure = jax.tree.structure(tree)
     return jax.tree.unflatten(structure, [leaves[name] for name in leaf_names(tree)])
 

@@ -15,7 +15,7 @@ from gengen.types import Discriminative
 from ..cli.options import RunOptions
 from ..data.dataset import Dataset
 from ..experiments.experiment import Experiment
-from ..files import written_atomically
+from ..files import make_folder, written_atomically
 from .heldout import HeldOut
 from .record import Record
 from .samples import picture
@@ -59,6 +59,7 @@ class Drawing:
             return {}
         suffix = self._grid.suffix
         path = self.workdir / "samples" / f"step_{int(train_state.step):08d}{suffix}"
+        make_folder(path.parent)
         self._grid.save(path, train_state)
         with written_atomically(self.workdir / f"samples{suffix}") as file:
             file.write(path.read_bytes())
@@ -78,6 +79,8 @@ def own_evaluators(
 
     def make():
         if isinstance(model, Discriminative) and not held_out.batches:
+            return None
+        if record.data.kind not in ("images", "text") or not hasattr(model, "sample"):
             return None
         return picture(model, record.data, batches=held_out.batches, **common)
 

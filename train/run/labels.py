@@ -2,6 +2,8 @@
 
 import difflib
 
+import numpy as np
+
 from gengen.errors import BadInput
 
 from .sampler import sample_classes
@@ -71,6 +73,14 @@ def class_names(spec, num: int) -> tuple[str, ...]:
     """The data set's names of `num` classes; their numbers where it has no names."""
     known = spec.class_names
     return known if len(known) == num else tuple(map(str, range(num)))
+
+
+def names_of(labels, spec) -> list[str]:
+    """The names of many labels, as captions; [] of None and of a set without names."""
+    names = spec.class_names
+    if labels is None or not names:
+        return []
+    return [names[k] if 0 <= k < len(names) else "?" for k in np.asarray(labels)]
 
 
 def _key(name: str) -> str:

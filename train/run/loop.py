@@ -21,19 +21,21 @@ from ..data.digest import change
 from ..data.feed import Feed
 from ..data.load import load
 from ..experiments.experiment import Experiment
-from . import processes, references
+from . import initial, processes, references
 from . import record as records
 from .best import check_metric
 from .budget import Budget
+from .cache import enable_compilation_cache
 from .checkpoint import Checkpoints
 from .compile import make_step
-from .devices import check_batch, enable_compilation_cache, make_mesh, make_view
+from .devices import check_batch, make_mesh, make_view
 from .evaluators import Evaluator, own_evaluators
 from .finish import summarise
 from .job import Job
 from .lock import locked
 from .record import Record
 from .report import Report, Silent
+from .same import difference, refuse_other_run
 from .signals import Stop
 from .state import InitialState
 from .steps import run_steps
@@ -96,14 +98,22 @@ def record_of(run: RunOptions, name: str, options: dict, dataset) -> Record:
     if run.on_bad_record != "refuse":
         identity |= {"on_bad_record": run.on_bad_record, "left_out": dataset.left_out}
     identity["examples"] = dataset.size
-    identity |= {"augment": run.augment} if run.augment else {}
     if run.dataset.partition(":")[0] in ("folder", "text"):
         reader = records.reader_of(run.workdir, run.fresh)
         identity |= {"reader": reader} if reader > 1 else {}
-    # Where each part or device has its own noise, the run is another one.
-    identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
-    identity |= {"parallel": run.parallel} if run.parallel != "jit" else {}
+    identity |= identity_of(run)
     return Record(name, options, identity, dataset.spec)
+
+
+def identity_of(run: RunOptions) -> dict:
+    """What makes a run another one although data and model are the same.
+
+    Each part or device has its own noise. What is as by default does not stand in a
+    record, so that old records are those of the same runs.
+    """
+    identity = {"augment": run.augment} if run.augment else {}
+    identity |= {"accumulate": run.accumulate} if run.accumulate > 1 else {}
+    return identity | ({"parallel": run.parallel} if run.parallel != "jit" else {})
 
 
 def run_experiment(
@@ -125,9 +135,11 @@ def run_experiment(
     """
     workdir, primary = run.workdir, processes.is_primary()
     record = records.with_digests(record, load_split)
+    record, arrays = initial.asked(record, run.init_from, workdir, run.fresh)
     if primary:
-        records.refuse_other_run(workdir, record, run.fresh)
-    enable_compilation_cache(workdir.parent / ".compiled")
+        refuse_other_run(workdir, record, run.fresh)
+    if (note := enable_compilation_cache()) and primary:
+        print(f"note: {note}")
     record = references.asked(record, experiment.frozen, workdir, run.fresh)
     record, frozen = references.load(record, workdir, open_workdir)
     dataset, mesh = load_split("train"), make_mesh(run.mesh)
@@ -140,13 +152,14 @@ def run_experiment(
     # What cannot work fails here, before anything is written.
     if view.axis_name is None:
         jax.eval_shape(step, start.shapes, batch, frozen)
+    initial.check(start.shapes, arrays, run.init_from)
     evaluators = own_evaluators(run, record, experiment, load_split)
     evaluators += more(record, load_split) if more else []
     check_metric(run.keep_best, evaluators)
     processes.all_gather()
     with begun(run, record):
         checkpoints = Checkpoints(workdir, run.keep, record)
-        train_state, notes = first_state(start, checkpoints)
+        train_state, notes = first_state(start, checkpoints, arrays)
         arguments = (workdir, int(train_state.step), experiment.steps)
         with Report(*arguments) if primary else Silent() as report:
             for note in notes:
@@ -182,7 +195,7 @@ def begun(run: RunOptions, record: Record):
             if run.fresh:
                 records.set_aside(workdir)
             held.enter_context(locked(workdir))
-            records.refuse_other_run(workdir, record)  # begun meanwhile
+            refuse_other_run(workdir, record)  # begun meanwhile
             records.save(workdir, record)
         processes.all_gather()
         if not primary:
@@ -190,10 +203,12 @@ def begun(run: RunOptions, record: Record):
         yield
 
 
-def first_state(start: InitialState, checkpoints: Checkpoints) -> tuple:
+def first_state(
+    start: InitialState, checkpoints: Checkpoints, arrays: dict | None
+) -> tuple:
     """(the train state to go on from, notes): the last checkpoint's, if any."""
     if processes.all_gather(checkpoints.latest())[0] is None:
-        return start(), []
+        return initial.started(start(), arrays), []
     return checkpoints.restore(start.abstract)
 
 
@@ -226,7 +241,7 @@ def see_same_run(workdir: Path, record: Record) -> None:
     there = (workdir / records.FILE).exists() and records.load(workdir)
     if (
         not there
-        or records.difference(there, record)
+        or difference(there, record)
         or change(there.digests, record.digests, record.data.examples)
     ):
         raise BadInput(

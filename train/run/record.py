@@ -16,14 +16,15 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gengen.errors import BadInput
 
+from ..cli.doors import command
 from ..data.dataset import READER, Dataset, Spec
-from ..data.digest import change
 from ..data.split import PARTS
 from ..experiments.experiment import Experiment, Reference
 from ..files import write_atomically
-from .lock import LOCK, locked
+from .lock import locked
 
 FILE = "experiment.json"
+FIT = "fit"  # the experiment of a run that `run.library.fit` trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +38,18 @@ class Record:
     frozen: dict[str, Reference] = dataclasses.field(default_factory=dict)
     digests: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     "{split: digest} of the data, as `Dataset.digest` makes it; {} of older versions."
+    initial: Reference | None = None
+    "The run that it started from, by --init-from; None for random parameters."
+    description: dict[str, str] = dataclasses.field(default_factory=dict)
+    "What `fit` was given, its model and optimisers; {} of an experiment."
 
     def build(self) -> Experiment:
         """The experiment, from its function and keywords."""
         from ..experiments import EXPERIMENTS, OF_TEXT
+        from ..experiments.fit import fit
 
+        if self.experiment == FIT:
+            fit(self.data, **self.options)
         if self.experiment not in OF_TEXT:
             self.data.images_only(f"the experiment {self.experiment}")
         return EXPERIMENTS[self.experiment](self.data, **self.options)
@@ -81,7 +89,7 @@ def load(workdir: Path) -> Record:
     if not path.exists():
         raise BadInput(
             f"{workdir} holds no run (there is no {FILE}): train one with "
-            f"python -m train EXPERIMENT --workdir {workdir}"
+            f"{command('EXPERIMENT')} --workdir {workdir}"
         )
     try:
         return _record(json.loads(path.read_text()))
@@ -92,12 +100,22 @@ def load(workdir: Path) -> Record:
         ) from error
 
 
+def options_of(experiment: str) -> dict[str, Any]:
+    """{option: its type, with bounds} of an experiment's keywords."""
+    from ..experiments import EXPERIMENTS
+    from ..experiments.fit import fit
+
+    return get_type_hints(EXPERIMENTS.get(experiment, fit), include_extras=True)
+
+
 def _record(raw: dict) -> Record:
     """The record that a JSON document says; every value is of its declared type."""
-    from ..cli.options import IDENTITY, RunOptions, check_numbers
+    from ..cli.bounds import check_values
+    from ..cli.options import IDENTITY, RunOptions
     from ..experiments import EXPERIMENTS
+    from ..experiments.fit import fit
 
-    known = EXPERIMENTS.get(raw["experiment"])
+    known = {**EXPERIMENTS, FIT: fit}.get(raw["experiment"])
     if known is None:
         raise ValueError(f"unknown experiment {raw['experiment']!r}")
     parameters = list(inspect.signature(known).parameters.values())[1:]
@@ -119,19 +137,23 @@ def _record(raw: dict) -> Record:
         for name, value in values.items():
             if not _fits(value, types[name]):
                 raise ValueError(f"{name} is {value!r}")
-    check_numbers({**run, **options})
+    bounds = get_type_hints(RunOptions, include_extras=True)
+    bounds |= options_of(raw["experiment"])
+    check_values({**run, **options}, bounds)
     if not data.is_possible():
         raise ValueError(f"data {data}")
     frozen = {n: Reference(**fields) for n, fields in raw.get("frozen", {}).items()}
-    for reference in frozen.values():
+    initial = Reference(**raw["initial"]) if raw.get("initial") else None
+    for reference in (*frozen.values(), *([initial] if initial else [])):
         types = {"workdir": str, "step": int, "digest": str}
         if not all(_fits(getattr(reference, name), types[name]) for name in types):
-            raise ValueError(f"frozen is {raw['frozen']!r}")
-    digests = raw.get("digests", {})
-    for digest in digests.values():
-        if not all(_fits(value, str) for value in digest.values()):
-            raise ValueError(f"digests are {digests!r}")
-    return Record(raw["experiment"], options, run, data, frozen, digests)
+            raise ValueError(f"{reference}")
+    digests, description = raw.get("digests", {}), raw.get("description", {})
+    for words in (*digests.values(), description):
+        if not all(_fits(value, str) for value in words.values()):
+            raise ValueError(f"digests are {digests!r}, description {description!r}")
+    known = (frozen, digests, initial, description)
+    return Record(raw["experiment"], options, run, data, *known)
 
 
 def reader_of(workdir: Path, fresh: bool = False) -> int:
@@ -148,13 +170,6 @@ def with_digests(record: Record, load_split: Callable[[str], Dataset]) -> Record
         with contextlib.suppress(BadInput):  # training or evaluation will say it
             digests[split] = load_split(split).digest()
     return dataclasses.replace(record, digests=digests)
-
-
-def _moved(old: Record, new: Record) -> bool:
-    """Whether the same data lie elsewhere on the disk: a folder or a file."""
-    (kind, colon, _), (other, *_) = (x.data.name.partition(":") for x in (old, new))
-    known, now = (x.digests.get("train") for x in (old, new))
-    return bool(colon) and kind == other and now is not None and known == now
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -178,44 +193,6 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _words(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def difference(old: Record, new: Record) -> str | None:
-    """The first keyword in which two runs differ: "--latent 8, not 16"; else None.
-
-    `steps` may differ: a run may be continued for longer.
-    """
-    if old.experiment != new.experiment:
-        return f"experiment {old.experiment}, not {new.experiment}"
-    if _moved(old, new):
-        name = {"dataset": new.data_options["dataset"]}
-        data = dataclasses.replace(old.data, name=new.data.name)
-        old = dataclasses.replace(old, data_options=old.data_options | name, data=data)
-    a, b = old.as_json(), new.as_json()
-    both = old.frozen.keys() & new.frozen.keys()
-    frozen = {name: (old.frozen[name], new.frozen[name]) for name in both}
-    frozen = {n: pair for n, pair in frozen.items() if all(x.digest for x in pair)}
-    # The option of that name says where the other run is, and its digest what it is.
-    moved = {name for name, (x, y) in frozen.items() if x.digest == y.digest}
-    for group in ("run", "options"):
-        for name in a[group] | b[group]:
-            there, value = a[group].get(name), b[group].get(name)
-            if there != value and name != "steps" and name not in moved:
-                option = f"--{name.replace('_', '-')}"
-                option = {"examples": name, "left_out": "left out"}.get(name, option)
-                return f"{option} {_words(there)}, not {_words(value)}"
-    if a["data"] != b["data"]:
-        name = next(k for k in b["data"] if a["data"].get(k) != b["data"][k])
-        there, value = a["data"].get(name), b["data"][name]
-        return f"a data set with {name} {_words(there)}, not {_words(value)}"
-    for name, (there, value) in frozen.items():
-        if there.digest != value.digest:
-            return f"another {name} (step {there.step})"
-    return None
-
-
 def check_name(workdir: Path) -> None:
     """BadInput for a folder whose name checkpoints cannot have."""
     try:
@@ -225,46 +202,6 @@ def check_name(workdir: Path) -> None:
             f"--workdir {str(workdir)!a}: the folder's name is not UTF-8, so no "
             "checkpoint could be saved in it: take another name"
         ) from error
-
-
-def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None:
-    """BadInput if the workdir holds another run, or files that are not a run.
-
-    fresh: another run in it is going to be moved aside.
-    """
-    check_name(workdir)
-    if (workdir / FILE).exists():
-        if fresh:
-            return
-        old = load(workdir)
-        other = change(old.digests, record.digests, record.data.examples)
-        changed = difference(old, record)
-        if changed and not (other and changed.startswith("examples ")):
-            raise BadInput(
-                f"{workdir} holds another run, with {changed}: take another "
-                "--workdir, or the same options to resume"
-            )
-        if other:
-            raise BadInput(
-                f"{other} that the run in {workdir} began with: restore them, or "
-                "take another --workdir"
-            )
-        if note(workdir, "saved") and not any(workdir.glob("checkpoints/[0-9]*")):
-            raise BadInput(
-                f"{workdir} holds a run that has been saved, and none of its "
-                "checkpoints is there: put one back, or train again with --fresh, "
-                "which keeps what is there"
-            )
-    elif workdir.exists() and not (workdir.is_dir() and nothing_in(workdir)):
-        raise BadInput(
-            f"{workdir} is no run of gengen's and not an empty folder: "
-            "take another --workdir"
-        )
-
-
-def nothing_in(folder: Path) -> bool:
-    """Whether it is empty, but for what a start that was killed leaves behind."""
-    return {path.name for path in folder.iterdir()} <= {LOCK, f"{FILE}.part"}
 
 
 def set_aside(workdir: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -11,7 +12,9 @@ from gengen.conditions import Nothing, labels_of
 from gengen.errors import BadInput
 from gengen.images import require_finite
 
-from ..experiments.diffusion import grids, solvers
+from ..cli.names import GRIDS, SOLVERS
+from .cache import compiled_quickly
+from .windows import Sliding
 
 COLUMNS = 10
 
@@ -64,9 +67,9 @@ def as_values(given: dict) -> dict:
 
     A classifier's scale is its guide's, and is left out.
     """
-    named = {"solver": solvers, "grid": grids}
+    named = {"solver": SOLVERS, "grid": GRIDS}
     given = {k: v for k, v in given.items() if k != "classifier_scale"}
-    given = {k: named[k]()[v] if k in named else v for k, v in given.items()}
+    given = {k: named[k][v]() if k in named else v for k, v in given.items()}
     return {OF_THE_LIBRARY.get(name, name): value for name, value in given.items()}
 
 
@@ -138,33 +141,61 @@ class Sampler:
     Call it with (params, state, key, num, given): x [num, ...]. given: the condition by
     name, one value per sample. Sample i is number i of the key whatever the batch size;
     the last batch is padded. BadInput names the first sample that is not finite.
-    prompt: the bytes with which every sample begins, if any. options: the sampler's, by
-    their names on the command line.
+
+    Args:
+        model: what draws them.
+        batch_size: samples at a time.
+        prompt: the bytes with which every sample of text begins, if any.
+        length: bytes of a sample of text; by default the model's window.
+        few: whether so few are drawn that the time to compile counts more.
+        **options: the sampler's, by their names on the command line.
     """
 
-    def __init__(self, model, batch_size: int, prompt: bytes = b"", **options):
+    def __init__(
+        self,
+        model,
+        batch_size: int,
+        prompt: bytes = b"",
+        length: int | None = None,
+        few: bool = False,
+        **options,
+    ):
         keywords = as_keywords(model, options)
-        self.batch_size = batch_size
+        self.batch_size, self.length = batch_size, length
         shape = model.space.shape
-        begun, observed = prompted(prompt, shape) if prompt else (None, None)
+        check_prompt(prompt, length or shape[0])
+        self._begun = np.frombuffer(prompt, np.uint8).astype(np.int32)
+        self._sliding = None
+        if length and max(length, len(prompt)) > shape[0]:
+            self._sliding = Sliding(model, batch_size, length, **keywords)
+        observed = np.arange(shape[0]) < len(prompt)
 
         def draw(params, state, key, first, given):
             how = {"start_index": first, **keywords}
             if not prompt:
                 return model.sample(params, state, key, batch_size, **given, **how)
+            begun = jax.numpy.pad(self._begun, (0, shape[0] - len(prompt)))
             tokens = jax.numpy.broadcast_to(begun, (batch_size, *begun.shape))
             batch = {"tokens": tokens, **given}
             return model.complete(params, state, key, batch, observed, **how).x
 
-        self._draw = jax.jit(draw)
+        self._draw = jax.jit(draw, compiler_options=compiled_quickly() if few else {})
 
     def __call__(self, params, state, key, num: int, given=None) -> np.ndarray:
-        batches = []
+        return np.concatenate(list(self.batches(params, state, key, num, given)))
+
+    def batches(
+        self, params, state, key, num: int, given=None, advance=lambda done: None
+    ) -> Iterator[np.ndarray]:
+        """The samples in parts, each drawn when it is asked for.
+
+        advance: is told how many there are, after each part.
+        """
         for first in range(0, num, self.batch_size):
             x = self.batch(params, state, key, first, given)[: num - first]
             require_finite(x, start=first)
-            batches.append(x)
-        return np.concatenate(batches)
+            advance(first + len(x))
+            yield x
 
     def batch(self, params, state, key, first: int, given=None) -> np.ndarray:
         """Samples first … first + batch_size - 1; given is that of all samples."""
@@ -175,15 +206,20 @@ class Sampler:
             return np.pad(here, more, mode="edge")
 
         given = {name: rows(value) for name, value in (given or {}).items()}
-        return np.asarray(self._draw(params, state, key, first, given))
+        arguments = params, state, key, first
+        if self._sliding and len(self._begun) > self._sliding.window:
+            x = np.tile(self._begun, (self.batch_size, 1))
+        else:
+            x = np.asarray(self._draw(*arguments, given))
+        if self._sliding:
+            return self._sliding(*arguments, x, given)
+        return x if self.length is None else x[:, : self.length]
 
 
-def prompted(prompt: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens [L], bool [L]): the prompt, and which bytes are its."""
-    if len(prompt) > shape[0]:
+def check_prompt(prompt: bytes, length: int) -> None:
+    """BadInput for a prompt that is longer than the sample."""
+    if len(prompt) > length:
         raise BadInput(
-            f"--prompt has {len(prompt)} bytes, and a sample of this run has "
-            f"{shape[0]}: take a shorter one"
+            f"--prompt has {len(prompt)} bytes, and a sample of this run has {length}: "
+            "take a shorter one, or a larger --length"
         )
-    given = np.frombuffer(prompt.ljust(shape[0], b"\0"), np.uint8)
-    return given.astype(np.int32), np.arange(shape[0]) < len(prompt)

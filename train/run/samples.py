@@ -5,22 +5,23 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gengen.conditions import labels_of
+from gengen.conditions import Nothing, labels_of
 from gengen.images import to_unit
 from gengen.types import Discriminative
 
-from ..files import make_folder, write_atomically
+from .outputs import save_texts
 from .pictures import save_grid, to_uint8
 from .sampler import COLUMNS, Sampler
 
 
-def save_texts(path: Path, tokens: np.ndarray) -> Path:
-    """Bytes [N, L] as text, each sample below a line with its number."""
-    texts = (bytes(each.astype(np.uint8)).decode(errors="replace") for each in tokens)
-    make_folder(path.parent)
-    lines = (f"──────── {i} ────────\n{text}\n" for i, text in enumerate(texts))
-    write_atomically(path, "".join(lines))
-    return path
+def as_data(x: np.ndarray, spec, model) -> np.ndarray:
+    """Samples as the data set's own arrays: pixels in its levels, bytes, symbols.
+
+    The model's space says what x is, such as standardised by its own mean; a model
+    without one draws in the data set's.
+    """
+    space = getattr(model, "space", None) or spec.space()
+    return np.asarray(space.to_data(x)).astype(spec.dtype)
 
 
 def class_rows(spec) -> int:
@@ -35,13 +36,14 @@ class Grid:
 
     def __init__(self, model, spec, seed: int, batch_size: int):
         rows, self.names, self.given = COLUMNS, (), {}
-        if labels := labels_of(model.condition):
+        if labels := labels_of(getattr(model, "condition", Nothing())):
             rows = class_rows(spec)
             each = np.repeat(np.arange(rows, dtype=np.int32), COLUMNS)
             self.names, self.given = spec.class_names[:rows], {labels.key: each}
         self.num = rows * COLUMNS
         self.key = jax.random.key(seed)
-        self._sampler = Sampler(model, min(self.num, batch_size))
+        batches = -(-self.num // batch_size)  # of the same size, little is padded
+        self._sampler = Sampler(model, -(-self.num // batches), few=True)
 
     def save(self, path: Path, train_state) -> Path:
         """Draw with the averaged parameters, write the PNG."""
@@ -57,14 +59,13 @@ class Texts:
 
     def __init__(self, model, seed: int, batch_size: int):
         self.key = jax.random.key(seed)
-        self._sampler = Sampler(model, min(COLUMNS, batch_size))
+        self._sampler = Sampler(model, min(COLUMNS, batch_size), few=True)
 
     def save(self, path: Path, train_state) -> Path:
         """Draw with the averaged parameters, write the text."""
         params = train_state.params if train_state.ema is None else train_state.ema
-        return save_texts(
-            path, self._sampler(params, train_state.state, self.key, COLUMNS)
-        )
+        arguments = params, train_state.state, self.key, COLUMNS
+        return save_texts(path, self._sampler.batches(*arguments))
 
 
 class Sorted:

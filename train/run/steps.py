@@ -10,8 +10,8 @@ from gengen.errors import BadInput
 
 from . import processes
 from .budget import Budget
+from .cache import cache_hits
 from .compile import compiled_steps
-from .devices import cache_hits
 from .evaluators import Evaluator
 from .job import Job
 from .metrics import check_finite, mean_metrics
@@ -205,7 +205,7 @@ class Steps:
     def _log(self, values: dict[str, float], seconds: float) -> None:
         taken = sum(num for num, _ in self.seen)
         share, self.rate = self.waits.share(taken, seconds), taken / seconds
-        if rates := getattr(self.job.experiment, "learning_rate", None):
+        if rates := self.job.experiment.learning_rate:
             values = {**values, "learning_rate": float(rates(self.done - 1))}
         self.job.report.metrics(self.done, values, taken, seconds, share)
         self.seen = []
