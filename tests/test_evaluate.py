@@ -26,7 +26,7 @@ from train.measure.comparison import rank_of, row_of
 from train.measure.comparison_table import quality_cells
 from train.measure.extractors import open_extractor
 from train.measure.features import alone, of_dataset
-from train.measure.mixture import KIND
+from train.measure.mixture import KIND, mixture_over_classes
 from train.measure.per_example import example_metrics
 from train.measure.quality import PART
 from train.measure.series import budget_used
@@ -353,6 +353,19 @@ def test_bits_of_a_perfect_conditional_model_are_those_of_the_mixture():
     told = bits_of(Perfect(((1.0, 0, 0, 0), (0, 1.0, 0, 0))))
     entropy = -0.9 * np.log2(0.9) - 0.1 * np.log2(0.1)
     np.testing.assert_allclose(told[:2] @ [0.9, 0.1], entropy, rtol=1e-5)
+
+
+def test_a_class_that_does_not_occur_has_no_part_in_the_mixture():
+    one = np.ones(3, np.int32)
+    arrays = {"image": np.zeros((3, 1, 1, 1), np.uint8), "label": one * [1, -1, 1]}
+    spec = Spec("pixels", (1, 1, 1), 4, 2, ("a", "b"))
+    training = Dataset(spec, 3, partial(take, arrays), "")
+    mixture = mixture_over_classes(Perfect(), training)
+    every = {"image": np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)}
+    arguments = ({}, {}, every, jax.random.key(0))
+    log_p = np.asarray(mixture.log_likelihood(*arguments))
+    np.testing.assert_allclose(np.exp(log_p), Perfect.table[1], atol=1e-6)
+    assert set(np.asarray(mixture.classify(*arguments)).tolist()) == {1}
 
 
 def test_the_budget_that_was_used_is_told_beside_the_one_asked_for():

@@ -128,7 +128,8 @@ def generative_classifier(
 ) -> GenerativeClassifier:
     """p(y|x) ∝ p(x|y) p(y) of a class-conditional model with a likelihood.
 
-    log_prior: log p(y) of each of the model's classes in nats, uniform if None. Raises
+    log_prior: log p(y) of each of the model's classes in nats, -inf of one that never
+    occurs; uniform if None: give the frequencies of the data where they differ. Raises
     BadInput for a model without a density, an unconditional one, and a prior of
     another length or that does not sum to one.
 

@@ -1,6 +1,8 @@
 """scikit-learn's digits."""
 
 import functools
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 
@@ -19,12 +21,9 @@ def digits(name: str, split: str, image_size: int | None) -> Dataset:
             f"image size {image_size} does not fit digits: they exist as 8x8 only, "
             "so leave --image-size out or take another data set"
         )
-    from sklearn.datasets import load_digits
-
     first, end = bounds[split]
-    bunch = load_digits()
-    image = bunch.images[first:end, :, :, None].astype(np.uint8)
-    label = bunch.target[first:end].astype(np.int32)
+    rows = _rows()[first:end]
+    image, label = rows[:, :-1].reshape(-1, 8, 8, 1), rows[:, -1].astype(np.int32)
     spec = Spec(name, (8, 8, 1), 17, 10, tuple("0123456789"))
     note = (
         f"{name}: {end - first} of scikit-learn's 1797 images, 8x8x1; split {split} "
@@ -32,3 +31,14 @@ def digits(name: str, split: str, image_size: int | None) -> Dataset:
     )
     fetch = functools.partial(take, {"image": image, "label": label})
     return Dataset(spec, len(image), fetch, note)
+
+
+@functools.cache
+def _rows() -> np.ndarray:
+    """uint8 [1797, 65], pixels and label, from the file that scikit-learn brings.
+
+    Its modules stay unloaded: they take longer than the file.
+    """
+    (folder,) = importlib.util.find_spec("sklearn").submodule_search_locations
+    path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+    return np.loadtxt(path, np.uint8, delimiter=",")

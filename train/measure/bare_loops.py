@@ -88,8 +88,7 @@ def of_diffusion(model, num: int, sampler=None) -> Reference:
     from gengen.diffusion.solvers import Euler, Heun
 
     sampler = sampler or model.sampler
-    plan, scale = sampler.plan(model.process), sampler.guidance.scale
-    steps, solver, shape = len(plan.times) - 1, sampler.solver, model.space.shape
+    scale, solver, shape = sampler.guidance.scale, sampler.solver, model.space.shape
 
     def network(params, z, t, c):
         weights = {"params": params["denoiser"]}
@@ -108,8 +107,34 @@ def of_diffusion(model, num: int, sampler=None) -> Reference:
         z = jax.random.normal(key_z, (num, *shape))
         return z, uniform_labels(model, key_label, num)
 
-    def written_out(params, state, key):
-        (x, c), dt = start(key), 1.0 / steps
+    def call(params, state):
+        c = model.condition.zeros(num)
+        return network(params, jnp.zeros((num, *shape)), 0.5, c)
+
+    plan = sampler.plan(model.process)
+    flow = model.process.path == Linear() and model.process.prediction == Velocity()
+    plain = sampler.guidance == Guidance(scale) and not isinstance(scale, tuple)
+    even = sampler.grid == Even() and not sampler.guides
+    if flow and plain and even and solver in (Euler(), Heun()):
+        steps = len(plan.times) - 1
+        return Reference(call, written_out(guided, start, steps, solver == Heun()))
+    if solver.traits.adaptive:
+        return Reference(
+            call, None, "an adaptive solver decides on its steps as it goes"
+        )
+    reason = "bare: the network's calls under one scan, without the solver's arithmetic"
+    return Reference(call, calls_alone(guided, start, plan, solver), reason)
+
+
+def written_out(guided, start, steps: int, is_heun: bool) -> Callable:
+    """The steps of Euler or Heun on the linear path, from `start(key)`."""
+    import jax
+    import jax.numpy as jnp
+
+    dt = 1.0 / steps
+
+    def bare(params, state, key):
+        x, c = start(key)
 
         def euler(x, t):
             return x - dt * guided(params, x, t, c), None
@@ -119,12 +144,21 @@ def of_diffusion(model, num: int, sampler=None) -> Reference:
             w = guided(params, x - dt * v, t - dt, c)
             return x - dt * (v + w) / 2, None
 
-        step = heun if solver == Heun() else euler
+        step = heun if is_heun else euler
         return jax.lax.scan(step, x, 1.0 - jnp.arange(steps) * dt)[0]
 
-    def calls_alone(params, state, key):
-        (z, c), per_step = start(key), solver.nfe(2) - solver.nfe(1)
-        more = solver.nfe(1) - per_step  # of the first step
+    return bare
+
+
+def calls_alone(guided, start, plan, solver) -> Callable:
+    """As many calls of the network as the solver makes on the plan, in a scan."""
+    import jax
+
+    per_step = solver.nfe(2) - solver.nfe(1)
+    more = solver.nfe(1) - per_step  # of the first step
+
+    def bare(params, state, key):
+        z, c = start(key)
 
         def step(z, t):
             for _ in range(per_step):
@@ -136,21 +170,7 @@ def of_diffusion(model, num: int, sampler=None) -> Reference:
             z = 0.9 * z + 0.1 * guided(params, z, 0.5, c)
         return z
 
-    def call(params, state):
-        c = model.condition.zeros(num)
-        return network(params, jnp.zeros((num, *shape)), 0.5, c)
-
-    flow = model.process.path == Linear() and model.process.prediction == Velocity()
-    plain = sampler.guidance == Guidance(scale) and not isinstance(scale, tuple)
-    even = sampler.grid == Even() and not sampler.guides
-    if flow and plain and even and solver in (Euler(), Heun()):
-        return Reference(call, written_out)
-    if solver.traits.adaptive:
-        return Reference(
-            call, None, "an adaptive solver decides on its steps as it goes"
-        )
-    reason = "bare: the network's calls under one scan, without the solver's arithmetic"
-    return Reference(call, calls_alone, reason)
+    return bare
 
 
 def of_autoregressive(model, num: int) -> Reference:

@@ -94,7 +94,7 @@ def beside_naive(model, params, state, num: int, seconds: float) -> dict:
 
 
 def format_decoding(row: dict) -> str:
-    """The figures in words."""
+    """The numbers in words."""
 
     def same(share):
         return "identical samples" if share == 1 else f"{share:.4%} of pixels identical"
@@ -144,7 +144,7 @@ def beside_sequential(model, params, state, num: int, sampler=None) -> dict:
 
 
 def format_parallel(row: dict) -> str:
-    """The figures in words."""
+    """The numbers in words."""
     return (
         f"Picard: {row['sweeps']} sweeps for {row['steps']} steps, "
         f"{row['parallel_seconds']:.3g} s against {row['seconds']:.3g} s; samples "

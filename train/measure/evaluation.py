@@ -29,7 +29,7 @@ def check(options: Evaluate) -> None:
         value, zero = getattr(options, name), name == "likelihood_num"
         if value < 10 and not (zero and value == 0):
             raise BadInput(
-                f"--{name.replace('_', '-')} {value}: figures of so few images mean "
+                f"--{name.replace('_', '-')} {value}: numbers of so few images mean "
                 f"nothing, take at least 10 (better 10,000){', or 0 for none' * zero}"
             )
     check_numbers(options)
@@ -75,7 +75,7 @@ def open_splits(trained: OpenRun, data_dir: Path | None) -> dict[str, Dataset]:
         else:
             print(
                 f"note: {trained.record.data.name} has no {name} split, so that there "
-                f"are no figures of {name} {trained.record.data.examples}"
+                f"are no numbers of {name} {trained.record.data.examples}"
             )
     return splits
 

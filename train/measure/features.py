@@ -1,7 +1,7 @@
 """Features of many images: moments in one pass, some kept, all resumable.
 
 The Fréchet distance needs the mean and covariance alone, which are merged batch by
-batch; the figures that need the features themselves get the first `kept` of them.
+batch; the metrics that need the features themselves get the first `kept` of them.
 """
 
 import contextlib
@@ -64,8 +64,8 @@ def collect(stream: Iterable[tuple], kept: int) -> Features:
             probs.append(p[: kept - num])
         num += len(f)
         labels.append(label)
-    told = None if labels[0] is None else np.concatenate(labels)
-    return Features(total, np.concatenate(features), np.concatenate(probs), told)
+    every = None if labels[0] is None else np.concatenate(labels)
+    return Features(total, np.concatenate(features), np.concatenate(probs), every)
 
 
 def of_dataset(extractor: Extractor, dataset, kept: int, advance=None) -> Features:

@@ -86,10 +86,8 @@ def unpickle(stream: io.BytesIO, storages: dict[str, Storage]):
                 pass
             case "MARK":
                 marks.append(len(stack))
-            case name if name in _CONSTANTS:
-                stack.append(_CONSTANTS[name])
-            case name if name in _LITERALS:
-                stack.append(arg)
+            case name if name in _CONSTANTS or name in _LITERALS:
+                stack.append(_CONSTANTS.get(name, arg))
             case "EMPTY_LIST":
                 stack.append([])
             case "EMPTY_DICT":

@@ -39,7 +39,7 @@ from .extractors import Extractor, open_extractor
 from .features import Features, Parts, check_finite, known_labels, of_dataset
 from .tables import COMPARISONS
 
-KEPT = 10_000  # features kept for the figures that need all of them at once
+KEPT = 10_000  # features kept for the metrics that need all of them at once
 PART = "evaluation.part"  # folder of the features of an evaluation under way
 NO_LABELS = (
     "{} has no labels to train a classifier on, so give --extractor the weight file of "
@@ -48,7 +48,7 @@ NO_LABELS = (
 
 
 def find_extractor(trained: OpenRun, options) -> Extractor | None:
-    """What turns images into features, told; None if there is nothing that does."""
+    """What turns images into features, which is said; None if nothing does."""
     path, record = options.extractor, trained.record
     if record.data.kind != "images":
         return None
@@ -60,7 +60,7 @@ def find_extractor(trained: OpenRun, options) -> Extractor | None:
     if path is None:
         print(
             "  --extractor FILE takes the FID convention's Inception-v3 instead; "
-            "figures of different extractors cannot be compared"
+            "numbers of different extractors cannot be compared"
         )
     return extractor
 
@@ -83,7 +83,7 @@ class Reference:
         """
         real = self.features if real is None else real
         names = possible_metrics(len(real.kept), len(fake.kept))
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             results = sample_quality(
                 real.kept,
@@ -95,7 +95,7 @@ class Reference:
                 fake.moments,
                 names,
             )
-        for note in {str(warning.message) for warning in said} if tell else ():
+        for note in {str(warning.message) for warning in caught} if tell else ():
             print(f"note: {note}")
         return {name: result.as_dict() for name, result in results.items()}
 
@@ -179,15 +179,15 @@ class Quality:
         return notes
 
     def measure(self) -> dict[str, Any]:
-        """Figures of samples; of test images in their place; and the noise floor."""
+        """Metrics of samples; of test images in their place; and the noise floor."""
         extractor = find_extractor(self.trained, self.options)
         result = {"samples": self.kind, "network_evaluations": self.calls}
         if extractor is None:
             self.timed(0, {})  # compiles
             return {**result, "seconds_per_sample": self.timed(0, {})[1]}
         reference = Reference(extractor, self.splits["train"], self.options.seed)
-        figures, fake = self.against(reference)
-        result |= {"extractor": extractor.name, **figures}
+        metrics, fake = self.against(reference)
+        result |= {"extractor": extractor.name, **metrics}
         if "test" in self.splits:
             test = of_dataset(extractor, self.splits["test"], KEPT)
             # Samples nearer to training than to test images may be memories of them.
@@ -199,23 +199,23 @@ class Quality:
     def against(
         self, reference: Reference, tell: bool = True
     ) -> tuple[dict[str, Any], Features]:
-        """(figures of the samples, their features); `tell`: what to beware of."""
+        """(metrics of the samples, their features); `tell`: what to beware of."""
         given, extractor = {}, reference.extractor
         if labels := labels_of(sample_condition(self.trained.model)):
             # As frequent as in the data: epoch after epoch of shuffled labels.
             known = known_labels(reference.features.labels)
-            chosen = order(reference.seed, 0, self.options.num, len(known))
-            given = {labels.key: known[chosen]}
+            places = order(reference.seed, 0, self.options.num, len(known))
+            given = {labels.key: known[places]}
         seconds, fake = self.draw(extractor, given)
-        figures = {
+        metrics = {
             "seconds_per_sample": seconds,
             "sample_quality": reference.compared(fake, tell=tell),
         }
         if labels and extractor.labels:
-            asked = given[labels.key][: len(fake.probs)]
-            right = np.argmax(fake.probs, axis=1) == asked
-            figures["class_accuracy"] = float(np.mean(right))
-        return figures, fake
+            wanted = given[labels.key][: len(fake.probs)]
+            right = np.argmax(fake.probs, axis=1) == wanted
+            metrics["class_accuracy"] = float(np.mean(right))
+        return metrics, fake
 
     def draw(self, extractor: Extractor, given: dict) -> tuple[float, Features]:
         """(median seconds a sample, their features); what is there is not redone."""

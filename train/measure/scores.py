@@ -14,12 +14,16 @@ def map_over_batches(function, params, state, arrays: dict, options) -> np.ndarr
     """`function(params, state, batch, key)` of all examples in `arrays`, compiled."""
     import jax
 
+    from ..progress import counted, progress
     from ..run.heldout import batches, measure
 
     num = len(next(iter(arrays.values())))
     dataset = Dataset(None, num, partial(take, arrays), "")
     stream = batches(dataset, np.arange(num), options.batch_size)
-    return measure(function, params, state, stream, num, jax.random.key(options.seed))
+    key = jax.random.key(options.seed)
+    with progress("examples", num) as advance:
+        stream = counted(stream, advance, min(num, options.batch_size))
+        return measure(function, params, state, stream, num, key)
 
 
 def image_scores(model, density, regret: bool) -> tuple[dict, dict]:
@@ -48,10 +52,10 @@ def image_scores(model, density, regret: bool) -> tuple[dict, dict]:
     return scores, missing
 
 
-def feature_scores(where: str, found: dict, known, labels, options) -> tuple:
+def feature_scores(where: str, features: dict, known, labels, options) -> tuple:
     """({name: {set: scores}}, {name: why it is missing}) of distances of features.
 
-    found: {set: features [N, F]}; known: those of training images, with their labels.
+    features: {set: [N, F]}; known: those of training images, with their labels.
     """
     import jax
 
@@ -78,8 +82,8 @@ def feature_scores(where: str, found: dict, known, labels, options) -> tuple:
     for name, score in scores.items():
         state, function = {"reference": score.fit(known, labels)}, jax.jit(score)
         values[name] = {
-            of: map_over_batches(function, {}, state, {"features": f}, options)
-            for of, f in found.items()
+            name_of_set: map_over_batches(function, {}, state, {"features": f}, options)
+            for name_of_set, f in features.items()
         }
     return values, missing
 

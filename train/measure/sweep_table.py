@@ -72,13 +72,13 @@ def metrics_in_words(point: dict) -> str:
 
 def show(result: dict, values: dict[str, tuple], out: Path) -> None:
     """Write and print the table, draw the plot."""
-    lines, told = sweep_lines(result), notes(result)
-    text = "\n".join([markdown(lines, 1), *told]) + "\n"
+    lines, sentences = sweep_lines(result), notes(result)
+    text = "\n".join([markdown(lines, 1), *sentences]) + "\n"
     write_atomically(out.with_suffix(".md"), text)
     plot(result, values, out.with_suffix(".png"))
     print()
     print_table(lines)
-    print(*told, sep="\n")
+    print(*sentences, sep="\n")
     for suffix in (".json", ".md", ".png"):
         print(out.with_suffix(suffix))
 
@@ -117,23 +117,25 @@ def notes(result: dict) -> list[str]:
     """What the metrics depend on, a sentence each."""
     first = result["points"][0]
     of_run = f", step {result['step']}" if "step" in result else ""
-    said = [f"{result['experiment']} on {result['dataset']}{of_run}."]
+    sentences = [f"{result['experiment']} on {result['dataset']}{of_run}."]
     for name, what in (("sample_quality", ""), ("noise_floor", "*noise floor*: ")):
         quality = (first if name in first else result).get(name) or {}
         if "frechet_distance" not in quality:
             continue
         sizes = quality["frechet_distance"]
         fake, real = f"{sizes['n_fake']:,}", f"{sizes['n_real']:,}"
-        said.append(
+        sentences.append(
             f"{what}{fake} of the training images against {real} others."
             if what
             else f"{fake} samples of seed {result['seed']} per point, against {real} "
             f"training images in the features of: {result['extractor']}."
         )
     if "split" in first:
-        said.append(f"What is held out is the {first['split']} split.")
-    said += [f"{name} failed: {why}" for name, why in result.get("failed", {}).items()]
-    return said + result.get("used", [])
+        sentences.append(f"What is held out is the {first['split']} split.")
+    sentences += [
+        f"{name} failed: {why}" for name, why in result.get("failed", {}).items()
+    ]
+    return sentences + result.get("used", [])
 
 
 def plot(result: dict, values: dict[str, tuple], path: Path) -> None:

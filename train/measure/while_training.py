@@ -1,6 +1,6 @@
 """Sample quality while a run trains: few samples, the same ones at every step.
 
-The figure is for comparing the steps of one run; `train.evaluate` takes more samples.
+The metric is for comparing the steps of one run; `train.evaluate` takes more samples.
 """
 
 import dataclasses
@@ -92,7 +92,7 @@ def sample_quality_of(
     extractor: Path | None = None,
     data_dir: Path | None = None,
 ) -> SampleQuality | None:
-    """The evaluator of a run that is going to be trained; None, said, if there is none.
+    """The evaluator of a run that is going to be trained; None, with a note, of some.
 
     extractor: as in `open_extractor`: by default the classifier beside the workdir,
     which is trained first where there is none.
@@ -105,9 +105,9 @@ def sample_quality_of(
     elif extractor is None and not data.num_classes:
         reason = f"{data.name} has no labels to train a classifier on"
     else:
-        found = open_extractor(extractor, workdir, record, data_dir)
-        print(f"quality: every {every} steps, of {NUM:,} samples, by {found.name}")
+        opened = open_extractor(extractor, workdir, record, data_dir)
+        print(f"quality: every {every} steps, of {NUM:,} samples, by {opened.name}")
         seed = record.data_options["seed"]
-        return SampleQuality(every, model, load_split("train"), found, seed)
+        return SampleQuality(every, model, load_split("train"), opened, seed)
     print(f"note: no quality while training: {reason}")
     return None

@@ -16,6 +16,7 @@ from gengen.types import Discriminative
 
 from ..data.dataset import Dataset, named
 from ..data.feed import order
+from .cache import compiled_quickly
 
 EXAMPLES = 512
 
@@ -120,7 +121,7 @@ class HeldOut:
 
     @functools.cached_property
     def _function(self) -> Callable:
-        return jax.jit(self._metric[1])
+        return jax.jit(self._metric[1], compiler_options=compiled_quickly())
 
     @functools.cached_property
     def _split(self) -> tuple[str, Dataset] | None:

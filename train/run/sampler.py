@@ -13,6 +13,7 @@ from gengen.errors import BadInput
 from gengen.images import require_finite
 
 from ..cli.names import GRIDS, SOLVERS
+from .cache import compiled_quickly
 from .windows import Sliding
 
 COLUMNS = 10
@@ -146,6 +147,7 @@ class Sampler:
         batch_size: samples at a time.
         prompt: the bytes with which every sample of text begins, if any.
         length: bytes of a sample of text; by default the model's window.
+        few: whether so few are drawn that the time to compile counts more.
         **options: the sampler's, by their names on the command line.
     """
 
@@ -155,6 +157,7 @@ class Sampler:
         batch_size: int,
         prompt: bytes = b"",
         length: int | None = None,
+        few: bool = False,
         **options,
     ):
         keywords = as_keywords(model, options)
@@ -176,7 +179,7 @@ class Sampler:
             batch = {"tokens": tokens, **given}
             return model.complete(params, state, key, batch, observed, **how).x
 
-        self._draw = jax.jit(draw)
+        self._draw = jax.jit(draw, compiler_options=compiled_quickly() if few else {})
 
     def __call__(self, params, state, key, num: int, given=None) -> np.ndarray:
         return np.concatenate(list(self.batches(params, state, key, num, given)))

@@ -14,9 +14,14 @@ from .pictures import save_grid, to_uint8
 from .sampler import COLUMNS, Sampler
 
 
-def as_data(x: np.ndarray, spec) -> np.ndarray:
-    """Samples as the data set's own arrays: pixels in its levels, bytes, symbols."""
-    return np.asarray(spec.space().to_data(x)).astype(spec.dtype)
+def as_data(x: np.ndarray, spec, model) -> np.ndarray:
+    """Samples as the data set's own arrays: pixels in its levels, bytes, symbols.
+
+    The model's space says what x is, such as standardised by its own mean; a model
+    without one draws in the data set's.
+    """
+    space = getattr(model, "space", None) or spec.space()
+    return np.asarray(space.to_data(x)).astype(spec.dtype)
 
 
 def class_rows(spec) -> int:
@@ -37,7 +42,8 @@ class Grid:
             self.names, self.given = spec.class_names[:rows], {labels.key: each}
         self.num = rows * COLUMNS
         self.key = jax.random.key(seed)
-        self._sampler = Sampler(model, min(self.num, batch_size))
+        batches = -(-self.num // batch_size)  # of the same size, little is padded
+        self._sampler = Sampler(model, -(-self.num // batches), few=True)
 
     def save(self, path: Path, train_state) -> Path:
         """Draw with the averaged parameters, write the PNG."""
@@ -53,7 +59,7 @@ class Texts:
 
     def __init__(self, model, seed: int, batch_size: int):
         self.key = jax.random.key(seed)
-        self._sampler = Sampler(model, min(COLUMNS, batch_size))
+        self._sampler = Sampler(model, min(COLUMNS, batch_size), few=True)
 
     def save(self, path: Path, train_state) -> Path:
         """Draw with the averaged parameters, write the text."""

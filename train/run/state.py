@@ -7,6 +7,7 @@ import jax
 from gengen.step import init_train_state
 
 from ..experiments.experiment import Experiment
+from .cache import compiled_quickly
 from .devices import infer_sharding
 
 
@@ -37,11 +38,12 @@ class InitialState:
         return infer_sharding(self._mesh, self.shapes)
 
     def __call__(self):
-        start = jax.jit(self._start, out_shardings=self._shardings)
-        # It runs once. On CPU the same numbers come of half the time of compilation.
-        options = {"xla_backend_optimization_level": 1}
-        on_cpu = jax.default_backend() == "cpu"
-        return start.lower().compile(options if on_cpu else None)()
+        start = jax.jit(
+            self._start,
+            out_shardings=self._shardings,
+            compiler_options=compiled_quickly(),
+        )
+        return start()
 
     @functools.cached_property
     def abstract(self):

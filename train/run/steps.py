@@ -205,7 +205,7 @@ class Steps:
     def _log(self, values: dict[str, float], seconds: float) -> None:
         taken = sum(num for num, _ in self.seen)
         share, self.rate = self.waits.share(taken, seconds), taken / seconds
-        if rates := getattr(self.job.experiment, "learning_rate", None):
+        if rates := self.job.experiment.learning_rate:
             values = {**values, "learning_rate": float(rates(self.done - 1))}
         self.job.report.metrics(self.done, values, taken, seconds, share)
         self.seen = []
