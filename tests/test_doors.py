@@ -16,6 +16,8 @@ from rich.console import Console
 
 from gengen.errors import BadInput
 from train import progress
+from train.run import workdir
+from train.run.checkpoint import Checkpoints
 from train.run.labels import label_index
 from train.run.outputs import save_arrays, whole_characters
 from train.run.pictures import STRIP, sample_grid
@@ -83,8 +85,6 @@ def test_a_label_of_no_or_of_several_classes_is_one_sentence(label, names, words
 
 def test_folders_that_are_numbers_are_asked_for_by_their_names(cli, runs, monkeypatch):
     """Names sort as text: class 2 of folders 0 … 11 is the folder 10."""
-    from train.run import workdir
-
     names, opened = ("0", "1", "10", "2", *"3456789"[:6]), workdir.open_workdir
 
     def renamed(*arguments):
@@ -137,10 +137,19 @@ def test_a_terminal_says_compiling_until_the_first_is_there(monkeypatch):
 # ------------------------------------------------------------------ not finite
 
 
-def without_numbers(run):
-    """The run with parameters that are not a number."""
-    params = jax.tree.map(lambda x: np.full_like(x, np.nan), run.params)
-    return dataclasses.replace(run, params=params)
+@pytest.fixture
+def spoilt(monkeypatch):
+    """Every run but the classifier is opened with parameters that are not a number."""
+    restore = Checkpoints.restore
+
+    def restored(self, *arguments):
+        train_state, notes = restore(self, *arguments)
+        if self.folder.parent.name == "classifier":
+            return train_state, notes
+        nan = jax.tree.map(lambda x: np.full_like(x, np.nan), train_state.ema)
+        return train_state.replace(ema=nan), notes
+
+    monkeypatch.setattr(Checkpoints, "restore", restored)
 
 
 DRAWING = {
@@ -158,25 +167,25 @@ DRAWING = {
 
 @pytest.mark.parametrize("command", DRAWING)
 def test_what_is_not_finite_is_named_and_nothing_is_written(
-    cli, runs, monkeypatch, command
+    cli, runs, spoilt, monkeypatch, command
 ):
-    from train.run import workdir
-
+    monkeypatch.setattr(workdir, "refuse_nonfinite", lambda *_: None)
     family, options = DRAWING[command]
-    opened, judge = workdir.open_workdir, runs / "classifier"
-
-    def spoilt(folder, *arguments):
-        run = opened(folder, *arguments)
-        return run if folder == judge else without_numbers(run)
-
-    monkeypatch.setattr(workdir, "open_workdir", spoilt)
     if command in ("bayes", "evaluate", "sweep"):
-        options += f" --extractor {judge}"
+        options += f" --extractor {runs / 'classifier'}"
     before = sorted((runs / family).rglob("*"))
     result = cli(f"train.{command} --workdir {runs / family} {options}")
     refused(result, " 0 is not finite")
     after = sorted((runs / family).rglob("*"))
     assert [path for path in after if ".part" not in str(path)] == before
+
+
+def test_parameters_that_are_not_finite_are_named_before_symbols_are_drawn(
+    cli, runs, spoilt
+):
+    """A transformer makes of NaN a symbol, and of it an image like others."""
+    result = cli(f"train.sample --workdir {runs / 'transformer'} --num 2")
+    refused(result, "step 4: parameter autoregressive/", "is not finite", "--step")
 
 
 # ------------------------------------------------------------------ files

@@ -101,8 +101,9 @@ def test_no_record_surprises(tmp_path, family):
     parameters = list(inspect.signature(EXPERIMENTS[family]).parameters.values())[1:]
     options = {p.name: p.default for p in parameters}
     run = {"dataset": "digits", "image_size": None, "levels": None, "seed": 0}
-    run["examples"] = 1000
-    document = experiment.Record(family, options, run, DIGITS).as_json()
+    run |= {"examples": 1000, "augment": ["flip"], "reader": 2}
+    known = {"train": {"image": "0" * 64, "label": "1" * 64}, "test": {"image": "2"}}
+    document = experiment.Record(family, options, run, DIGITS, digests=known).as_json()
     whole = json.dumps(document, indent=2).encode()
     assert opened(tmp_path, whole)
     draw = np.random.default_rng(len(family))

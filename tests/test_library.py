@@ -210,9 +210,10 @@ def test_another_model_is_named_when_a_run_is_opened(tmp_path, runs):
     data = {"image": images() // 16}
     options = OPTIONS | {"optimizers": None, "steps": 2, "workdir": tmp_path / "w"}
     fit(model, data, levels=17, **options)
-    other = dataclasses.replace(model, beta=0.5)
+    objective = dataclasses.replace(model.objective, beta=0.5)
+    other = dataclasses.replace(model, objective=objective)
     assert isinstance(model, VAE)
-    with pytest.raises(BadInput, match="model.beta 1.0, not 0.5"):
+    with pytest.raises(BadInput, match="model.objective.beta 1.0, not 0.5"):
         open_run(tmp_path / "w", model=other)
 
 

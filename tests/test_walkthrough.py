@@ -27,7 +27,7 @@ SMALL = {  # of the programs for trained runs
     "train.complete": "--rows 2 --steps 2",
     "train.restore": "--rows 2 --steps 2",
     "train.edit": "--rows 2 --steps 2",
-    "train.interpolate": "--num 3 --pairs 2",
+    "train.interpolate": "--num 3 --rows 2",
     "train.throughput": "--seconds 0.1",
 }
 

@@ -18,9 +18,9 @@ Keep = Literal["top", "bottom", "left", "right", "random"]
 class Complete(RunToOpen, SolverOptions, GuidanceOptions, SymbolOptions):
     """Completions of test images of which a part is seen: draws of p(x | that part).
 
-    A row: the image, what is seen of it, completions. Of an autoregressive model they
+    A row: the image, what is seen of it, completions. Those of an autoregressive model
     are exact where the part is a beginning of its order, else chosen among particles by
-    their weight; of a diffusion model the sampler is made to agree with the part.
+    their weight; the sampler of a diffusion model is made to agree with the part.
     """
 
     out: Path | None = None
@@ -34,15 +34,16 @@ class Complete(RunToOpen, SolverOptions, GuidanceOptions, SymbolOptions):
     rows: Count = 8
     """Test images, one a row."""
     particles: Count | None = None
-    """Of an autoregressive model: candidates for each completion, one of them chosen
-    by its weight; 1, the default, is exact where the part is a beginning of the model's
-    order: the top, in raster order; of --scales 2, whose small image comes first, no
-    half is one, so it needs particles."""
+    """Candidates for each completion by an autoregressive model, which chooses one by
+    its weight. One, the default, is exact where the part is a beginning of the model's
+    order: the top, in raster order. With --scales 2, whose small image comes first, no
+    half is one, so more are needed."""
     method: Literal["repaint", "replace", "posterior", "projection"] | None = None
-    """Of a diffusion model: what is seen replaces those pixels at every level of noise,
-    once or --repeats times a step (repaint, the default), or guides the sampler."""
+    """How a diffusion model completes: what is seen replaces those pixels at every
+    level of noise, once or --repeats times per step (repaint, the default), or guides
+    the sampler."""
     repeats: Count | None = None
-    """Of repaint: how often each step is drawn; 10 by default."""
+    """How often --method repaint draws each step; 10 by default."""
     seed: Seed = 0
     """Seed of the choice of test images and of all draws."""
     data_dir: Path | None = None

@@ -2,9 +2,10 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+import tyro
 
 from gengen.errors import BadInput
 
@@ -26,7 +27,7 @@ class Interpolate(RunToOpen):
     """The picture (.png); by default interpolation.png in the run's folder."""
     num: Several = 9
     """Images along each path, its ends included."""
-    rows: Count = 8
+    rows: Annotated[Count, tyro.conf.arg(aliases=["--pairs"])] = 8
     """Paths, one a row."""
     path: Literal["spherical", "linear"] = "spherical"
     """The great circle, which keeps the length of latents, or the straight line."""

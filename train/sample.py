@@ -106,7 +106,7 @@ def write(out: Path, batches, given: dict, trained, options: Sample) -> None:
     if out.suffix == ".txt":
         save_texts(out, batches)
     elif out.suffix == ".npz":
-        arrays = (as_data(x, spec) for x in batches)
+        arrays = (as_data(x, spec, trained.model) for x in batches)
         save_arrays(out, num, KEYS[spec.kind], arrays, **given)
     else:
         classes = sample_classes(trained.model) if options.label is None else 0

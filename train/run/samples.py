@@ -14,9 +14,14 @@ from .pictures import save_grid, to_uint8
 from .sampler import COLUMNS, Sampler
 
 
-def as_data(x: np.ndarray, spec) -> np.ndarray:
-    """Samples as the data set's own arrays: pixels in its levels, bytes, symbols."""
-    return np.asarray(spec.space().to_data(x)).astype(spec.dtype)
+def as_data(x: np.ndarray, spec, model) -> np.ndarray:
+    """Samples as the data set's own arrays: pixels in its levels, bytes, symbols.
+
+    The model's space says what x is, such as standardised by its own mean; a model
+    without one draws in the data set's.
+    """
+    space = getattr(model, "space", None) or spec.space()
+    return np.asarray(space.to_data(x)).astype(spec.dtype)
 
 
 def class_rows(spec) -> int:

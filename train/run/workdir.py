@@ -21,6 +21,7 @@ from . import record as records
 from . import references
 from .checkpoint import Checkpoints
 from .devices import make_mesh
+from .digests import leaf_names
 from .labels import class_names, label_index
 from .pictures import sample_grid, to_uint8
 from .record import Record
@@ -98,7 +99,7 @@ class OpenRun:
         sampler = Sampler(self.model, min(num, batch_size), **options)
         given = given_classes(self.model, num, index)
         x = sampler(self.params, self.state, jax.random.key(seed), num, given)
-        return as_data(x, self.record.data)
+        return as_data(x, self.record.data, self.model)
 
     def data(self, split: str = "train") -> dict[str, np.ndarray]:
         """All of a split: {"image": uint8 [N, H, W, C], "label": int32 [N]}."""
@@ -160,6 +161,20 @@ def note_once(sentence: str) -> None:
     print(f"note: {sentence}", file=sys.stderr)
 
 
+def refuse_nonfinite(params, run: str) -> None:
+    """BadInput that names the first parameter that is not finite.
+
+    A model that draws symbols would turn NaN into one: its samples look like samples.
+    """
+    for name, x in sorted(leaf_names(params).items()):
+        x = np.asarray(x)
+        if jax.numpy.issubdtype(x.dtype, np.inexact) and not np.isfinite(x).all():
+            raise BadInput(
+                f"{run}: parameter {name} is not finite (NaN or infinity), so nothing "
+                "that is drawn would be; name an earlier --step, or train again"
+            )
+
+
 def open_workdir(
     workdir: Path,
     step: int | Literal["best"] | None = None,
@@ -185,6 +200,7 @@ def open_workdir(
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     params = train_state.params if train_state.ema is None else train_state.ema
+    refuse_nonfinite(params, f"{workdir}, step {int(train_state.step)}")
     return OpenRun(
         Path(workdir),
         record,
