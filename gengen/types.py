@@ -9,6 +9,7 @@ cell hits the compilation cache. Arrays live only in params, state, batch and ke
 import abc
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -147,7 +148,12 @@ class HasLatents(abc.ABC):
 
     @abc.abstractmethod
     def from_latent(self, params, state, z: Array, **condition) -> Array:
-        """Samples from latents [B, *latent_shape]; standard normal ones give p(x)."""
+        """Samples from latents [B, *latent_shape]; those drawn as below give p(x)."""
+
+    def sample_latent(self, params, state, keys: Array) -> Array:
+        """Latents of keys [B], standard normal unless the model says otherwise."""
+        draw = partial(jax.random.normal, shape=self.latent_shape)
+        return jax.vmap(draw)(keys)
 
 
 class Inverts(abc.ABC):

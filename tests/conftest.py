@@ -1,12 +1,14 @@
 """Compile little, and nothing twice."""
 
 import fcntl
+import functools
 import gc
 import os
 import shutil
 
 import jax
 import pytest
+from jax._src.interpreters import mlir
 from program import EVENTS, RARELY, TINY, call
 
 # Tests check what programs compute, not how fast: LLVM's costly passes are left out,
@@ -19,12 +21,17 @@ jax.config.update("jax_traceback_in_locations_limit", 0)
 gc.set_threshold(*RARELY)
 if jax.__version_info__ < (0, 11):  # XLA ends where it does not know a flag
     FLAGS = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_use_fusion_emitters=false"
+    FLAGS = f"{FLAGS} --xla_cpu_use_fusion_emitters=false"
+    # A program cut into 32 parts, for as many threads, is 32 small programs' overhead.
+    os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_parallel_codegen_split_count=1"
 
 
-# The files that take longest come first, so that no worker ends long after the other.
-LONG = ("evaluate", "program", "conformance", "scale", "notebooks", "task_programs")
-LONG += ("processes", "sweep", "faults", "autoregressive", "experiments", "solvers")
+# The files that take longest come first, so that no worker ends long after the other:
+# beside `program`, which trains `runs`, one that does not wait for them.
+LONG = ("program", "autoregressive", "conformance", "scale", "notebooks", "processes")
+LONG += ("same_numbers", "combinators", "task_programs", "evaluate", "faults")
+LONG += ("solvers", "models", "solver_facts", "observations", "experiments", "sweep")
+LONG += ("inverse", "examples", "likelihood", "dit")
 
 
 def pytest_collection_modifyitems(items):
@@ -53,6 +60,19 @@ def compilation_cache(tmp_path_factory):
     for name, value in kept.items():
         jax.config.update(f"jax_{name.lower()}", value)
         os.environ[f"JAX_{name}"] = str(value)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ir_context():
+    """One context of MLIR a file, not one a program: a third of a small one's time.
+
+    The function is JAX's own; a version without it makes its contexts as it does.
+    """
+    make = getattr(mlir, "make_ir_context", None)
+    with pytest.MonkeyPatch.context() as patch:
+        if make is not None:
+            patch.setattr(mlir, "make_ir_context", functools.cache(make))
+        yield
 
 
 @pytest.fixture

@@ -41,20 +41,30 @@ from gengen.diffusion.times import stratified
 from gengen.diffusion.weights import ELBOWeight
 from gengen.errors import BadInput
 from gengen.images import bits_per_dim
+from gengen.latent.objectives import IWAE
+from gengen.latent.priors import GaussianMixture
+from gengen.latent.quantizers import FiniteScalar
 from gengen.models.autoregressive import Autoregressive
 from gengen.models.classifier import Classifier
-from gengen.models.combinators.latent import Latent
+from gengen.models.combinators.latent import Coded, Latent
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
+from gengen.models.hvae import HierarchicalVAE
 from gengen.models.meanflow import SECOND_TIME, MeanFlow
 from gengen.models.multiscale import Multiscale
+from gengen.models.normalizing_flow import NormalizingFlow
 from gengen.models.vae import VAE
+from gengen.models.vqvae import VQVAE
 from gengen.multi_step import multi_step
 from gengen.nets.conv import ConvDecoder, ConvEncoder
 from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.dit import DiT
+from gengen.nets.flows import AutoregressiveFlow
+from gengen.nets.ladder import Ladder
+from gengen.nets.maps import MapDecoder, MapEncoder
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.nets.pixelrnn import PixelRNN
+from gengen.nets.realnvp import RealNVP
 from gengen.nets.recurrence import RowLSTM
 from gengen.nets.resnet import ResNet
 from gengen.nets.transformer import Transformer
@@ -64,7 +74,7 @@ from gengen.observations.binomial import Binomial
 from gengen.observations.categorical import Categorical
 from gengen.observations.discretized_logistic import DiscretizedLogistic
 from gengen.observations.gaussian import Gaussian
-from gengen.scan import fold_in, normal, sample_keys
+from gengen.scan import fold_in, sample_keys
 from gengen.spaces import Images, Reals, Symbols
 from gengen.step import init_train_state, make_train_step
 from gengen.types import Discriminative, HasLatents, Variables, static
@@ -164,6 +174,33 @@ def pixelrnn(kind, shape=SHAPE, condition=Nothing(), width=4):
     return Autoregressive(net, Categorical(LEVELS), Images(shape, LEVELS), condition)
 
 
+def flow_vae():
+    """Another prior, a bent posterior, and IWAE's bound."""
+    nets = MLPEncoder(2, (16,)), MLPDecoder((8, 8, 1), (16,))
+    values = {"prior": GaussianMixture(3), "flow": AutoregressiveFlow(1, (8,))}
+    return VAE(*nets, Binomial(LEVELS), SPACE, 2, objective=IWAE(2), **values)
+
+
+def hierarchical_vae():
+    net = Ladder((8, 8, 2), (1, 1), 2, 8, norm_groups=4, condition=TEN)
+    return HierarchicalVAE(net, DiscretizedLogistic(LEVELS), SPACE, TEN)
+
+
+def realnvp():
+    return NormalizingFlow(RealNVP(SHAPE, 4, 1), SPACE)
+
+
+def quantised():
+    nets = MapEncoder(2, 4, 1, groups=2), MapDecoder(SHAPE, 4, 1, groups=2)
+    return VQVAE(*nets, FiniteScalar((3, 2)), Binomial(LEVELS), SPACE, (4, 4))
+
+
+def vqvae_prior():
+    net = Transformer(6, 16, 6, 8, 1, 2)
+    space = quantised().codes
+    return Coded(Autoregressive(net, Categorical(6), space), quantised())
+
+
 def multiscale():
     fine = pixelrnn(RowLSTM, condition=Maps((8, 8, 4)))
     coarse = pixelrnn(RowLSTM, (4, 4, 1), TEN, 16)
@@ -176,6 +213,10 @@ ROWS = {
     "VAE, logistic": partial(mlp_vae, DiscretizedLogistic(LEVELS)),
     "VAE, conditional": partial(mlp_vae, Binomial(LEVELS), TEN),
     "VAE, convolutional": conv_vae,
+    "VAE, flows": flow_vae,
+    "hierarchical VAE": hierarchical_vae,
+    "normalising flow": realnvp,
+    "VQ-VAE and its prior": vqvae_prior,
     "GAN": partial(gan, r1_weight=0.1, r1_interval=2),
     "GAN, conditional": partial(gan, TEN),
     "flow matching, conditional": flow,
@@ -208,7 +249,7 @@ def examples():
 
 def frozen(model):
     """The arrays of other models that this one reads."""
-    if not isinstance(model, Latent):
+    if not isinstance(model, Latent | Coded):
         return None
     return {"autoencoder": Variables(*model.autoencoder.init(KEY))}
 
@@ -444,14 +485,14 @@ def test_a_sample_depends_on_its_number_and_not_on_its_batch(name):
 
 
 @pytest.mark.parametrize("name", LATENT)
-def test_samples_are_images_of_normal_latents(name):
+def test_samples_are_images_of_their_latents(name):
     model, _, states, *_ = run(name)
     train_state, key = states[-1], jax.random.key(3)
     keys = sample_keys(key, 4)
     known = any(isinstance(p, Sequence | Text) for p in parts_of(model.condition))
     given = model.condition.given({}, 4, keys, null_known=known)
-    z = normal(keys, model.latent_shape)
     state = {**train_state.state, "frozen": frozen(model)}
+    z = model.sample_latent(train_state.params, state, keys)
     decode = partial(model.from_latent, train_state.params, state)
     if isinstance(model, Diffusion):  # whose noise along the way belongs to each sample
         given["keys"] = fold_in(keys, 1)
@@ -494,8 +535,9 @@ def test_log_likelihood_exists_exactly_where_there_is_a_density(name):
             model.log_likelihood({}, {}, examples(), KEY)
     if has_density:
         train_state = states[-1]
+        state = {**train_state.state, "frozen": frozen(model)}
         log_p = jax.jit(model.log_likelihood)(
-            train_state.params, train_state.state, examples(), KEY
+            train_state.params, state, examples(), KEY
         )
         assert log_p.shape == (8,) and log_p.dtype == jnp.float32
         bits = bits_per_dim(log_p, space_of(name).shape)

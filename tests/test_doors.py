@@ -290,3 +290,10 @@ def test_words_of_a_picture_are_beside_above_and_below_its_tiles():
 )
 def test_a_sample_of_text_ends_with_a_whole_character(data, text):
     assert whole_characters(np.frombuffer(data, np.uint8)) == text
+
+
+def test_parts_count_when_they_are_used():
+    told, used = [], []
+    for part in progress.counted("abc", told.append, 2):
+        used.append((part, list(told)))
+    assert used == [("a", []), ("b", [2]), ("c", [2, 4])] and told == [2, 4, 6]

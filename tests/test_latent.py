@@ -14,6 +14,7 @@ from scipy import stats
 from gengen.conditions import Labels
 from gengen.errors import BadInput
 from gengen.latent.bounds import doubly_reparameterized, iwae_bound, log_weight
+from gengen.latent.evidence import annealed_log_weight, temperatures
 from gengen.latent.objectives import ELBO, IWAE
 from gengen.latent.priors import (
     FlowPrior,
@@ -324,3 +325,39 @@ def test_total_correlation_is_weighed():
 def test_what_does_not_fit_is_refused(make, words):
     with pytest.raises(BadInput, match=words):
         make()
+
+
+# ------------------------------------------------------------- the evidence
+
+W = jnp.array([[1.0, -0.5], [0.3, 2.0], [0.7, 0.7]])
+
+
+@pytest.mark.parametrize("start", ["prior", "posterior"])
+def test_annealing_finds_the_exact_evidence(start, float64):
+    """x = W z + noise: log N(x; 0, W Wᵀ + s² I), from the prior and from a wrong q."""
+    x, s = jax.random.normal(KEY, (4, 3)) * 1.5, 0.5
+    exact = stats.multivariate_normal(np.zeros(3), W @ W.T + s**2 * np.eye(3))
+    mean, logvar = (0.0, 0.0) if start == "prior" else (0.4, -0.5)
+
+    def log_start(z):
+        return per_example(normal_log_prob(z, mean, logvar))
+
+    def log_joint(z):
+        given = per_example(normal_log_prob(x, z @ W.T, 2 * math.log(s)))
+        return given + per_example(normal_log_prob(z, 0.0, 0.0))
+
+    @jax.jit
+    @jax.vmap
+    def chain(key):
+        key_start, key_moves = jax.random.split(key)
+        z = mean + math.exp(logvar / 2) * jax.random.normal(key_start, (4, 2))
+        schedule = temperatures(60)
+        return annealed_log_weight(key_moves, z, log_start, log_joint, schedule, 5)
+
+    log_w, accepted = chain(jax.random.split(KEY, 400))
+    weight = np.exp(log_w - exact.logpdf(x))  # unbiased: its mean is 1
+    assert np.all(np.abs(weight.mean(0) - 1) < 4 * weight.std(0) / 20)
+    assert np.all(weight.std(0) < 1.5) and np.all(accepted > 0.4)
+    simple = jax.vmap(lambda z: log_joint(z) - log_start(z))
+    draws = mean + math.exp(logvar / 2) * jax.random.normal(KEY, (400, 4, 2))
+    assert np.mean(log_w) > np.mean(simple(draws)) + 1.0  # what one jump would give

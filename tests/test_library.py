@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from functools import partial
 from pathlib import Path
 
@@ -295,3 +297,38 @@ def test_fit_starts_from_another_run_of_fit(fitted, tmp_path):
         run.train_state.params,
         fitted.train_state.params,
     )
+
+
+# ------------------------------------------------------------------ installed
+
+
+def test_a_sampler_is_exported_and_read_back(runs):
+    """By jax.export, whose format needs flatbuffers."""
+    run = open_run(runs / "vae")
+
+    def draw(seed):
+        return run.model.sample(run.params, run.state, jax.random.key(seed), 2)
+
+    exported = jax.export.export(jax.jit(draw))(jnp.uint32(0)).serialize()
+    x = jax.export.deserialize(exported).call(jnp.uint32(3))
+    np.testing.assert_array_equal(x, jax.jit(draw)(3))
+
+
+def test_what_is_required_is_locked():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    named = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = {line.partition("==")[0] for line in lines if "==" in line}
+
+    def plain(name):
+        return re.match("[A-Za-z0-9_.-]+", name)[0].replace("_", "-").lower()
+
+    assert {plain(name) for name in named} <= {plain(name) for name in locked}
+
+
+def test_a_package_holds_python_alone():
+    """So that the wheel, which has every package, has every file."""
+    for package in ("gengen", "train"):
+        files = {path.suffix for path in (ROOT / package).rglob("*") if path.is_file()}
+        assert files <= {".py", ".pyc"}

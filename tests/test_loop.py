@@ -137,7 +137,7 @@ def test_tensorboard_has_the_options_and_the_losses(evaluated):
         rest = rest[16 + length :]
     told = tags["options/text_summary"].tensor.string_val[0].decode()
     assert "| latent | `2` |" in told and "| seed | `0` |" in told
-    assert {"vae/loss", "quality/down", "samples"} <= tags.keys()
+    assert {"vae/loss", "quality/down", "samples", "learning_rate"} <= tags.keys()
 
 
 def test_sample_quality_is_measured_while_training_and_picks_the_best(

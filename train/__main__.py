@@ -1,16 +1,21 @@
-"""python -m train EXPERIMENT --workdir DIR [any keyword of that experiment]."""
+"""python -m train EXPERIMENT --workdir DIR [any keyword of that experiment].
+
+python -m train COMMAND [OPTIONS] is python -m train.COMMAND [OPTIONS].
+"""
 
 import functools
+import importlib
 import sys
-from typing import NoReturn
 
+from .cli.doors import DOORS, command
 from .run.signals import leave_at_once
-
-PROG = "python -m train"
 
 
 def main() -> None:
     """Parse, then train; all other imports happen after a signal can be heard."""
+    if sys.argv[1:] and sys.argv[1] in DOORS:
+        name = sys.argv.pop(1)
+        return importlib.import_module(f".{name}", __package__).main()
     with leave_at_once():
         from .cli.command import run_command
 
@@ -21,26 +26,26 @@ def start(arguments: list[str]) -> None:
     """Train the experiment that was asked for."""
     from gengen.errors import BadInput
 
-    from .cli.command import did_you_mean, options_class, parse, split_options
+    from .cli.command import options_class, parse, split_options
+    from .cli.near import did_you_mean
     from .experiments import EXPERIMENTS, OF_TEXT
 
     if not arguments or arguments[0] in ("-h", "--help"):
-        overview()
+        return overview()
     name, *rest = arguments
     if name.startswith("-"):
-        raise BadInput(f"the experiment comes first: {PROG} EXPERIMENT {name} …")
+        raise BadInput(f"the experiment comes first: {command('EXPERIMENT')} {name} …")
     if name not in EXPERIMENTS:
         raise BadInput(
-            f"no experiment is called {name!r}{did_you_mean(name, EXPERIMENTS)}: "
-            f"choose one of {', '.join(EXPERIMENTS)}"
+            f"no experiment and no command is called {name!r}"
+            f"{did_you_mean(name, [*EXPERIMENTS, *DOORS])}: {command('--help')} lists "
+            "both"
         )
     options = options_class(EXPERIMENTS[name], name in OF_TEXT)
-    run, keywords = split_options(parse(options, f"{PROG} {name}", rest))
+    run, keywords = split_options(parse(options, name, rest))
     from .run.loop import train
-    from .run.quiet import quiet_streams
 
-    with quiet_streams():
-        train(run, name, keywords, functools.partial(quality_of, run))
+    train(run, name, keywords, functools.partial(quality_of, run))
 
 
 def quality_of(run, record, load_split) -> list:
@@ -55,25 +60,18 @@ def quality_of(run, record, load_split) -> list:
     return [found] if found else []
 
 
-def overview() -> NoReturn:
-    """The help of the program: all experiments. Does not return."""
-    import tyro
+def overview() -> None:
+    """Print the help of the program: all experiments and commands."""
+    from .cli.command import listed
+    from .experiments import EXPERIMENTS
 
-    from .cli.command import options_class
-    from .experiments import EXPERIMENTS, OF_TEXT
-
-    tyro.extras.subcommand_cli_from_dict(
-        {
-            name: options_class(function, name in OF_TEXT)
-            for name, function in EXPERIMENTS.items()
-        },
-        prog=PROG,
-        description=(
-            "Train a generative model. The same command resumes a run; "
-            f"{PROG} EXPERIMENT --help lists an experiment's options."
-        ),
-        args=["--help"],
-    )
+    lines = {name: f.__doc__.partition("\n")[0] for name, f in EXPERIMENTS.items()}
+    print(f"usage: {command()} EXPERIMENT|COMMAND [OPTIONS]\n")
+    print("Experiments train a generative model; the same command resumes a run:\n")
+    print(listed(lines))
+    print("\nCommands work with what was trained:\n")
+    print(listed(DOORS))
+    print(f"\n{command('NAME')} --help lists the options of one.")
 
 
 if __name__ == "__main__":

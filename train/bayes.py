@@ -34,7 +34,7 @@ class Bayes(RunToOpen, BoundOptions):
     reject_rate: InnerShare = 0.01
     """Share of held-out images that the threshold may reject."""
     against: tuple[str, ...] = ()
-    """Outliers, as in python -m train.outliers."""
+    """Outliers, as in the command `outliers`."""
     candidates: Count = 64
     """Samples of p(x) among which one of p(x|y) is chosen."""
     per_class: Count = 10
@@ -56,7 +56,7 @@ class Bayes(RunToOpen, BoundOptions):
 
 def start() -> None:
     """Apply Bayes' rule to the run that the command line names."""
-    options = parse(Bayes, "python -m train.bayes")
+    options = parse(Bayes, "bayes")
     from .measure.bayes_rule import bayes
 
     bayes(options)

@@ -24,7 +24,7 @@ class Benchmark(RunToOpen, SolverOptions, GuidanceOptions):
 
 def start() -> None:
     """Time the sampler of the run that the command line names."""
-    options = parse(Benchmark, "python -m train.benchmark")
+    options = parse(Benchmark, "benchmark")
     from .measure.benchmarking import benchmark
 
     benchmark(options)

@@ -8,20 +8,19 @@ exact density, bounded density, no density. A new family appears by being listed
 
 from pathlib import Path
 
-from .cli.bounds import Figures, Index, Levels, Positive, Seed, Steps, Width
+from .cli.bounds import Figures, Index, Positive, Seed, Steps
 from .cli.command import parse, run_command
 from .cli.groups import group
+from .cli.options import SourceOptions
 
 
 @group()
-class Compare:
+class Compare(SourceOptions):
     """Train every family under one budget, evaluate all, write one table and picture.
 
     After an interruption the same command goes on: nothing is done twice.
     """
 
-    dataset: str = "digits"
-    """digits, mnist, fashion_mnist, folder:PATH, or any prepared TFDS name."""
     minutes: Positive = 2.0
     """Training minutes of each family, at most: a default experiment may end earlier,
     at its own last step."""
@@ -37,20 +36,14 @@ class Compare:
     """Images of each split whose likelihood is taken, where a family has one; 0 leaves
     it out."""
     extractor: Path | None = None
-    """As in python -m train.evaluate."""
+    """As in the command `evaluate`."""
     seed: Seed = 0
     """Seed of everything."""
-    data_dir: Path | None = None
-    """Where the data set's files are."""
-    image_size: Width | None = None
-    """Scale the shorter side to this and crop the centre; by default nothing is."""
-    levels: Levels | None = None
-    """Requantise pixels to this many levels; by default the data set's own."""
 
 
 def start() -> None:
     """Compare what the command line names."""
-    options = parse(Compare, "python -m train.compare")
+    options = parse(Compare, "compare")
     from .measure.comparison import compare
 
     compare(options)

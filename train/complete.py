@@ -203,7 +203,7 @@ def evaluations(model, keywords: dict) -> int | None:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: complete(parse(Complete, "python -m train.complete")))
+    run_command(lambda: complete(parse(Complete, "complete")))
 
 
 if __name__ == "__main__":

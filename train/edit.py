@@ -133,7 +133,7 @@ def write(out: Path, image, trained, names: list[str], options: Edit) -> None:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: edit(parse(Edit, "python -m train.edit")))
+    run_command(lambda: edit(parse(Edit, "edit")))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from .measure.options import Evaluate
 
 def start() -> None:
     """Evaluate the run that the command line names."""
-    options = parse(Evaluate, "python -m train.evaluate")
+    options = parse(Evaluate, "evaluate")
     from .measure.evaluation import evaluate
 
     evaluate(options)

@@ -30,7 +30,7 @@ def inspect(options: Inspect) -> None:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: inspect(parse(Inspect, "python -m train.inspect")))
+    run_command(lambda: inspect(parse(Inspect, "inspect")))
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def as_uint8(image: np.ndarray, trained) -> np.ndarray:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: interpolate(parse(Interpolate, "python -m train.interpolate")))
+    run_command(lambda: interpolate(parse(Interpolate, "interpolate")))
 
 
 if __name__ == "__main__":

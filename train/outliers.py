@@ -44,7 +44,7 @@ class Outliers(RunToOpen, BoundOptions):
 
 def start() -> None:
     """Judge the outlier scores of the run that the command line names."""
-    options = parse(Outliers, "python -m train.outliers")
+    options = parse(Outliers, "outliers")
     from .measure.outlier_report import outliers
 
     outliers(options)

@@ -37,7 +37,7 @@ class Probe(RunToOpen):
 
 def start() -> None:
     """Probe the run that the command line names."""
-    options = parse(Probe, "python -m train.probe")
+    options = parse(Probe, "probe")
     from .measure.probing import probe
 
     probe(options)

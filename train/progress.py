@@ -4,7 +4,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -68,6 +68,13 @@ def progress(
     teller = _bar if console.is_terminal else _heartbeat
     with teller(console, what, total, before) as advance:
         yield advance
+
+
+def counted(parts: Iterable, advance: Callable[[int], None], each: int = 1) -> Iterator:
+    """The parts, of `each` items; `advance` is told of every one that was used."""
+    for number, part in enumerate(parts, 1):
+        yield part
+        advance(number * each)
 
 
 @contextlib.contextmanager

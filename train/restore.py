@@ -132,7 +132,7 @@ def write(out: Path, trained, batch, images: tuple, options: Restore) -> None:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: restore(parse(Restore, "python -m train.restore")))
+    run_command(lambda: restore(parse(Restore, "restore")))
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def write(out: Path, batches, given: dict, trained, options: Sample) -> None:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: sample(parse(Sample, "python -m train.sample")))
+    run_command(lambda: sample(parse(Sample, "sample")))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Sweep(RunToOpen, SweptOptions, GuideOptions):
     seed: Seed = 0
     """Seed of the samples: the same at all points."""
     extractor: Path | None = None
-    """As in python -m train.evaluate."""
+    """As in the command `evaluate`."""
     out: Path | None = None
     """The numbers (.json), beside which the plot (.png), the table (.md) and the runs
     of --train go; by default sweep.json in the run's folder, or in WORKDIR-sweep."""
@@ -52,7 +52,7 @@ class Sweep(RunToOpen, SweptOptions, GuideOptions):
 
 def start() -> None:
     """Sweep over what the command line lists."""
-    options = parse(Sweep, "python -m train.sweep")
+    options = parse(Sweep, "sweep")
     if options.train:
         from .measure.training_sweep import sweep_training as sweep
     else:

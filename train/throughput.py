@@ -7,29 +7,19 @@ comes near to what is printed here, reading limits the run (its metrics say so, 
 
 import contextlib
 import time
-from pathlib import Path
 
-from .cli.bounds import Bytes, Count, Positive, Width, Workers, check_numbers
+from .cli.bounds import Count, Positive, check_numbers
 from .cli.command import parse, run_command
 from .cli.groups import group
+from .cli.options import ReadOptions, SourceOptions
 
 
 @group()
-class Throughput:
+class Throughput(SourceOptions, ReadOptions):
     """Images/s that training would be fed with; nothing is trained or written."""
 
-    dataset: str = "digits"
-    """digits, mnist, fashion_mnist, folder:PATH, or any prepared TFDS name."""
-    data_dir: Path | None = None
-    """Where the IDX files or the prepared TFDS sets are."""
-    image_size: Width | None = None
-    """Scale the shorter side to this and crop the centre; by default nothing is."""
     batch_size: Count = 128
     """Images in a batch."""
-    workers: Workers = 0
-    """Processes that read ahead; 0 is a thread."""
-    resident_bytes: Bytes = 2**30
-    """A set of no more bytes of pixels is put on the device by training."""
     seconds: Positive = 5.0
     """How long to read."""
 
@@ -58,8 +48,8 @@ def throughput(options: Throughput) -> None:
     from .data.load import load
 
     check_numbers(options)
-    size = options.image_size
-    dataset = load(options.dataset, data_dir=options.data_dir, image_size=size)
+    names = ("data_dir", "image_size", "levels")
+    dataset = load(options.dataset, **{name: getattr(options, name) for name in names})
     print(f"data: {dataset.note}")
     arguments = (dataset, options.batch_size, 0)
     with contextlib.closing(Feed(*arguments, 0, options.workers)) as feed:
@@ -87,7 +77,7 @@ def throughput(options: Throughput) -> None:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: throughput(parse(Throughput, "python -m train.throughput")))
+    run_command(lambda: throughput(parse(Throughput, "throughput")))
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def code(trained, options: Traverse) -> tuple:
 
 def main() -> None:
     """The command line."""
-    run_command(lambda: traverse(parse(Traverse, "python -m train.traverse")))
+    run_command(lambda: traverse(parse(Traverse, "traverse")))
 
 
 if __name__ == "__main__":

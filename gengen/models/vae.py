@@ -255,6 +255,11 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
         """The posterior's mean μ(x) [B, *latent] of x [B, *shape]. given: c by name."""
         return self.encode(params, x, self.condition.given(given, len(x)))[0]
 
+    def sample_latent(self, params, state, keys) -> Array:
+        """z [B, *latent] of the prior, from keys [B]."""
+        prior = params["vae"].get("prior", {})
+        return self.prior.sample(prior, keys, self.latent_shape, self._encoder(params))
+
     def sample(
         self, params, state, key, num, *, start_index=0, sample_pixels=False, **given
     ):
@@ -264,8 +269,7 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
         """
         keys = sample_keys(key, num, start_index)
         c = self.condition.given(given, num, keys)
-        prior = params["vae"].get("prior", {})
-        z = self.prior.sample(prior, keys, self.latent_shape, self._encoder(params))
+        z = self.sample_latent(params, state, keys)
         if not sample_pixels:
             return self.from_latent(params, state, z, **c)
         own, features = params["vae"]["likelihood"], self.decode(params, z, c)

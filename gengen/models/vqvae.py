@@ -7,7 +7,7 @@ An encoder's vectors are replaced by the nearest of a book, and a decoder reads 
 with the gradient passed straight through the rounding. The book is state, which moves
 as a running average of the vectors or, with finite scalar quantisation, does not move
 at all. What is left to learn are the frequencies of the codes: a prior over them is an
-autoregressive model, and `Latent(prior, vqvae)` is one model of images. The codes are
+autoregressive model, and `Coded(prior, vqvae)` is one model of images. The codes are
 a function of x, so log p(x, codes) is a lower bound on log p(x): its code length.
 
 Van den Oord, Vinyals and Kavukcuoglu 2017, arXiv:1711.00937; Mentzer et al. 2023,
@@ -155,7 +155,7 @@ class VQVAE(HasCodes, HasFeatures, Reconstructs):
         """Raises BadInput: codes need a prior."""
         raise BadInput(
             "a VQVAE has no prior over its codes: train a model of its `codes` and "
-            "sample Latent(prior, vqvae)"
+            "sample Coded(prior, vqvae)"
         )
 
     def log_likelihood(self, params, state, batch, key):

@@ -16,6 +16,7 @@ from gengen.types import Array
 zeros = nn.initializers.zeros
 dcgan_normal = nn.initializers.normal(0.02)
 normal = nn.initializers.normal(1.0)  # what a layer takes for its input
+small = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
 
 
 def group_norm(channels: int, groups: int, dtype: Any = None) -> GroupNorm:

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 
 from gengen.conditions import Given, Nothing
 from gengen.nets.conditioning import places
-from gengen.nets.layers import check_divisible, layers_of_dtype, zeros
+from gengen.nets.layers import check_divisible, layers_of_dtype, small
 from gengen.types import Array
 
 
-class _Residual(nn.Module):
-    """h + conv(silu(norm(conv(silu(norm(h)))))), the identity at first."""
+class Residual(nn.Module):
+    """h + conv(silu(norm(conv(silu(norm(h)))))), almost the identity at first."""
 
     groups: int
     dtype: Any
@@ -23,7 +23,7 @@ class _Residual(nn.Module):
         width = h.shape[-1]
         y = conv(width, (3, 3))(nn.silu(norm(width)(h)))
         y = nn.silu(norm(width)(y))
-        return h + conv(width, (3, 3), kernel_init=zeros)(y)
+        return h + conv(width, (3, 3), kernel_init=small)(y)
 
 
 class MapEncoder(nn.Module):
@@ -58,7 +58,7 @@ class MapEncoder(nn.Module):
             width *= 2
             h = conv(width, (3, 3), strides=2)(nn.silu(norm(h.shape[-1])(h)))
             for _ in range(self.blocks):
-                h = _Residual(self.groups, self.dtype)(h)
+                h = Residual(self.groups, self.dtype)(h)
         return nn.Conv(self.features, (1, 1))(nn.silu(norm(width)(h)))
 
 
@@ -91,7 +91,7 @@ class MapDecoder(nn.Module):
             h = h + dense(width, use_bias=False)(there)
         for level in reversed(range(self.downsamples)):
             for _ in range(self.blocks):
-                h = _Residual(self.groups, self.dtype)(h)
+                h = Residual(self.groups, self.dtype)(h)
             h = nn.silu(norm(h.shape[-1])(h))
             h = conv_transpose(self.channels * 2**level, (4, 4), strides=(2, 2))(h)
         h = nn.silu(norm(h.shape[-1])(h))

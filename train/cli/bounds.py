@@ -96,7 +96,7 @@ Bytes = Annotated[int, AtLeast(0), AtMost(2**50)]
 Fraction = Annotated[float, Above(0), AtMost(1)]
 InnerShare = Annotated[float, Above(0), Below(1)]
 Share = Annotated[float, AtLeast(0), Below(1)]
-Weight = Annotated[float, AtLeast(0), AtMost(10**6)]
+Weight = Annotated[float, AtLeast(0), AtMost(1e38)]
 Positive = Annotated[float, Above(0), AtMost(10**6)]
 
 

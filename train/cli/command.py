@@ -1,22 +1,24 @@
 """From functions to command lines; from the user's mistakes to one sentence."""
 
 import dataclasses
-import difflib
 import errno
 import inspect
-import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import tyro
 
 from gengen.errors import BadInput
 
 from .bounds import check_numbers
+from .config import ConfigOptions, with_config
+from .doors import command
 from .groups import flattened, nested
+from .near import did_you_mean
 from .options import RunOptions
+from .quiet import quiet_streams
 
 
 def options_class(function: Callable, of_text: bool = False) -> type:
@@ -36,28 +38,25 @@ def options_class(function: Callable, of_text: bool = False) -> type:
     return made
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """ " (did you mean --latent?)", or nothing where nothing is near."""
-    near = difflib.get_close_matches(word, list(known), 1)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
-def parse(options: type, prog: str, arguments: list[str] | None = None):
-    """The command line as an `options` dataclass, within the bounds of its fields.
+def parse(options: type, name: str, arguments: list[str] | None = None):
+    """The command line of command `name` as an `options` dataclass, within its bounds.
 
     Raises BadInput for an unknown option, and for a number out of its bounds.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     parsed, unknown = tyro.cli(
-        nested(options),
-        prog=prog,
+        nested(options, ConfigOptions),
+        prog=command(name),
         description=wrapped(inspect.getdoc(options) or ""),
-        args=arguments,
+        args=with_config(options, arguments),
         return_unknown_args=True,
     )
     if unknown:
         known = [f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(options)]
         hint = did_you_mean(unknown[0].split("=")[0], known)
-        raise BadInput(f"unknown option {unknown[0]}{hint}: {prog} --help lists all")
+        raise BadInput(
+            f"unknown option {unknown[0]}{hint}: {command(name)} --help lists all"
+        )
     result = flattened(options, parsed)
     check_numbers(result)
     return result
@@ -71,6 +70,20 @@ def wrapped(text: str) -> str:
     return "\n\n".join(textwrap.fill(part, width, **indents) for part in paragraphs)
 
 
+def listed(lines: dict[str, str]) -> str:
+    """Names and what they are, in two columns as wide as the terminal."""
+    width, column = shutil.get_terminal_size().columns, max(map(len, lines)) + 4
+    return "\n".join(
+        textwrap.fill(
+            text,
+            width,
+            initial_indent=f"  {name:{column - 2}}",
+            subsequent_indent=" " * column,
+        )
+        for name, text in lines.items()
+    )
+
+
 def split_options(parsed) -> tuple[RunOptions, dict]:
     """The parsed command line -> the run's options and the experiment's keywords."""
     everything = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)}
@@ -81,28 +94,31 @@ def split_options(parsed) -> tuple[RunOptions, dict]:
 def run_command(function: Callable, *arguments, **keywords):
     """Run the program; the user's mistake becomes one sentence and exit status 2.
 
-    So does a file or folder that cannot be read or written. Ctrl-C exits with 130, a
-    closed pipe quietly. Anything else is a bug and keeps its traceback.
+    So does a file or folder that cannot be read or written. Ctrl-C exits with 130. What
+    cannot be told, because of a closed pipe, a full disk or the terminal's alphabet,
+    never ends the program. Anything else is a bug and keeps its traceback.
     """
-    try:
-        return function(*arguments, **keywords)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            remedy = "nothing that was saved is lost; free space and try again"
-            sentence = f"{error.strerror}: {remedy}"
-        elif error.filename is not None:
-            remedy = "choose a file or folder that can be read and written"
-            sentence = f"{error.filename}: {error.strerror}; {remedy}"
-        else:
-            raise
+    with quiet_streams():
+        try:
+            return function(*arguments, **keywords)
+        except BadInput as error:
+            sentence = str(error)
+        except OSError as error:
+            if (sentence := sentence_of(error)) is None:
+                raise
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+
+
+def sentence_of(error: OSError) -> str | None:
+    """What a file or disk refused, and the remedy; None where it is neither."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        remedy = "nothing that was saved is lost; free space and try again"
+        return f"{error.strerror}: {remedy}"
+    if error.filename is not None:
+        remedy = "choose a file or folder that can be read and written"
+        return f"{error.filename}: {error.strerror}; {remedy}"
+    return None

@@ -44,11 +44,16 @@ def defaults_of(options: type) -> dict[str, Any]:
 
 @functools.cache
 def meanings(cls: type) -> dict[str, str]:
-    """{field: the string under it} of the fields that this class itself defines."""
+    """{field: the string under it} of the fields that this class itself defines.
+
+    A class that is made, not written, says them as `MEANINGS`.
+    """
+    if "MEANINGS" in vars(cls):
+        return cls.MEANINGS
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     except (OSError, TypeError):
-        return {}  # made, not written: its fields carry their help in the annotation
+        return {}
     body = tree.body[0].body
     return {
         field.target.id: " ".join(text.value.value.split())
@@ -76,32 +81,47 @@ def groups_of(options: type) -> dict[type, list[str]]:
 
 def title_of(group: type) -> str:
     """The words before "options" over a group: DataOptions -> data."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", group.__name__).lower()
-    return words.removesuffix("_options")
+    name = group.__name__.removesuffix("Options")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
-def nested(options: type) -> type:
-    """The options as tyro is to show them: one dataclass in it per group."""
-    hints = get_type_hints(options, include_extras=True)
+def nested(options: type, *others: type) -> type:
+    """The options as tyro is to show them: one dataclass in it per group.
+
+    others: groups that are parsed beside them, and are no part of `options`.
+    """
+    parts = [
+        shown(options, group, names) for group, names in groups_of(options).items()
+    ]
+    parts += [
+        shown(other, group, names)
+        for other in others
+        for group, names in groups_of(other).items()
+    ]
+    return dataclasses.make_dataclass(
+        options.__name__,
+        [(title_of(part), tyro.conf.OmitArgPrefixes[part]) for part in parts],
+    )
+
+
+def shown(options: type, group: type, names: list[str]) -> type:
+    """One group of the options as a dataclass with their meanings."""
+    hints = get_type_hints(options)  # without bounds, which no sentence needs
     defaults = {f.name: f.default for f in dataclasses.fields(options)}
-    parts = []
-    for group, names in groups_of(options).items():
-        fields = []
-        for name in names:
-            hint, text = hints[name], meaning(options, name)
-            hint = Annotated[hint, tyro.conf.arg(help=text)] if text else hint
-            value = dataclasses.field(default=defaults[name])
-            fields.append((name, hint, value))
-        part = dataclasses.make_dataclass(group.__name__, fields, kw_only=True)
-        heading = (inspect.getdoc(group) or "").partition("\n")[0]
-        part.__doc__ = "" if group is options else heading
-        parts.append((title_of(group), tyro.conf.OmitArgPrefixes[part]))
-    return dataclasses.make_dataclass(options.__name__, parts)
+    fields = []
+    for name in names:
+        hint, text = hints[name], meaning(options, name)
+        hint = Annotated[hint, tyro.conf.arg(help=text)] if text else hint
+        fields.append((name, hint, dataclasses.field(default=defaults[name])))
+    part = dataclasses.make_dataclass(group.__name__, fields, kw_only=True)
+    heading = (inspect.getdoc(group) or "").partition("\n")[0]
+    part.__doc__ = "" if group is options else heading
+    return part
 
 
 def flattened(options: type, parsed):
-    """The `options` dataclass of what was parsed as `nested(options)`."""
+    """The `options` dataclass of what was parsed as `nested(options, …)`."""
+    names = {field.name for field in dataclasses.fields(options)}
     parts = (getattr(parsed, field.name) for field in dataclasses.fields(parsed))
-    return options(
-        **{name: value for part in parts for name, value in vars(part).items()}
-    )
+    values = {k: v for part in parts for k, v in vars(part).items() if k in names}
+    return options(**values)

@@ -42,8 +42,8 @@ class BoundOptions:
 
 
 @group()
-class DataOptions:
-    """The data set, and how it is read."""
+class SourceOptions:
+    """The data set."""
 
     dataset: str = "digits"
     """digits, mnist, fashion_mnist, folder:PATH (images), npz:FILE (arrays image and
@@ -55,6 +55,24 @@ class DataOptions:
     """Scale the shorter side to this and crop the centre; by default nothing is."""
     levels: Levels | None = None
     """Requantise pixels to this many levels; by default the data set's own."""
+
+
+@group()
+class ReadOptions:
+    """How a batch reaches the device."""
+
+    workers: Workers = 0
+    """Processes that read ahead where the set is not on the device; 0 is a thread.
+    They pay off where a run says that it waits for data."""
+    resident_bytes: Bytes = 2**30
+    """A set of no more bytes of pixels is put on the device once, and then costs the
+    steps nothing."""
+
+
+@group()
+class DataOptions(SourceOptions, ReadOptions):
+    """How the data set is read."""
+
     length: Width | None = None
     """Bytes of a window of text; by default 256."""
     augment: tuple[Literal["flip", "shift"], ...] = ()
@@ -64,12 +82,6 @@ class DataOptions:
     on_bad_record: Literal["refuse", "skip"] = "refuse"
     """A file or record that cannot be read ends the run, or is left out: then all are
     read once at the start, and the order is that of the good ones."""
-    workers: Workers = 0
-    """Processes that read ahead where the set is not on the device; 0 is a thread.
-    They pay off where a run says that it waits for data."""
-    resident_bytes: Bytes = 2**30
-    """A set of no more bytes of pixels is put on the device once, and then costs the
-    steps nothing."""
 
 
 @group()

@@ -4,8 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
-import tyro
-
 from .bounds import AtLeast, AtMost, Count, Fraction, Positive, Steps, Weight
 from .groups import group, meaning
 from .names import GridName, SolverName
@@ -80,10 +78,9 @@ def swept(cls: type, names: tuple[str, ...]) -> type:
     fields = []
     for name in names:
         each = hints[name].__args__[0]  # of `each | None`
-        text = tyro.conf.arg(help=meaning(cls, name))
-        default = dataclasses.field(default=())
-        fields.append((name, Annotated[tuple[each, ...], text], default))
+        fields.append((name, tuple[each, ...], dataclasses.field(default=())))
     made = dataclasses.make_dataclass("SweptOptions", fields, frozen=True, kw_only=True)
+    made.MEANINGS = {name: meaning(cls, name) for name in names}
     made.__doc__ = "The sampler's options, of which each takes a list of values."
     return made
 

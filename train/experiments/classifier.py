@@ -40,7 +40,7 @@ class ClassifierOptions(TrainingOptions, LayerOptions, DataStdOptions):
 
 @takes(ClassifierOptions)
 def classifier(data, o: ClassifierOptions):
-    """Classifier p(y|x): the discriminative model, whose features judge samples.
+    """Classifier p(y|x), whose features judge samples.
 
     A residual network (He et al. 2016, arXiv:1603.05027). The command `evaluate`
     compares samples with data in its last features. The defaults are for digits: 98.0 %

@@ -13,7 +13,7 @@ class EDMOptions(SolvedOptions, DataStdOptions, UNetOptions):
 
 @takes(EDMOptions)
 def edm(data, o: EDMOptions):
-    """EDM: preconditioned network, log-normal noise, Heun's steps on its own grid.
+    """EDM: preconditioned network, log-normal noise, Heun's steps.
 
     Karras et al. 2022, arXiv:2206.00364; each of its solver's steps takes two network
     evaluations, and edm-stochastic adds noise on the way. The defaults are for digits:

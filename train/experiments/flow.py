@@ -40,10 +40,11 @@ class FlowOptions(MatchingOptions, DataStdOptions, UNetOptions):
 
 @takes(FlowOptions)
 def flow(data, o: FlowOptions):
-    """Flow matching (any path, prediction, times and solver of the diffusion matrix).
+    """Flow matching, along any path and with any solver of diffusion.
 
-    Lipman et al. 2023, arXiv:2210.02747. The defaults are for digits: 2.020 bits/dim of
-    the validation images given their label (VLB), 88 s on 2 CPU cores. For
+    Lipman et al. 2023, arXiv:2210.02747. Path, prediction, weight, times and solver are
+    those of the whole matrix of diffusion. The defaults are for digits: 2.020 bits/dim
+    of the validation images given their label (VLB), 88 s on 2 CPU cores. For
     Fashion-MNIST: --dataset fashion_mnist --channels 64 --multipliers 1 2 2 --blocks 2
     --batch-size 128 --ema-decay 0.9995 --steps 50000 (on an accelerator).
     """

@@ -32,7 +32,7 @@ class GANOptions(TrainingOptions, PrecisionOptions):
 
 @takes(GANOptions)
 def gan(data, o: GANOptions):
-    """Generative adversarial network: DCGAN, one turn per player and step.
+    """Generative adversarial network: DCGAN, its players in turn.
 
     Goodfellow et al. 2014, arXiv:1406.2661; Radford et al. 2016, arXiv:1511.06434. The
     defaults are for digits: Fréchet distance 0.018 in the features of the default

@@ -19,7 +19,7 @@ class PixelCNNOptions(AutoregressiveOptions, OrderOptions):
 
 @takes(PixelCNNOptions)
 def pixelcnn(data, o: PixelCNNOptions):
-    """PixelCNN: masked convolutions, a softmax over each subpixel's levels, exact.
+    """PixelCNN: masked convolutions, an exact density.
 
     Gated: van den Oord et al. 2016, arXiv:1606.05328, without a blind spot; plain: van
     den Oord, Kalchbrenner and Kavukcuoglu 2016, arXiv:1601.06759. The defaults are for

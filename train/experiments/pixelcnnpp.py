@@ -19,7 +19,7 @@ class PixelCNNPPOptions(AutoregressiveOptions, OrderOptions):
 
 @takes(PixelCNNPPOptions)
 def pixelcnnpp(data, o: PixelCNNPPOptions):
-    """PixelCNN++: a mixture of discretised logistics per pixel, several resolutions.
+    """PixelCNN++: a mixture of logistics per pixel, an exact density.
 
     Salimans, Karpathy, Chen and Kingma 2017, arXiv:1701.05517. The defaults are for
     digits: 1.822 test bits/dim, 207 s of training on 2 CPU cores. For Fashion-MNIST:

@@ -28,7 +28,7 @@ class ScoreSDEOptions(SolvedOptions, UNetOptions):
 
 @takes(ScoreSDEOptions)
 def score_sde(data, o: ScoreSDEOptions):
-    """Score SDE: the gradient of log p at every level of noise, and walks along it.
+    """Score SDE: the gradient of log p at every level of noise.
 
     Song et al. 2021, arXiv:2011.13456. The network says the noise (the score is
     -noise/b), on a continuous path; the solver langevin is annealed Langevin dynamics.

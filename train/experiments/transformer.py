@@ -17,7 +17,7 @@ class TransformerOptions(AutoregressiveOptions, OrderOptions):
 
 @takes(TransformerOptions)
 def transformer(data, o: TransformerOptions):
-    """Transformer decoder: an exact density, a softmax over each subpixel's levels.
+    """Transformer decoder over subpixels: an exact density.
 
     Vaswani et al. 2017, arXiv:1706.03762. The defaults are for digits, whose 1,000
     images a larger network memorises: 1.901 test bits/dim, 46 s of training on 2 CPU

@@ -39,7 +39,7 @@ class VAEOptions(TrainingOptions, PrecisionOptions):
 
 @takes(VAEOptions)
 def vae(data, o: VAEOptions):
-    """Variational autoencoder: maximises the evidence lower bound (ELBO).
+    """Variational autoencoder: maximises a lower bound of the density.
 
     Kingma and Welling 2014, arXiv:1312.6114. The defaults are for digits, whose 1,000
     images a larger network memorises: ELBO 2.150 bits/dim of the validation images, 8 s

@@ -15,7 +15,7 @@ from gengen.types import Discriminative
 from ..cli.bounds import check_numbers
 from ..cli.options import picture_path
 from ..files import write_json
-from ..progress import print_table
+from ..progress import counted, print_table, progress
 from ..run.heldout import with_importance_samples
 from ..run.pictures import save_grid, to_uint8
 from ..run.sampler import as_keywords, calls_in_words, keywords_of
@@ -188,7 +188,11 @@ def conditioned(trained: OpenRun, out: Path, options) -> dict[str, Any]:
         for name in ("params", "state")
     ]
     key = jax.random.key(options.seed)
-    parts = [resample(*weights, key, row * each, np.int32(row)) for row in range(rows)]
+    with progress("classes", rows) as advance:
+        parts = [
+            jax.device_get(resample(*weights, key, row * each, np.int32(row)))
+            for row in counted(range(rows), advance)
+        ]
     x, size = (np.concatenate(part) for part in zip(*parts, strict=True))
     probs = extractor(x)[1]
     save_grid(out, to_uint8(x), each, names)

@@ -10,7 +10,7 @@ from gengen.types import Discriminative
 
 from .. import experiments
 from ..cli.bounds import check_numbers
-from ..cli.command import did_you_mean
+from ..cli.near import did_you_mean
 from ..cli.options import RunOptions
 from ..data.dataset import READER, Spec
 from ..data.load import load

@@ -19,6 +19,7 @@ from gengen.errors import BadInput
 from gengen.images import to_levels, to_unit
 from gengen.types import Discriminative
 
+from ..cli.doors import command
 from ..cli.options import IDENTITY, RunOptions
 from ..data.dataset import Spec
 from ..files import file_name
@@ -136,7 +137,7 @@ def of_classifier(
     if not isinstance(model, Discriminative):
         raise BadInput(
             f"--extractor {path} holds a {trained.record.experiment}, not a classifier:"
-            f" train one with python -m train classifier --workdir DIR"
+            f" train one with {command('classifier')} --workdir DIR"
         )
     ours: Spec = record.data
     kinds = [(d.shape, d.levels, d.name if same_name else "") for d in (data, ours)]

@@ -14,6 +14,7 @@ from gengen.metrics.result import standard_error
 from gengen.types import Discriminative
 
 from ..data.dataset import Dataset
+from ..progress import counted, progress
 from ..run.heldout import batches, measure, subset, with_importance_samples
 from ..run.workdir import OpenRun
 from .mixture import KIND, mixture_over_classes
@@ -101,7 +102,9 @@ def mean_over(
     num = min(dataset.size, options.likelihood_num)
     stream = batches(dataset, subset(dataset, num), options.batch_size)
     weights, key = (trained.params, trained.state), jax.random.key(options.seed)
-    values = measure(metric.function, *weights, stream, num, key, metric.label)
+    with progress(f"{split} examples", num) as advance:
+        stream = counted(stream, advance, min(num, options.batch_size))
+        values = measure(metric.function, *weights, stream, num, key, metric.label)
     if unknown := num - len(values):
         name = metric.name.replace("_", " ")
         print(

@@ -14,12 +14,16 @@ def map_over_batches(function, params, state, arrays: dict, options) -> np.ndarr
     """`function(params, state, batch, key)` of all examples in `arrays`, compiled."""
     import jax
 
+    from ..progress import counted, progress
     from ..run.heldout import batches, measure
 
     num = len(next(iter(arrays.values())))
     dataset = Dataset(None, num, partial(take, arrays), "")
     stream = batches(dataset, np.arange(num), options.batch_size)
-    return measure(function, params, state, stream, num, jax.random.key(options.seed))
+    key = jax.random.key(options.seed)
+    with progress("examples", num) as advance:
+        stream = counted(stream, advance, min(num, options.batch_size))
+        return measure(function, params, state, stream, num, key)
 
 
 def image_scores(model, density, regret: bool) -> tuple[dict, dict]:

@@ -13,7 +13,9 @@ from gengen.types import Discriminative
 
 from .. import experiments
 from ..cli.bounds import check_numbers, check_values
-from ..cli.command import did_you_mean, options_class
+from ..cli.command import options_class
+from ..cli.doors import command
+from ..cli.near import did_you_mean
 from ..cli.options import IDENTITY, RunOptions
 from ..files import write_json
 from ..run import record as records
@@ -147,7 +149,7 @@ def training_values(settings: tuple[str, ...], record: Record) -> dict[str, tupl
         if name not in known:
             raise BadInput(
                 f"--train {setting}: {record.experiment} has no option {given}"
-                f"{did_you_mean(name, known)}; python -m train {record.experiment} "
+                f"{did_you_mean(name, known)}; {command(record.experiment)} "
                 "--help lists all"
             )
         if name in values:
@@ -173,7 +175,7 @@ def parse_value(name: str, text: str, record: Record):
             parsed = tyro.cli(made, args=arguments, console_outputs=False)
     except SystemExit:
         raise BadInput(
-            f"--train {name}={text}: {text!r} is no value of it; python -m train "
-            f"{record.experiment} --help says which are"
+            f"--train {name}={text}: {text!r} is no value of it; "
+            f"{command(record.experiment)} --help says which are"
         ) from None
     return getattr(parsed, name)

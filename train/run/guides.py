@@ -8,6 +8,7 @@ from gengen.errors import BadInput
 from gengen.models.diffusion import Diffusion
 from gengen.types import Discriminative, Variables
 
+from ..cli.doors import command
 from .workdir import OpenRun, open_workdir
 
 
@@ -53,7 +54,7 @@ def by_classifier(trained: OpenRun, other: OpenRun, path: Path, options) -> Open
     if not isinstance(other.model, Discriminative):
         raise BadInput(
             f"--classifier {path} holds a {other.record.experiment}, not a classifier: "
-            "train one with python -m train classifier --path NAME --workdir DIR"
+            f"train one with {command('classifier')} --path NAME --workdir DIR"
         )
     if noisy != trained.model.process.path:
         seen = "clean images" if noisy is None else f"noise along {noisy}"

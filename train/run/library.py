@@ -23,7 +23,7 @@ from gengen.errors import BadInput
 from gengen.step import TrainState, check_by_player
 
 from ..cli.bounds import check_numbers
-from ..cli.command import did_you_mean
+from ..cli.near import did_you_mean
 from ..cli.options import RunOptions
 from ..data.arrays import Arrays, from_arrays
 from ..data.dataset import Dataset

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gengen.errors import BadInput
 
+from ..cli.doors import command
 from ..data.dataset import READER, Dataset, Spec
 from ..data.split import PARTS
 from ..experiments.experiment import Experiment, Reference
@@ -88,7 +89,7 @@ def load(workdir: Path) -> Record:
     if not path.exists():
         raise BadInput(
             f"{workdir} holds no run (there is no {FILE}): train one with "
-            f"python -m train EXPERIMENT --workdir {workdir}"
+            f"{command('EXPERIMENT')} --workdir {workdir}"
         )
     try:
         return _record(json.loads(path.read_text()))

@@ -6,7 +6,7 @@ The autoencoder was trained before and is frozen: its arrays are state["frozen"]
 and never moved. The inner model may be any model of the library, and nothing of it is
 known here but its space: `Reals` of the latents, which standardises them, or `Symbols`
 of their codes. So latent diffusion is `Latent(flow, autoencoder)`, and the second stage
-of a VQ-VAE is `Latent(autoregressive, vqvae)`.
+of a VQ-VAE is `Coded(autoregressive, vqvae)`.
 
 Latents that are real have no density of x. Codes do: they are a function of x, so
 
@@ -17,7 +17,7 @@ which is the length of what a receiver needs to restore x: first its codes, then
 Rombach et al. 2022, arXiv:2112.10752; van den Oord et al. 2017, arXiv:1711.00937.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import chex
 import jax
@@ -49,7 +49,7 @@ class _OfData:
 
 
 @static
-class Latent(HasLatents, HasFeatures):
+class _SecondStage(HasFeatures):
     """The inner model, of `to_latent` of what the autoencoder's space reads."""
 
     model: Model
@@ -74,17 +74,6 @@ class Latent(HasLatents, HasFeatures):
             )
 
     @property
-    def density(self) -> str:
-        """A bound of codes whose prior has a density; none of real latents."""
-        coded = isinstance(self.autoencoder, HasCodes)
-        return "bound" if coded and self.model.density != "none" else "none"
-
-    @property
-    def likelihood_kind(self) -> str:
-        """What `log_likelihood` is."""
-        return "code-length"
-
-    @property
     def space(self) -> Space:
         """The autoencoder's: the type of x."""
         return self.autoencoder.space
@@ -93,16 +82,6 @@ class Latent(HasLatents, HasFeatures):
     def condition(self) -> Condition:
         """The inner model's."""
         return self.model.condition
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        """The inner model's latents; BadInput if it has none (a prior of codes)."""
-        if not isinstance(self.model, HasLatents):
-            raise BadInput(
-                f"the inner {type(self.model).__name__} draws without latents: take a "
-                "diffusion model of the latents"
-            )
-        return self.model.latent_shape
 
     def encoded(self, state, batch):
         """The batch with latents, gradient stopped, under the inner space's key."""
@@ -127,26 +106,68 @@ class Latent(HasLatents, HasFeatures):
         """x [num, *shape]: the inner model's samples, decoded; how: its keywords."""
         return self.decoded(state, self.model.sample(params, state, key, num, **how))
 
-    def from_latent(self, params, state, z: Array, **how) -> Array:
-        """x of the inner model's latents, by both; BadInput if it has none."""
-        chex.assert_shape(z, (None, *self.latent_shape))
-        return self.decoded(state, self.model.from_latent(params, state, z, **how))
-
     def features(self, params, state, batch, key) -> Array:
         """The inner model's features of the latents."""
         return self.model.features(params, state, self.encoded(state, batch), key)
-
-    def log_likelihood(self, params, state, batch, key):
-        """log p(x | codes) + log p(codes) [B] nats; BadInput for real latents."""
-        if self.density == "none":
-            no_density("a model of latents")
-        key_codes, key_data = jax.random.split(key)
-        own, batch = frozen(state, self.name), self.encoded(state, batch)
-        codes = batch[self.model.space.key]
-        given = self.autoencoder.log_prob_of_codes(*own, batch, codes, key_data)
-        return given + self.model.log_likelihood(params, state, batch, key_codes)
 
     def nfe(self, *sampler) -> int | None:
         """The inner model's network calls per sample, and one of the decoder."""
         calls = self.model.nfe(*sampler)
         return None if calls is None else calls + 1
+
+
+@static
+class Latent(_SecondStage, HasLatents):
+    """A model of real latents: latent diffusion. It has no density of x."""
+
+    density: ClassVar[str] = "none"
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The inner model's latents; BadInput if it has none (a prior of codes)."""
+        if not isinstance(self.model, HasLatents):
+            raise BadInput(
+                f"the inner {type(self.model).__name__} draws without latents: take a "
+                "diffusion model of the latents"
+            )
+        return self.model.latent_shape
+
+    def from_latent(self, params, state, z: Array, **how) -> Array:
+        """x of the inner model's latents, by both; BadInput if it has none."""
+        chex.assert_shape(z, (None, *self.latent_shape))
+        return self.decoded(state, self.model.from_latent(params, state, z, **how))
+
+    def log_likelihood(self, params, state, batch, key):
+        """Raises BadInput: a density of latents is none of x."""
+        no_density("a model of latents")
+
+
+@static
+class Coded(_SecondStage):
+    """A prior over the codes of an autoencoder, and its decoder: one model of x."""
+
+    density: ClassVar[str] = "bound"
+    likelihood_kind: ClassVar[str] = "code-length"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not isinstance(self.autoencoder, HasCodes) or self.model.density == "none":
+            raise BadInput(
+                f"a {type(self.model).__name__} over the latents of a "
+                f"{type(self.autoencoder).__name__} has no code length: take a prior "
+                "with a density and a VQVAE, or Latent"
+            )
+        codes = self.autoencoder.codes.size
+        if self.model.space.size != codes:
+            raise BadInput(
+                f"a prior of {self.model.space.size} codes over a book of {codes}: "
+                "make both for the same book"
+            )
+
+    def log_likelihood(self, params, state, batch, key):
+        """log p(x | codes) + log p(codes), [B] nats of the data."""
+        key_codes, key_data = jax.random.split(key)
+        own, batch = frozen(state, self.name), self.encoded(state, batch)
+        codes = batch[self.model.space.key]
+        given = self.autoencoder.log_prob_of_codes(*own, batch, codes, key_data)
+        return given + self.model.log_likelihood(params, state, batch, key_codes)

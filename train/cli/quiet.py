@@ -1,6 +1,7 @@
 """Streams to which writing never fails, so that what is only told ends no run."""
 
 import contextlib
+import errno
 import os
 import sys
 
@@ -14,6 +15,7 @@ class Quiet:
 
     def __init__(self, stream):
         self._stream = stream
+        self.failure = None
 
     def __getattr__(self, name: str):
         return getattr(self._stream, name)
@@ -33,7 +35,8 @@ class Quiet:
     def _giving_up(self):
         try:
             yield
-        except (OSError, ValueError):  # ValueError: of a closed file
+        except (OSError, ValueError) as error:  # ValueError: of a closed file
+            self.failure = error
             with contextlib.suppress(OSError, ValueError):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._stream.fileno())
@@ -42,9 +45,20 @@ class Quiet:
 
 @contextlib.contextmanager
 def quiet_streams():
-    """stdout and stderr are `Quiet` in this block."""
-    with (
-        contextlib.redirect_stdout(Quiet(sys.stdout)),
-        contextlib.redirect_stderr(Quiet(sys.stderr)),
-    ):
-        yield
+    """stdout and stderr are `Quiet` in this block; a full disk is told at its end.
+
+    What the terminal's alphabet has not is replaced.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.reconfigure(errors="replace")
+    out, err = Quiet(sys.stdout), Quiet(sys.stderr)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            yield
+    finally:
+        out.flush()
+        if isinstance(out.failure, OSError) and out.failure.errno != errno.EPIPE:
+            why = out.failure.strerror
+            print(f"note: not all of the output could be written: {why}", file=err)
+        err.flush()

@@ -1,0 +1,29 @@
+"""The commands beside training, and how the program is called."""
+
+DOORS = {
+    "sample": "Draw samples of a run.",
+    "complete": "Complete images of which a part is seen.",
+    "edit": "Noise images in part and draw them again.",
+    "restore": "Enlarge small images.",
+    "interpolate": "Walk between two latents.",
+    "traverse": "Show what each latent coordinate does.",
+    "evaluate": "Measure samples, likelihood, speed and size of a run.",
+    "compare": "Train all families under one budget, and compare them.",
+    "sweep": "Measure a run under lists of options.",
+    "bayes": "Turn p(x|y) into a classifier, or p(x) into p(x|y).",
+    "outliers": "Judge which scores of a run find outliers.",
+    "probe": "Measure what a linear classifier reads off a run's features.",
+    "benchmark": "Time a run's sampler beside the bare program.",
+    "throughput": "Time the input pipeline of a data set.",
+    "inspect": "List the arrays of a checkpoint.",
+}
+
+
+def command(name: str = "") -> str:
+    """How a command or experiment is called where this program is installed.
+
+    `gengen sample`; in a checkout `python -m train.sample`, `python -m train flow`.
+    """
+    if (__package__ or "").startswith("gengen_train"):
+        return f"gengen {name}".rstrip()
+    return f"python -m train{'.' if name in DOORS else ' '}{name}".rstrip()
