@@ -147,6 +147,7 @@ def test_every_command_of_a_page_is_understood(page, monkeypatch):
     for block in BLOCK.findall(page.read_text()):
         for line in block.replace("\\\n", " ").splitlines():
             command = line.partition("python -m ")[2].partition("; ")[0]
+            command = re.sub(r"--config \S+", "", command)  # the file is read at once
             words = shlex.split(command, comments=True)
             if words and words[0].startswith("train"):
                 with pytest.raises(Parsed):

@@ -40,12 +40,13 @@ def print_table(lines: Sequence[Sequence[str]], title: str = "", left: int = 1) 
 
 
 def column_widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
-    """As wide as the longest words, and wider, the first first, while there is room."""
+    """As wide as the longest words; what is left goes where the least is missing."""
     widths = [max(map(len, " ".join(column).split(" "))) for column in columns]
+    cells = [[line for cell in x for line in cell.split("\n")] for x in columns]
+    missing = [max(map(len, x)) - w for x, w in zip(cells, widths, strict=True)]
     room -= sum(widths)
-    for i, column in enumerate(columns):
-        longest = max(len(line) for cell in column for line in [*cell.split("\n"), ""])
-        more = min(max(room, 0), max(longest - widths[i], 0))
+    for i in sorted(range(len(columns)), key=missing.__getitem__):
+        more = min(max(room, 0), max(missing[i], 0))
         widths[i], room = widths[i] + more, room - more
     return widths
 
