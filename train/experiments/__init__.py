@@ -11,15 +11,17 @@ from .dit import dit
 from .edm import edm
 from .flow import flow
 from .gan import gan
+from .hvae import hvae
 from .pixelcnn import pixelcnn
 from .pixelcnnpp import pixelcnnpp
 from .pixelrnn import pixelrnn
+from .realnvp import realnvp
 from .score_sde import score_sde
 from .text import text
 from .transformer import transformer
 from .vae import vae
 
-FAMILIES = (vae, gan, flow, ddpm, score_sde, edm, dit)
+FAMILIES = (vae, hvae, realnvp, gan, flow, ddpm, score_sde, edm, dit)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}

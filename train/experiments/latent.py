@@ -1,0 +1,120 @@
+"""The options of models with latents: priors, posteriors, objectives, observations."""
+
+from typing import Annotated, Literal
+
+from gengen.errors import BadInput
+
+from ..cli.bounds import AtLeast, AtMost, Count, Depth, NonEmpty, Steps, Weight, Width
+from ..cli.groups import group
+
+
+@group()
+class ObservationOptions:
+    """What p(x|z) is."""
+
+    likelihood: Literal["bernoulli", "gaussian", "logistic", "mixture"] = "logistic"
+    """p(x|z) of the pixel levels: binomial (Bernoulli if --levels 2), Gaussian with one
+    learned scale, discretised logistic, or a mixture of logistics per pixel."""
+    components: Count = 5
+    """Logistics per pixel (mixture)."""
+
+    def observation(self, data):
+        """The observation of the data's levels."""
+        from gengen.observations.binomial import Binomial
+        from gengen.observations.discretized_logistic import DiscretizedLogistic
+        from gengen.observations.gaussian import Gaussian
+        from gengen.observations.logistic_mixture import LogisticMixture
+
+        channels = data.shape[-1]
+        return {
+            "bernoulli": Binomial(data.levels),
+            "gaussian": Gaussian(),
+            "logistic": DiscretizedLogistic(data.levels),
+            "mixture": LogisticMixture(data.levels, channels, self.components),
+        }[self.likelihood]
+
+
+@group()
+class PriorOptions:
+    """The prior p(z), and what bends the Gaussian posterior."""
+
+    prior: Literal["unit", "mixture", "vamp", "flow"] = "unit"
+    """p(z): a standard Gaussian, a mixture of Gaussians, the mixture of the posteriors
+    of learned inputs (VampPrior), or a Gaussian behind affine couplings (RealNVP)."""
+    prior_components: Count = 100
+    """Components of the prior (mixture, vamp)."""
+    prior_layers: Depth = 8
+    """Coupling layers of the prior (flow)."""
+    posterior: Literal["gaussian", "autoregressive", "couplings"] = "gaussian"
+    """q(z|x): a Gaussian, or one that an inverse autoregressive flow, or affine
+    couplings, have bent."""
+    posterior_layers: Depth = 2
+    """Layers of the posterior's flow."""
+    flow_hidden: Annotated[tuple[Width, ...], NonEmpty()] = (64,)
+    """Widths of the networks in both flows."""
+
+    def distributions(self) -> dict:
+        """The fields `prior` and `flow` of a VAE."""
+        from gengen.latent.priors import FlowPrior, GaussianMixture, UnitGaussian, Vamp
+        from gengen.nets.flows import AffineCouplings, AutoregressiveFlow
+
+        prior = {
+            "unit": UnitGaussian(),
+            "mixture": GaussianMixture(self.prior_components),
+            "vamp": Vamp(self.prior_components),
+            "flow": FlowPrior(AffineCouplings(self.prior_layers, self.flow_hidden)),
+        }[self.prior]
+        kinds = {"autoregressive": AutoregressiveFlow, "couplings": AffineCouplings}
+        if self.posterior == "gaussian":
+            return {"prior": prior}
+        flow = kinds[self.posterior](self.posterior_layers, self.flow_hidden)
+        return {"prior": prior, "flow": flow}
+
+
+@group()
+class BoundOptions:
+    """The weights of the bound that training maximises."""
+
+    beta: Weight = 1.0
+    """Weight of the KL term; 1 is the ELBO."""
+    annealing_steps: Steps | None = None
+    """Steps over which the weight of the KL term rises from 0."""
+    free_nats: Weight = 0.0
+    """KL in nats per example, in a hierarchy per group, up to which it is free."""
+    importance_samples: Count = 1
+    """K of the bound that evaluation reports (IWAE); 1 is the ELBO."""
+
+    def weight(self):
+        """Beta, or its rise."""
+        from gengen.objective import Ramp
+
+        if self.annealing_steps:
+            return Ramp(0.0, self.beta, self.annealing_steps)
+        return self.beta
+
+
+@group()
+class ObjectiveOptions(BoundOptions):
+    """The bound that training maximises."""
+
+    total_correlation: Weight = 0.0
+    """Additional weight of the total correlation of the latents."""
+    train_samples: Annotated[int, AtLeast(1), AtMost(10**4)] = 1
+    """K of the bound that training maximises; above 1 it is IWAE's, without the other
+    weights, and with the doubly reparameterised gradient."""
+
+    def objective(self):
+        """ELBO with its weights, or IWAE."""
+        from gengen.latent.objectives import ELBO, IWAE
+
+        if self.train_samples == 1:
+            return ELBO(self.weight(), self.free_nats, self.total_correlation)
+        names = ("free_nats", "total_correlation", "annealing_steps")
+        given = [name for name in names if getattr(self, name)]
+        if given or self.beta != 1.0:
+            name = (given or ["beta"])[0].replace("_", "-")
+            raise BadInput(
+                f"--train-samples {self.train_samples} with --{name}: IWAE's bound has "
+                "no such weight; leave one out"
+            )
+        return IWAE(self.train_samples)
