@@ -14,6 +14,7 @@ import pytest
 from program import refused
 
 from gengen.errors import BadInput
+from gengen.step import init_train_state
 from train.cli import names
 from train.cli.bounds import Above, AtLeast, AtMost, Below, bounds_of, check_numbers
 from train.cli.command import options_class
@@ -22,6 +23,7 @@ from train.data.dataset import Spec
 from train.experiments import EXPERIMENTS, OF_TEXT
 from train.experiments.training import TrainingOptions
 from train.run import record as records
+from train.run.checkpoint import Checkpoints
 from train.run.same import difference
 
 DIGITS = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
@@ -232,3 +234,17 @@ def test_a_clip_of_zero_does_not_clip():
         for nu in (states[0][1][0].nu, states[1][0].nu)
     ]
     assert norms == pytest.approx([1.0, float(optax.global_norm(GRADIENTS))])
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion", "muon"])
+def test_an_optimisers_state_comes_back_from_a_checkpoint(name, tmp_path):
+    options = TrainingOptions(optimizer=name, weight_decay=0.1, warmup=1)
+    optimizers = options.experiment(None, "p").optimizers
+    begun = init_train_state(jax.random.key(0), {"p": PARAMS}, {}, optimizers, ema=True)
+    memory = updates(optimizers["p"])[1]
+    state = begun.replace(opt_state={"p": memory}, step=jnp.int32(3))
+    checkpoints = Checkpoints(tmp_path, 1)
+    assert not checkpoints.save(state)
+    back, _ = checkpoints.restore(begun)
+    jax.tree.map(np.testing.assert_array_equal, back.opt_state, state.opt_state)
+    assert jax.tree.structure(back.opt_state) == jax.tree.structure(state.opt_state)

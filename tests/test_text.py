@@ -19,6 +19,7 @@ from train.data.text import pydoc, starts
 from train.experiments import EXPERIMENTS
 from train.experiments.text import SIZES
 from train.run import record as experiment
+from train.run.same import difference
 
 SPLITS = ("train", "validation", "test")
 
@@ -206,7 +207,7 @@ def test_older_records_are_of_images(tmp_path):
     new = dataclasses.replace(
         record, data_options={**record.data_options, "length": None}
     )
-    assert experiment.difference(old, new) is None
+    assert difference(old, new) is None
     document["data"]["shape"] = [8, 8]
     (tmp_path / experiment.FILE).write_text(json.dumps(document))
     with pytest.raises(BadInput, match="not the record of a run"):

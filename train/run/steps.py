@@ -1,6 +1,7 @@
 """The steps of a run, and what happens between them."""
 
 import contextlib
+import functools
 import signal
 import time
 
@@ -61,6 +62,7 @@ class Steps:
         self.data = job.view.data(job.feed.data)
         self.frozen = job.view.frozen(job.frozen)
         self.train_state = job.view.to_program(train_state)
+        self.number = functools.cache(job.view.number)
         self.budget = Budget(job.run.minutes)
         profiles = job.run.profile and processes.is_primary()
         self.trace = (
@@ -134,10 +136,10 @@ class Steps:
             jax.block_until_ready(self.seen[-2])
         with self.waits.until_computed(self.train_state):
             items = self._items()
-        num_placed = self.job.view.number(num)
+        number = self.number(num)
         with jax.transfer_guard("disallow"):  # all that a call takes is on the devices
             self.train_state, metrics = self.program(
-                self.train_state, self.data, items, num_placed, self.frozen
+                self.train_state, self.data, items, number, self.frozen
             )
         self.seen.append((num, self.job.view.metrics(metrics)))
         self.done += num
