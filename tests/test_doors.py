@@ -1,7 +1,6 @@
 """What every command that opens a run has in common: steps, labels, files, words."""
 
 import dataclasses
-import gc
 import io
 import re
 import time
@@ -195,22 +194,21 @@ def test_arrays_are_written_as_they_are_drawn(cli, runs, tmp_path, monkeypatch):
     drawn, alive = [], []
 
     def batch(self, params, state, key, first, given=None):
-        gc.collect()
         alive.append(sum(each() is not None for each in drawn))
         assert not (tmp_path / "x.npz").exists()
-        x = np.full((1_000, 8, 8, 1), first / 50_000 - 1, np.float32)
+        x = np.full((100, 8, 8, 1), first / 5_000 - 1, np.float32)
         drawn.append(weakref.ref(x))
         return x
 
     monkeypatch.setattr(Sampler, "batch", batch)
-    line = f"train.sample --workdir {runs / 'flow'} --num 99999 --batch-size 1000"
+    line = f"train.sample --workdir {runs / 'flow'} --num 9999 --batch-size 100"
     assert cli(f"{line} --out {tmp_path}/x.npz")[0] == 0
     assert len(drawn) == 100 and max(alive) <= 3
     with np.load(tmp_path / "x.npz") as arrays:
         image, label = arrays["image"], arrays["label"]
-    assert image.shape == (99_999, 8, 8, 1) and image.dtype == np.uint8
-    assert list(image[::1000, 0, 0, 0]) == [round(i * 0.16) for i in range(100)]
-    np.testing.assert_array_equal(label, np.arange(99_999) % 10)
+    assert image.shape == (9_999, 8, 8, 1) and image.dtype == np.uint8
+    assert list(image[::100, 0, 0, 0]) == [round(i * 0.16) for i in range(100)]
+    np.testing.assert_array_equal(label, np.arange(9_999) % 10)
     assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
 
 

@@ -17,6 +17,7 @@ import pytest
 from gengen.conditions import Labels, Nothing
 from gengen.errors import BadInput
 from gengen.images import to_unit
+from train.cli.groups import defaults_of
 from train.data.dataset import Dataset, Spec
 from train.data.feed import order
 from train.data.load import load
@@ -518,7 +519,7 @@ def spec(name, *shape):
 
 def test_the_recipe_for_digits_is_the_defaults():
     keywords = recipe(Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789")))
-    for name, value in classifier.__kwdefaults__.items():
+    for name, value in defaults_of(classifier.options).items():
         assert keywords.pop(name) == value
     assert not keywords
 

@@ -480,12 +480,12 @@ def test_diffusion_completes_and_keeps_what_was_seen(cli, runs, method, tmp_path
     assert np.any(rows[0, 2][4:] != rows[0, 3][4:])
 
 
-def test_drawing_again_is_a_column_a_strength(cli, runs, tmp_path):
+def test_drawing_again_is_columns_of_a_strength(cli, runs, tmp_path):
     line = f"train.edit --workdir {runs / 'flow'} --rows 2 --strength 0.1 1 --steps 4"
-    image = picture(cli, f"{line} --label 3", tmp_path / "a.png")
-    rows = cells(image, 3, 2).astype(int)
-    near, far = (np.abs(rows[:, k] - rows[:, 0]).mean() for k in (1, 2))
-    assert near < far
+    image = picture(cli, f"{line} --label 3 --num 2", tmp_path / "a.png")
+    rows = cells(image, 5, 2).astype(int)
+    near, far = (np.abs(rows[:, k : k + 2] - rows[:, :1]).mean() for k in (1, 3))
+    assert near < far and np.any(rows[:, 3] != rows[:, 4])
 
 
 def test_restorations_made_small_are_the_small_image(cli, runs, tmp_path):

@@ -15,7 +15,7 @@ import inspect
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import jax
 
@@ -35,7 +35,7 @@ from .checkpoint import Checkpoints
 from .description import describe, describe_optimizers
 from .digests import leaf_names, with_leaves
 from .loop import identity_of, run_experiment
-from .record import FIT, Record
+from .record import FIT, Record, fits
 from .workdir import OpenRun, open_workdir
 
 # The options that say where data are.
@@ -122,6 +122,14 @@ def split_keywords(options: dict[str, Any]) -> tuple[RunOptions, TrainingOptions
                 f"fit has no keyword {name}{did_you_mean(name, every)}: it takes "
                 f"{', '.join(every)}"
             )
+    hints = get_type_hints(RunOptions) | get_type_hints(TrainingOptions)
+    hints["ema_decay"] = float | None
+    for name, value in options.items():
+        if not fits(value, hints[name]) and not isinstance(value, Path):
+            hint = hints[name]
+            kind = hint.__name__ if isinstance(hint, type) else str(hint)
+            kind = kind.replace("typing.Literal", "one of ")
+            raise BadInput(f"{name}={value!r}: it must be {kind}")
     chosen = [{k: v for k, v in options.items() if k in names} for names in known]
     values = RunOptions(dataset="arrays", **chosen[0]), TrainingOptions(**chosen[1])
     for value in values:
@@ -131,6 +139,10 @@ def split_keywords(options: dict[str, Any]) -> tuple[RunOptions, TrainingOptions
 
 def check_model(model: Any) -> None:
     """BadInput for a value that is no model."""
+    if isinstance(model, type):
+        raise BadInput(
+            f"{model.__name__} is a class: give a model, {model.__name__}(…)"
+        )
     for name in ("init", "losses"):
         if not callable(getattr(model, name, None)):
             raise BadInput(

@@ -135,7 +135,7 @@ def _record(raw: dict) -> Record:
         (vars(data), get_type_hints(Spec)),
     ):
         for name, value in values.items():
-            if not _fits(value, types[name]):
+            if not fits(value, types[name]):
                 raise ValueError(f"{name} is {value!r}")
     bounds = get_type_hints(RunOptions, include_extras=True)
     bounds |= options_of(raw["experiment"])
@@ -146,11 +146,11 @@ def _record(raw: dict) -> Record:
     initial = Reference(**raw["initial"]) if raw.get("initial") else None
     for reference in (*frozen.values(), *([initial] if initial else [])):
         types = {"workdir": str, "step": int, "digest": str}
-        if not all(_fits(getattr(reference, name), types[name]) for name in types):
+        if not all(fits(getattr(reference, name), types[name]) for name in types):
             raise ValueError(f"{reference}")
     digests, description = raw.get("digests", {}), raw.get("description", {})
     for words in (*digests.values(), description):
-        if not all(_fits(value, str) for value in words.values()):
+        if not all(fits(value, str) for value in words.values()):
             raise ValueError(f"digests are {digests!r}, description {description!r}")
     known = (frozen, digests, initial, description)
     return Record(raw["experiment"], options, run, data, *known)
@@ -172,7 +172,7 @@ def with_digests(record: Record, load_split: Callable[[str], Dataset]) -> Record
     return dataclasses.replace(record, digests=digests)
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     """Whether a value is of a type as signatures declare it; an int is a float."""
     of = get_args(hint)
     if get_origin(hint) is Literal:
@@ -181,9 +181,9 @@ def _fits(value: Any, hint: Any) -> bool:
         if not isinstance(value, tuple):
             return False
         each = of[:1] * len(value) if of[1:] == (...,) else of
-        return len(value) == len(each) and all(map(_fits, value, each))
+        return len(value) == len(each) and all(map(fits, value, each))
     if of:  # a union
-        return any(_fits(value, one) for one in of)
+        return any(fits(value, one) for one in of)
     if hint is float:
         return type(value) in (int, float)
     return type(value) is hint  # NoneType too

@@ -93,9 +93,13 @@ class OpenRun:
             index = None if label is None else label_index(label, names, "label ")
         elif label is not None:
             raise BadInput(f"label {label}: this model is unconditional, leave it out")
-        for name, value in (("num", num), ("batch_size", batch_size)):
-            if value < 1:
-                raise BadInput(f"{name}={value}: it must be at least 1")
+        for name, value, least in (
+            ("num", num, 1),
+            ("batch_size", batch_size, 1),
+            ("seed", seed, -(2**63)),
+        ):
+            if not isinstance(value, int | np.integer) or not least <= value < 2**63:
+                raise BadInput(f"{name}={value}: it must be an integer from {least} on")
         sampler = Sampler(self.model, min(num, batch_size), **options)
         given = given_classes(self.model, num, index)
         x = sampler(self.params, self.state, jax.random.key(seed), num, given)
@@ -117,7 +121,9 @@ class OpenRun:
     def show(self, images: np.ndarray, columns: int = 8):
         """A PIL picture, which notebooks show, of what `sample` and `data` give."""
         self.record.data.images_only("a picture")
-        x = np.asarray(to_unit(np.asarray(images), self.record.data.levels))
+        images = np.asarray(images)
+        images = images[None] if images.ndim == 3 else images
+        x = np.asarray(to_unit(images, self.record.data.levels))
         return sample_grid(to_uint8(x), min(columns, len(x)))
 
     def dataset(self, split: str, data_dir: Path | None = None) -> Dataset:
