@@ -151,7 +151,7 @@ def run_experiment(
     step = make_step(run, experiment, view, dataset.spec)
     # What cannot work fails here, before anything is written.
     if view.axis_name is None:
-        jax.eval_shape(step, start.shapes, batch, frozen)
+        jax.eval_shape(step, start.abstract, batch, frozen)
     initial.check(start.shapes, arrays, run.init_from)
     evaluators = own_evaluators(run, record, experiment, load_split)
     evaluators += more(record, load_split) if more else []

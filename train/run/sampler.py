@@ -162,7 +162,8 @@ class Sampler:
     ):
         keywords = as_keywords(model, options)
         self.batch_size, self.length = batch_size, length
-        shape = model.space.shape
+        # A model of one's own need not say its space, which only a prompt needs.
+        shape = model.space.shape if hasattr(model, "space") else (0,)
         check_prompt(prompt, length or shape[0])
         self._begun = np.frombuffer(prompt, np.uint8).astype(np.int32)
         self._sliding = None
