@@ -1,38 +1,15 @@
 """The loop that a user would write by hand for each family: the reference of speed."""
 
-import dataclasses
-from collections.abc import Callable
-
-
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """A family's bare program: how it would be written without the library.
-
-    call: one network evaluation (params, state) -> array; bare: (params, state, key)
-    -> samples [num, ...], or None with a reason where nobody has written one.
-    """
-
-    call: Callable
-    bare: Callable | None
-    reason: str = ""
-
-
-def uniform_labels(model, key, num: int) -> dict:
-    """Labels int32 [num] of the model's condition, drawn at once; {} without any."""
-    import jax
-
-    from gengen.conditions import labels_of
-
-    labels = labels_of(model.condition)
-    return (
-        {labels.key: jax.random.randint(key, (num,), 0, labels.num)} if labels else {}
-    )
+from .bare import Reference, uniform_labels
+from .bare_diffusion import of_diffusion
 
 
 def of_vae(model, num: int) -> Reference:
     """z ~ N(0, 1), uniform labels, one decoder call, the mean."""
     import jax
     import jax.numpy as jnp
+
+    from gengen.latent.priors import UnitGaussian
 
     def decode(params, z, c):
         weights = {"params": params["vae"]["decoder"]}
@@ -47,6 +24,62 @@ def of_vae(model, num: int) -> Reference:
     def call(params, state):
         c = model.condition.zeros(num)
         return decode(params, jnp.zeros((num, *model.latent_shape)), c)
+
+    if model.prior != UnitGaussian():
+        return Reference(call, None, f"nobody wrote one for {model.prior}")
+    return Reference(call, bare)
+
+
+def of_hierarchical_vae(model, num: int) -> Reference:
+    """Noise for each group, uniform labels, one pass down, the mean."""
+    import jax
+    import jax.numpy as jnp
+
+    from gengen.observations.observation import decoded
+
+    def generate(params, noise, c):
+        weights = {"params": params["hvae"]["net"]}
+        return model.net.apply(weights, noise, c, method="generate")
+
+    def bare(params, state, key):
+        shapes = model.net.latent_shapes
+        *keys, key_label = jax.random.split(key, len(shapes) + 1)
+        noise = [
+            jax.random.normal(key, (num, *shape))
+            for key, shape in zip(keys, shapes, strict=True)
+        ]
+        c = uniform_labels(model, key_label, num)
+        output = generate(params, noise, c)
+        features = decoded(model.observation, output, model.space.shape)
+        return model.observation.mean(params["hvae"]["likelihood"], features)
+
+    def call(params, state):
+        noise = [jnp.zeros((num, *shape)) for shape in model.net.latent_shapes]
+        return generate(params, noise, model.condition.zeros(num))
+
+    return Reference(call, bare)
+
+
+def of_normalizing_flow(model, num: int) -> Reference:
+    """u ~ N(0, 1), uniform labels, one call backwards, the inverse logit."""
+    import jax
+    import jax.numpy as jnp
+
+    from gengen.models.normalizing_flow import unsquash
+
+    def backward(params, u, c):
+        return model.flow.apply({"params": params["flow"]}, u, c or None, reverse=True)
+
+    def bare(params, state, key):
+        key_u, key_label = jax.random.split(key)
+        u = jax.random.normal(key_u, (num, *model.latent_shape))
+        x, _ = backward(params, u, uniform_labels(model, key_label, num))
+        most = 1.0 + 1.0 / (model.space.size - 1)
+        return unsquash(x, most, model.alpha)
+
+    def call(params, state):
+        u = jnp.zeros((num, *model.latent_shape))
+        return backward(params, u, model.condition.zeros(num))[0]
 
     return Reference(call, bare)
 
@@ -70,107 +103,6 @@ def of_gan(model, num: int) -> Reference:
         return generate(params, state, jnp.zeros((num, model.latent)), c)
 
     return Reference(call, bare)
-
-
-def of_diffusion(model, num: int, sampler=None) -> Reference:
-    """Noise, then the steps as one would write them for this one model.
-
-    Euler and Heun on the linear path are written out; of other values only the calls
-    of the network, in a scan without the solver's arithmetic.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    from gengen.diffusion.grids import Even
-    from gengen.diffusion.guidance import Guidance
-    from gengen.diffusion.paths import Linear
-    from gengen.diffusion.process import Velocity
-    from gengen.diffusion.solvers import Euler, Heun
-
-    sampler = sampler or model.sampler
-    scale, solver, shape = sampler.guidance.scale, sampler.solver, model.space.shape
-
-    def network(params, z, t, c):
-        weights = {"params": params["denoiser"]}
-        r = model.net.apply(weights, z, jnp.full(num, t), c)
-        return r[..., : z.shape[-1]]
-
-    def guided(params, z, t, c):
-        r = network(params, z, t, c)
-        if scale == 1:
-            return r
-        null = network(params, z, t, model.condition.null(c))
-        return null + scale * (r - null)
-
-    def start(key):
-        key_z, key_label = jax.random.split(key)
-        z = jax.random.normal(key_z, (num, *shape))
-        return z, uniform_labels(model, key_label, num)
-
-    def call(params, state):
-        c = model.condition.zeros(num)
-        return network(params, jnp.zeros((num, *shape)), 0.5, c)
-
-    plan = sampler.plan(model.process)
-    flow = model.process.path == Linear() and model.process.prediction == Velocity()
-    plain = sampler.guidance == Guidance(scale) and not isinstance(scale, tuple)
-    even = sampler.grid == Even() and not sampler.guides
-    if flow and plain and even and solver in (Euler(), Heun()):
-        steps = len(plan.times) - 1
-        return Reference(call, written_out(guided, start, steps, solver == Heun()))
-    if solver.traits.adaptive:
-        return Reference(
-            call, None, "an adaptive solver decides on its steps as it goes"
-        )
-    reason = "bare: the network's calls under one scan, without the solver's arithmetic"
-    return Reference(call, calls_alone(guided, start, plan, solver), reason)
-
-
-def written_out(guided, start, steps: int, is_heun: bool) -> Callable:
-    """The steps of Euler or Heun on the linear path, from `start(key)`."""
-    import jax
-    import jax.numpy as jnp
-
-    dt = 1.0 / steps
-
-    def bare(params, state, key):
-        x, c = start(key)
-
-        def euler(x, t):
-            return x - dt * guided(params, x, t, c), None
-
-        def heun(x, t):
-            v = guided(params, x, t, c)
-            w = guided(params, x - dt * v, t - dt, c)
-            return x - dt * (v + w) / 2, None
-
-        step = heun if is_heun else euler
-        return jax.lax.scan(step, x, 1.0 - jnp.arange(steps) * dt)[0]
-
-    return bare
-
-
-def calls_alone(guided, start, plan, solver) -> Callable:
-    """As many calls of the network as the solver makes on the plan, in a scan."""
-    import jax
-
-    per_step = solver.nfe(2) - solver.nfe(1)
-    more = solver.nfe(1) - per_step  # of the first step
-
-    def bare(params, state, key):
-        z, c = start(key)
-
-        def step(z, t):
-            for _ in range(per_step):
-                z = 0.9 * z + 0.1 * guided(params, z, t, c)
-            return z, None
-
-        z, _ = jax.lax.scan(step, z, plan.times[:-1])
-        for _ in range(more + plan.jump):
-            z = 0.9 * z + 0.1 * guided(params, z, 0.5, c)
-        return z
-
-    return bare
 
 
 def of_autoregressive(model, num: int) -> Reference:
@@ -228,11 +160,15 @@ def reference(model, num: int, **keywords) -> Reference:
     from gengen.models.autoregressive import Autoregressive
     from gengen.models.diffusion import Diffusion
     from gengen.models.gan import GAN
+    from gengen.models.hvae import HierarchicalVAE
     from gengen.models.multiscale import Multiscale
+    from gengen.models.normalizing_flow import NormalizingFlow
     from gengen.models.vae import VAE
 
     families = {
         VAE: of_vae,
+        HierarchicalVAE: of_hierarchical_vae,
+        NormalizingFlow: of_normalizing_flow,
         GAN: of_gan,
         Diffusion: of_diffusion,
         Autoregressive: of_autoregressive,
@@ -240,7 +176,7 @@ def reference(model, num: int, **keywords) -> Reference:
     }
     if type(model) not in families:
         raise BadInput(
-            f"a {type(model).__name__} draws no samples, so there is nothing to time: "
-            "take the workdir of a generative model"
+            f"a {type(model).__name__} draws no samples, or nobody wrote its bare "
+            f"program: take the workdir of {', '.join(x.__name__ for x in families)}"
         )
     return families[type(model)](model, num, **keywords)
