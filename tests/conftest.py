@@ -1,14 +1,12 @@
 """Compile little, and nothing twice."""
 
 import fcntl
-import functools
 import gc
 import os
 import shutil
 
 import jax
 import pytest
-from jax._src.interpreters import mlir
 from program import EVENTS, RARELY, TINY, call
 
 # Tests check what programs compute, not how fast: LLVM's costly passes are left out,
@@ -60,19 +58,6 @@ def compilation_cache(tmp_path_factory):
     for name, value in kept.items():
         jax.config.update(f"jax_{name.lower()}", value)
         os.environ[f"JAX_{name}"] = str(value)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ir_context():
-    """One context of MLIR a file, not one a program: a third of a small one's time.
-
-    The function is JAX's own; a version without it makes its contexts as it does.
-    """
-    make = getattr(mlir, "make_ir_context", None)
-    with pytest.MonkeyPatch.context() as patch:
-        if make is not None:
-            patch.setattr(mlir, "make_ir_context", functools.cache(make))
-        yield
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def updates(optimizer, num=3):
     return every, state
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", BEFORE)
 def test_the_defaults_are_the_optimisers_of_before(name):
     spec = TEXT if name in OF_TEXT else DIGITS
     experiment = EXPERIMENTS[name](spec)

@@ -284,7 +284,7 @@ def test_bad_options_are_refused_before_anything_is_written(cli, tmp_path, line,
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("train gna --workdir w", ("'gna'", "did you mean gan?", "vae, gan, flow")),
+        ("train gna --workdir w", ("'gna'", "did you mean gan?", "--help lists")),
         ("train vae --workdir w --latnet 3", ("--latnet", "--latent?", "--help")),
         ("train --workdir w vae", ("comes first",)),
         ("train.sample --workdir w --nmu 3", ("--nmu", "--num?", "--help")),

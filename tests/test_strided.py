@@ -164,4 +164,4 @@ def test_wrong_shapes_are_errors():
 
 def test_examples():
     assert doctest.testmod(strided).failed == 0
-    assert doctest.testmod(strided).attempted == 4
+    assert doctest.testmod(strided).attempted == 5

@@ -37,7 +37,11 @@ Latent = Callable[[Array], tuple[Array, Array | float]]
 
 
 def plain(z: Array) -> tuple[Array, float]:
-    """No flow and a unit Gaussian prior: (z, 0)."""
+    """No flow and a unit Gaussian prior: (z, 0).
+
+    >>> plain(3.0)
+    (3.0, 0.0)
+    """
     return z, 0.0
 
 

@@ -35,7 +35,7 @@ def temperatures(num: int, sharp: float = 4.0) -> Array:
         sharp: how far into its tails the sigmoid goes.
 
     >>> [round(float(b), 2) for b in temperatures(4)]
-    [0.0, 0.11, 0.5, 0.89, 1.0]
+    [0.0, 0.1, 0.5, 0.9, 1.0]
     """
     line = jax.nn.sigmoid(jnp.linspace(-sharp, sharp, num + 1))
     return (line - line[0]) / (line[-1] - line[0])

@@ -118,7 +118,7 @@ class GaussianMixture:
     """K, at least 1."""
 
     def __post_init__(self):
-        check_components(self)
+        _check_components(self)
 
     def init(self, key: Key, z: Array, x: Array) -> Tree:
         """Means, log-variances and log-weights of the components."""
@@ -161,7 +161,7 @@ class Vamp:
     """The standard deviation of the first pseudo-inputs, about 0."""
 
     def __post_init__(self):
-        check_components(self)
+        _check_components(self)
 
     def init(self, key: Key, z: Array, x: Array) -> Tree:
         """Small random inputs."""
@@ -209,7 +209,7 @@ class FlowPrior:
         return self.flow.apply({"params": params}, u, reverse=True)[0]
 
 
-def check_components(prior) -> None:
+def _check_components(prior) -> None:
     """BadInput for a mixture of nothing."""
     if prior.components < 1:
         raise BadInput(

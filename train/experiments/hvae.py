@@ -5,7 +5,7 @@ from typing import Annotated
 from ..cli.bounds import AtLeast, AtMost, Depth, NonEmpty, Width
 from ..cli.groups import group
 from .experiment import takes
-from .latent import BoundOptions, ObservationOptions
+from .latent import BoundOptions, ConditionalOptions, ObservationOptions
 from .nets import PrecisionOptions
 from .training import TrainingOptions
 
@@ -20,11 +20,15 @@ Groups = Annotated[tuple[Annotated[int, AtLeast(1), AtMost(100)], ...], NonEmpty
     likelihood="mixture",
     annealing_steps=500,
 )
-class HVAEOptions(TrainingOptions, PrecisionOptions, ObservationOptions, BoundOptions):
+class HVAEOptions(
+    TrainingOptions,
+    PrecisionOptions,
+    ConditionalOptions,
+    ObservationOptions,
+    BoundOptions,
+):
     """The groups of latents and the networks of a hierarchical VAE."""
 
-    conditional: bool = False
-    """Model p(x|y) of a given class, where the data set has labels."""
     groups: Groups = (2, 1)
     """Groups of latents at each resolution, the coarsest first; the last has half the
     image's sides."""

@@ -35,6 +35,15 @@ class ObservationOptions:
 
 
 @group()
+class ConditionalOptions:
+    """What a density may depend on."""
+
+    conditional: bool = False
+    """Model p(x|y) of a given class, where the data set has labels: what the command
+    `bayes` turns into a classifier that can reject."""
+
+
+@group()
 class PriorOptions:
     """The prior p(z), and what bends the Gaussian posterior."""
 

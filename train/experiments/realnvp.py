@@ -3,16 +3,15 @@
 from ..cli.bounds import Depth, Width
 from ..cli.groups import group
 from .experiment import takes
+from .latent import ConditionalOptions
 from .nets import PrecisionOptions
 from .training import TrainingOptions
 
 
 @group(learning_rate=1e-3, batch_size=64, steps=1_500, ema_decay=0.995)
-class RealNVPOptions(TrainingOptions, PrecisionOptions):
+class RealNVPOptions(TrainingOptions, PrecisionOptions, ConditionalOptions):
     """The invertible network of a normalising flow."""
 
-    conditional: bool = False
-    """Model p(x|y) of a given class, where the data set has labels."""
     channels: Width = 32
     """Channels of the networks behind scale and shift, doubled at each scale."""
     blocks: Depth = 1

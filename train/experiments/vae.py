@@ -5,7 +5,12 @@ from typing import Annotated, Literal
 from ..cli.bounds import Depth, NonEmpty, Width
 from ..cli.groups import group
 from .experiment import takes
-from .latent import ObjectiveOptions, ObservationOptions, PriorOptions
+from .latent import (
+    ConditionalOptions,
+    ObjectiveOptions,
+    ObservationOptions,
+    PriorOptions,
+)
 from .nets import PrecisionOptions
 from .training import TrainingOptions
 
@@ -14,6 +19,7 @@ from .training import TrainingOptions
 class VAEOptions(
     TrainingOptions,
     PrecisionOptions,
+    ConditionalOptions,
     ObservationOptions,
     PriorOptions,
     ObjectiveOptions,
@@ -22,9 +28,6 @@ class VAEOptions(
 
     architecture: Literal["mlp", "conv"] = "mlp"
     """Fully connected, or convolutions with stride 2."""
-    conditional: bool = False
-    """Model p(x|y) of a given class, where the data set has labels: what the command
-    `bayes` turns into a classifier that can reject."""
     latent: Width = 16
     """Dimensions of z."""
     hidden: Annotated[tuple[Width, ...], NonEmpty()] = (128,)
