@@ -89,8 +89,9 @@ def ends_of(trained, given: dict, options: Interpolate) -> tuple:
     if options.between == "data":
         images = image_pairs(trained, given, options)  # [2, rows, H, W, C]
         return images, encoded(trained, images, given), backwards(trained.model)
-    shape = (2, options.rows, *trained.model.latent_shape)
-    return None, jax.random.normal(jax.random.key(options.seed), shape), {}
+    keys = jax.random.split(jax.random.key(options.seed), 2 * options.rows)
+    z = trained.model.sample_latent(trained.params, trained.state, keys)
+    return None, z.reshape(2, options.rows, *z.shape[1:]), {}
 
 
 def write(out: Path, x, trained, given: dict, options: Interpolate) -> str:

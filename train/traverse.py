@@ -99,7 +99,8 @@ def centre(trained, options: Traverse) -> tuple:
         names = [f"z{d} {kl[d]:.2f}" if d < len(kl) else "" for d in dims]
         of = f"test image {options.image} (with its KL in nats)"
     else:
-        z = jax.random.normal(jax.random.key(options.seed), trained.model.latent_shape)
+        weights, key = (trained.params, trained.state), jax.random.key(options.seed)
+        z = trained.model.sample_latent(*weights, key[None])[0]
         dims = options.dims or range(min(options.rows, z.size))
         names, of = [f"z{d}" for d in dims], "a draw of the prior"
     return z, {name: value[0] for name, value in given.items()}, dims, names, of
