@@ -8,7 +8,7 @@ from .nets import PrecisionOptions
 from .training import TrainingOptions
 
 
-@group(learning_rate=1e-3, batch_size=64, steps=1_500, ema_decay=0.995)
+@group(learning_rate=1e-3, batch_size=64, steps=500, ema_decay=0.99)
 class RealNVPOptions(TrainingOptions, PrecisionOptions, ConditionalOptions):
     """The invertible network of a normalising flow."""
 
@@ -25,7 +25,9 @@ def realnvp(data, o: RealNVPOptions):
     """Normalising flow: RealNVP, an exact density of dequantised images.
 
     Dinh, Sohl-Dickstein and Bengio 2017, arXiv:1605.08803, without batch norm. The
-    defaults are for digits; for Fashion-MNIST: --dataset fashion_mnist --channels 64
+    defaults are for digits, of which longer runs learn the 1,000 by heart: 2.155
+    bits/dim of the validation images at step 500, 2.221 at 1,000, 2.366 at 1,500. For
+    Fashion-MNIST: --dataset fashion_mnist --channels 64
     --blocks 4 --scales 3 --steps 40000 (on an accelerator).
     """
     from gengen.models.normalizing_flow import NormalizingFlow
