@@ -46,8 +46,8 @@ def hvae(data, o: HVAEOptions):
 
     Vahdat and Kautz 2020, arXiv:2007.03898, without their flows and batch norm. The
     defaults are for digits: ELBO 2.078 bits/dim of the validation images, 103 s on a
-    busy core. For Fashion-MNIST: --dataset fashion_mnist --groups 3 2
-    --channels 64 --latent 8 --steps 40000 --annealing-steps 5000 (on an accelerator).
+    busy core. For Fashion-MNIST: --dataset fashion_mnist --groups 3 2 --channels 64
+    --latent 8 --steps 40000 --annealing-steps 5000 (on an accelerator).
     """
     from gengen.models.hvae import HierarchicalVAE
     from gengen.nets.ladder import Ladder

@@ -8,7 +8,7 @@ from .nets import PrecisionOptions
 from .training import TrainingOptions
 
 
-@group(learning_rate=1e-3, batch_size=64, steps=500, ema_decay=0.99)
+@group(learning_rate=1e-3, batch_size=64, steps=500, ema_decay=0.995)
 class RealNVPOptions(TrainingOptions, PrecisionOptions, ConditionalOptions):
     """The invertible network of a normalising flow."""
 
