@@ -175,6 +175,10 @@ class Encodes(abc.ABC):
     def log_prob_given(self, params, batch: Batch, key: Key, train: bool = False):
         """The function z [B, Z] -> log p(x|z) [B] in nats."""
 
+    @abc.abstractmethod
+    def latents(self, params, mean: Array, logvar: Array):
+        """The function z₀ -> (z, surplus) of another prior or a flow, see `elbo`."""
+
 
 class HasCodes(abc.ABC):
     """An autoencoder whose latents are codes: a prior over them makes it a model."""

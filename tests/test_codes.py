@@ -79,7 +79,7 @@ def prior(size):
     return Autoregressive(net, Categorical(size), Symbols((2, 2), size))
 
 
-BOOKS = [VectorQuantizer(5, 2), FiniteScalar((3, 2))]
+BOOKS = [VectorQuantizer(5, 2), FiniteScalar((3, 3))]
 books = pytest.mark.parametrize("book", BOOKS, ids=lambda book: type(book).__name__)
 
 
@@ -116,20 +116,20 @@ def test_a_prior_and_its_decoder_are_one_model_whose_bits_are_a_code_length(book
 
 def test_a_code_length_is_a_lower_bound_on_the_evidence():
     """Two pixels, enumerated: Σ_x Σ_codes p(x | codes) p(codes) = 1."""
-    space, book = Images((1, 2, 1), 2), FiniteScalar((2, 2))
+    space, book = Images((1, 2, 1), 2), FiniteScalar((3, 3))
     nets = Flat((1, 2)), Flat((1, 2, 1))
     model = VQVAE(*nets, book, Binomial(2), space, (1,))
     params, state = model.init(KEY)
     params = scrambled(params)
-    net = Transformer(4, 1, 4, 8, 1, 2)
-    inner = Autoregressive(net, Categorical(4), Symbols((1,), 4))
+    net = Transformer(9, 1, 9, 8, 1, 2)
+    inner = Autoregressive(net, Categorical(9), Symbols((1,), 9))
     own = scrambled(inner.init(KEY)[0])
     images = np.array(list(itertools.product(range(2), repeat=2)), np.uint8)
     batch = {"image": images.reshape(-1, 1, 2, 1)}
     log_p = [
         model.log_prob_of_codes(params, state, batch, jnp.full((4, 1), code), KEY)
         + inner.log_likelihood(own, {}, {"codes": jnp.full((4, 1), code)}, KEY)
-        for code in range(4)
+        for code in range(9)
     ]
     evidence = special.logsumexp(log_p, axis=0)
     close(special.logsumexp(evidence), 0.0, 1e-5, 1e-5)
@@ -146,6 +146,8 @@ def test_every_part_of_a_vqvae_learns(book):
     moved = [bool(np.any(np.asarray(g) != 0)) for g in jax.tree.leaves(slope)]
     assert all(moved)
     assert set(seen) == {"reconstruction", "distance"}
+    value, (_, now) = model.loss(params, state, BATCH, KEY)
+    close(value, now["reconstruction"] + 0.25 * now["distance"], 1e-5, 1e-5)
     x = model.reconstruct(params, state, BATCH, KEY)
     assert x.shape == (6, 4, 4, 1) and np.all(np.abs(x) <= 1)
     assert model.features(params, state, BATCH, KEY).shape == (6, 4 * book.dim)

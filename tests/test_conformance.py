@@ -192,13 +192,13 @@ def realnvp():
 
 def quantised():
     nets = MapEncoder(2, 4, 1, groups=2), MapDecoder(SHAPE, 4, 1, groups=2)
-    return VQVAE(*nets, FiniteScalar((3, 2)), Binomial(LEVELS), SPACE, (4, 4))
+    return VQVAE(*nets, FiniteScalar((3, 3)), Binomial(LEVELS), SPACE, (4, 4))
 
 
 def vqvae_prior():
-    net = Transformer(6, 16, 6, 8, 1, 2)
+    net = Transformer(9, 16, 9, 8, 1, 2)
     space = quantised().codes
-    return Coded(Autoregressive(net, Categorical(6), space), quantised())
+    return Coded(Autoregressive(net, Categorical(9), space), quantised())
 
 
 def multiscale():

@@ -167,6 +167,23 @@ def test_everything_learns_and_every_group_matters(trained):
     assert np.all(np.isfinite(bound(params, {}, BATCH, KEY)))
 
 
+def test_beta_weighs_the_kl_and_levels_have_a_volume(trained):
+    model, params = trained
+    values = [
+        jax.jit(replace(model, beta=beta).loss)(params, {}, BATCH, KEY)
+        for beta in (1.0, 3.0)
+    ]
+    kl = values[0][1][1]["kl"]
+    close(values[1][0] - values[0][0], 2 * kl, 1e-3, 1e-3)
+    # A density of x and one of 2 x differ by log 2 per number.
+    x = np.random.default_rng(0).normal(size=(5, 1))
+    own = {"hvae": {"net": {}, "likelihood": {"log_scale": jnp.float32(np.log(S))}}}
+    wide = replace(tree_model(), space=Reals((1,), 0.0, 2.0))
+    narrow = tree_model().log_likelihood(own, {}, {"latent": x}, KEY)
+    found = wide.log_likelihood(own, {}, {"latent": 2 * x}, KEY)
+    close(found, narrow - np.log(2), 1e-4, 1e-4)
+
+
 def test_free_nats_are_of_each_group(trained):
     model, params = trained
     loss = jax.jit(replace(model, free_nats=1e4).loss)
@@ -181,6 +198,7 @@ def test_free_nats_are_of_each_group(trained):
         (lambda: small(free_nats=-1.0), "free_nats=-1"),
         (lambda: HierarchicalVAE(Tree(), Gaussian(), Symbols((2,), 3)), "symbols"),
         (lambda: replace(small(), condition=Labels(3)), "conditioned on"),
+        (lambda: replace(small(), space=Images((8, 8, 1), 7)), "levels"),
         (lambda: Ladder((6, 6, 1)).latent_shapes, "side of 6"),
     ],
 )

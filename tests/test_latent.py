@@ -24,12 +24,15 @@ from gengen.latent.priors import (
     mixture_log_prob,
 )
 from gengen.losses.likelihood import normal_log_prob, per_example
+from gengen.models.combinators.latent import Latent
 from gengen.models.vae import VAE
 from gengen.nets.flows import AffineCouplings, AutoregressiveFlow
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.observations.binomial import Binomial
+from gengen.observations.gaussian import Gaussian
 from gengen.scan import sample_keys
-from gengen.spaces import Images
+from gengen.spaces import Images, Reals
+from gengen.types import static
 
 KEY = jax.random.key(3)
 
@@ -220,9 +223,13 @@ def test_importance_weights_have_the_evidence_as_their_mean(values):
 
     found = np.array([both(image) for image in BATCH["image"]])
     np.testing.assert_allclose(found[:, 1], found[:, 0], atol=2e-3)
+    keys = jax.random.split(KEY, 2000)
     losses = jax.jit(jax.vmap(lambda key: model.loss(params, {}, BATCH, key)[0]))
-    bound = -np.asarray(losses(jax.random.split(KEY, 500)))
-    assert np.mean(bound) < np.mean(found[:, 0]) + 4 * np.std(bound) / math.sqrt(500)
+    weights = jax.jit(jax.vmap(lambda k: model.log_likelihood(params, {}, BATCH, k)))
+    bound, same = -np.asarray(losses(keys)), np.mean(weights(keys), axis=1)
+    error = np.hypot(np.std(bound), np.std(same)) / math.sqrt(len(keys))
+    assert abs(np.mean(bound) - np.mean(same)) < 4 * error  # the ELBO is E log w
+    assert np.mean(bound) < np.mean(found[:, 0]) + 4 * error
     shown = jax.jit(lambda key: model.sample(params, {}, key, 5))(KEY)
     assert shown.shape == (5, *PAIR) and np.all(np.isfinite(shown))
 
@@ -286,6 +293,66 @@ def test_iwae_in_training_is_the_bound_it_reports():
     assert all(np.any(np.asarray(g) != 0) for g in jax.tree.leaves(grads))
 
 
+def test_iwae_gives_the_encoder_the_gradient_of_its_bound():
+    """Also through what a flow reads of the encoder, which must not be stopped."""
+    values = {"flow": AffineCouplings(2, (8,)), "importance_samples": 3}
+    model, params = changed(objective=IWAE(3), **values)
+
+    def plain(params, key):
+        return -jnp.mean(model.log_likelihood(params, {}, BATCH, key))
+
+    def ours(params, key):
+        return model.loss(params, {}, BATCH, key)[0]
+
+    keys = jax.random.split(KEY, 3000)
+
+    def gradients(f):
+        each = jax.jit(jax.vmap(jax.grad(f), (None, 0)))(params, keys)
+        return jax.tree.leaves(each["vae"]["encoder"])
+
+    for one, two in zip(gradients(plain), gradients(ours), strict=True):
+        error = np.hypot(np.std(one, axis=0), np.std(two, axis=0)) / math.sqrt(
+            len(keys)
+        )
+        gap = np.abs(np.mean(one, axis=0) - np.mean(two, axis=0))
+        assert np.mean(gap / (error + 1e-9)) < 1.5  # 0.8 by chance
+        assert np.max(gap / (error + 1e-9)) < 6
+
+
+def test_codes_are_those_that_the_decoder_reads():
+    model, params = changed(flow=AffineCouplings(2, (8,)))
+    x = model.space.read(BATCH)
+    mean, _ = model.posterior(params, BATCH)
+    z = model.to_latent(params, {}, x)
+    assert not np.allclose(z, mean, atol=0.05)
+    close(z, model.features(params, {}, BATCH, KEY), 1e-5, 1e-5)
+    shown = model.from_latent(params, {}, z)
+    close(shown, model.reconstruct(params, {}, BATCH, KEY), 1e-5, 1e-5)
+
+
+def test_latent_of_a_model_draws_that_models_latents():
+    inner = vae(prior=GaussianMixture(2))
+    inner = replace(inner, space=Reals(PAIR), observation=Gaussian())
+    params = scrambled(inner.init(KEY)[0])
+    model = Latent(inner, Identity())
+    keys = sample_keys(KEY, 3)
+    close(model.sample_latent(params, {}, keys), inner.sample_latent(params, {}, keys))
+
+
+@static
+class Identity:
+    """An autoencoder that does nothing."""
+
+    space: Images = Images(PAIR, 3)
+    latent_shape: tuple = PAIR
+
+    def to_latent(self, params, state, x):
+        return x
+
+    def from_latent(self, params, state, z):
+        return z
+
+
 def test_free_nats_cost_nothing_and_have_no_gradient():
     _, params = changed()
     free = vae(objective=ELBO(free_nats=100.0))
@@ -294,6 +361,8 @@ def test_free_nats_cost_nothing_and_have_no_gradient():
     slope = jax.grad(lambda p: free.loss(p, {}, BATCH, KEY)[0])(params)
     alone = jax.grad(lambda p: vae(objective=ELBO(0.0)).loss(p, {}, BATCH, KEY)[0])
     jax.tree.map(lambda a, b: close(a, b, 1e-4, 1e-5), slope, alone(params))
+    half = vae(objective=ELBO(0.5, free_nats=100.0)).loss(params, {}, BATCH, KEY)[0]
+    close(half, seen["reconstruction"] + 50.0, 1e-5, 1e-5)
     enough = vae(objective=ELBO(free_nats=1e-3))
     close(
         enough.loss(params, {}, BATCH, KEY)[0],
@@ -318,6 +387,12 @@ def test_total_correlation_is_weighed():
         (lambda: IWAE(1), "at least 2 draws"),
         (lambda: ELBO(free_nats=-1.0), "free_nats=-1.0"),
         (lambda: GaussianMixture(0), "components=0"),
+        (
+            lambda: vae(
+                objective=ELBO(total_correlation=1.0), flow=AutoregressiveFlow()
+            ),
+            "total correlation",
+        ),
         (lambda: vae(prior=Vamp(2), flow=AutoregressiveFlow()), "Vamp"),
         (lambda: replace(vae(), prior=Vamp(2), condition=Labels(3)), "condition"),
     ],
@@ -349,10 +424,10 @@ def test_annealing_finds_the_exact_evidence(start, float64):
     @jax.jit
     @jax.vmap
     def chain(key):
-        key_start, key_moves = jax.random.split(key)
-        z = mean + math.exp(logvar / 2) * jax.random.normal(key_start, (4, 2))
-        schedule = temperatures(60)
-        return annealed_log_weight(key_moves, z, log_start, log_joint, schedule, 5)
+        def draw(key):
+            return mean + math.exp(logvar / 2) * jax.random.normal(key, (4, 2))
+
+        return annealed_log_weight(key, draw, log_start, log_joint, temperatures(60), 5)
 
     log_w, accepted = chain(jax.random.split(KEY, 400))
     weight = np.exp(log_w - exact.logpdf(x))  # unbiased: its mean is 1
@@ -361,3 +436,27 @@ def test_annealing_finds_the_exact_evidence(start, float64):
     simple = jax.vmap(lambda z: log_joint(z) - log_start(z))
     draws = mean + math.exp(logvar / 2) * jax.random.normal(KEY, (400, 4, 2))
     assert np.mean(log_w) > np.mean(simple(draws)) + 1.0  # what one jump would give
+
+
+def test_annealing_is_unbiased_where_step_sizes_would_betray_it():
+    """A wide and a narrow Gaussian: a chain that adapted as it went would be biased."""
+
+    def log_start(z):
+        return per_example(normal_log_prob(z, 0.0, 2 * math.log(3.0)))
+
+    def log_joint(z):
+        each = [normal_log_prob(z[:, 0], m, 2 * math.log(s)) for m, s in TWO]
+        return jax.nn.logsumexp(jnp.stack(each), axis=0) - math.log(2)
+
+    def draw(key):
+        return 3.0 * jax.random.normal(key, (20_000, 1))
+
+    run = partial(annealed_log_weight, leapfrogs=3, step_size=0.3)
+    log_w, _ = jax.jit(
+        lambda key: run(key, draw, log_start, log_joint, temperatures(40))
+    )(KEY)
+    weight = np.exp(np.asarray(log_w, np.float64))
+    assert abs(weight.mean() - 1) < 4 * weight.std() / math.sqrt(len(weight))
+
+
+TWO = ((-2.0, 1.0), (3.0, 0.05))

@@ -41,7 +41,7 @@ def test_every_published_set_of_levels_has_a_bijection_of_codes_and_values(level
     np.testing.assert_allclose(quantised.z, values, atol=1e-6)
 
 
-@pytest.mark.parametrize("num", range(2, 9))
+@pytest.mark.parametrize("num", range(3, 9))
 def test_zero_is_a_value_and_all_levels_are_reached(num):
     book = FiniteScalar((num,))
     assert book({}, jnp.zeros((1, 1))).z.item() == 0.0
@@ -139,6 +139,32 @@ def test_gradients_pass_through_to_the_encoder_and_not_to_the_book():
     np.testing.assert_array_equal(to_book, 0.0)
 
 
+def test_a_book_rests_when_all_codes_are_used():
+    """Also where an even share of a batch is far above one vector."""
+    book = VectorQuantizer(16, dim=2)
+    draw = np.random.default_rng(0)
+    batches = jnp.array(draw.normal(size=(40, 800, 2)), jnp.float32)
+    state, update = book.init(), jax.jit(book.update)
+    for i, z in enumerate(batches):
+        before = book.book(state) if i else None
+        state = update(state, z, jax.random.key(i))
+        if i > 20:
+            assert np.max(np.abs(book.book(state) - before)) < 0.2  # none has jumped
+
+
+def test_devices_share_one_book():
+    """As one device would have it, and made of vectors of the batch at first."""
+    num = jax.device_count()
+    book = VectorQuantizer(4, dim=1, axis_name="data")
+    z = jnp.arange(8.0 * num).reshape(num, 8, 1)
+    state = jax.tree.map(lambda x: jnp.stack([x] * num), book.init())
+    keys = jax.random.split(KEY, num)
+    state = jax.pmap(book.update, "data")(state, z, keys)
+    rows = book.book(jax.tree.map(lambda x: x[0], state))
+    shared = jax.tree.map(lambda x: np.all(x == x[:1]), state)
+    assert all(jax.tree.leaves(shared)) and np.all(np.isfinite(rows))
+
+
 def test_fewer_vectors_than_codes_still_make_a_book():
     book = VectorQuantizer(5, dim=1)
     state = book.update(book.init(), jnp.array([[1.0], [2.0]]), KEY)
@@ -148,8 +174,8 @@ def test_fewer_vectors_than_codes_still_make_a_book():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: FiniteScalar(()), "at least 2"),
-        (lambda: FiniteScalar((5, 1)), "(5, 1)"),
+        (lambda: FiniteScalar(()), "at least 3"),
+        (lambda: FiniteScalar((5, 2)), "(5, 2)"),
         (lambda: VectorQuantizer(1, 2), "size=1"),
         (lambda: VectorQuantizer(4, 2, decay=1.0), "decay=1.0"),
     ],

@@ -97,7 +97,7 @@ def centre(trained, options: Traverse) -> tuple:
         given = own if label is None else given
         dims = options.dims or np.argsort(-kl, kind="stable")[: options.rows].tolist()
         names = [f"z{d} {kl[d]:.2f}" if d < len(kl) else "" for d in dims]
-        of = f"test image {options.image} (with its KL in nats)"
+        of = f"test image {options.image} (with its KL to N(0, 1) in nats)"
     else:
         weights, key = (trained.params, trained.state), jax.random.key(options.seed)
         z = trained.model.sample_latent(*weights, key[None])[0]
@@ -126,7 +126,8 @@ def code(trained, options: Traverse) -> tuple:
         batch = dataset.fetch(indices)
         return trained.model.condition.read(batch), posterior(trained.params, batch)
 
-    given, (z, _) = encoded(np.array([options.image]))
+    given, own = encoded(np.array([options.image]))
+    z = trained.model.code(trained.params, *own)
     _, (mean, logvar) = encoded(np.arange(min(dataset.size, 1_000)))
     return z[0], given, np.asarray(gaussian_kl(mean.T, logvar.T) / len(mean))
 

@@ -107,7 +107,9 @@ def log_weight(
     z, surplus = latent(first)
     prior = per_example(normal_log_prob(first, jnp.zeros(()), jnp.zeros(())))
     posterior = per_example(normal_log_prob(first, mean, logvar))
-    return log_prob(z) + prior - posterior + surplus
+    expected = log_prob(z)
+    chex.assert_equal_shape([expected, prior])
+    return expected + prior - posterior + surplus
 
 
 def iwae_bound(log_w: Array) -> Array:

@@ -43,7 +43,7 @@ def temperatures(num: int, sharp: float = 4.0) -> Array:
 
 def annealed_log_weight(
     key: Key,
-    z: Array,
+    start: Callable[[Key], Array],
     log_start: Callable[[Array], Array],
     log_joint: Callable[[Array], Array],
     schedule: Array,
@@ -52,35 +52,45 @@ def annealed_log_weight(
 ) -> tuple[Array, Array]:
     """One chain per example: (log w [B], the share of moves accepted [B]).
 
+    A pilot run adapts the step sizes, along its own way; the run that is measured
+    takes them as they are, so that each of its moves leaves f_b as it is and E w = p(x)
+    holds exactly.
+
     Args:
-        key: for momenta and acceptance.
-        z: draws of π₀, floats [B, *latent].
+        key: for both runs.
+        start: key -> draws of π₀, floats [B, *latent].
         log_start: z -> log π₀(z) [B], normalised.
         log_joint: z -> log p(x, z) [B].
         schedule: b_0 = 0 … b_T = 1, floats [T + 1], such as `temperatures(T)`.
         leapfrogs: steps of one Hamiltonian move, at least 1.
-        step_size: the first step size; it grows and shrinks with what is accepted, a
-            chain for itself.
+        step_size: the pilot's first step size; it grows and shrinks with what is
+            accepted, a chain for itself.
 
-    >>> def log_joint(z):  # z ~ N(0, 1), and p(x|z) = e for any z
-    ...     return log_start(z) + 1.0
+    >>> def start(key):
+    ...     return jax.random.normal(key, (1, 1))
     >>> def log_start(z):
     ...     return -0.5 * jnp.sum(z**2, 1) - 0.5 * jnp.log(2 * jnp.pi)
-    >>> key, z = jax.random.key(0), jnp.zeros((1, 1))
-    >>> log_w, _ = annealed_log_weight(key, z, log_start, log_joint, temperatures(5))
+    >>> def log_joint(z):  # p(x|z) = e for any z
+    ...     return log_start(z) + 1.0
+    >>> key, steps = jax.random.key(0), temperatures(5)
+    >>> log_w, _ = annealed_log_weight(key, start, log_start, log_joint, steps)
     >>> round(log_w.item(), 4)
     1.0
     """
-    chex.assert_type([z, schedule], float)
+    chex.assert_type(schedule, float)
     chex.assert_rank(schedule, 1)
-    axes = tuple(range(1, z.ndim))
+    key_pilot, key_start, key_moves, key_first = jax.random.split(key, 4)
+    z = start(key_start)
+    chex.assert_type(z, float)
+    axes, moves = tuple(range(1, z.ndim)), len(schedule) - 1
 
     def rows(x):
         return x.reshape(-1, *(1,) * len(axes))
 
     def move(carry, inputs):
         z, log_w, size, accepted = carry
-        b_before, b, key = inputs
+        b_before, b, key, fixed = inputs
+        now_size = size if fixed is None else fixed
         log_w = log_w + (b - b_before) * (log_joint(z) - log_start(z))
 
         def log_f(z):
@@ -92,9 +102,9 @@ def annealed_log_weight(
 
         def leap(_, now):
             z, momentum = now
-            momentum = momentum + 0.5 * rows(size) * slope(z)
-            z = z + rows(size) * momentum
-            return z, momentum + 0.5 * rows(size) * slope(z)
+            momentum = momentum + 0.5 * rows(now_size) * slope(z)
+            z = z + rows(now_size) * momentum
+            return z, momentum + 0.5 * rows(now_size) * slope(z)
 
         new, last = jax.lax.fori_loop(0, leapfrogs, leap, (z, momentum))
         change = log_f(new) - log_f(z)
@@ -104,12 +114,15 @@ def annealed_log_weight(
         z = jnp.where(rows(taken), new, z)
         size = size * jnp.where(accepted > ACCEPTED, 1.02, 0.98)
         accepted = 0.9 * accepted + 0.1 * taken
-        return (z, log_w, size, accepted), taken
+        return (z, log_w, size, accepted), (taken, now_size)
 
-    num = len(z)
-    zeros = jnp.zeros(num, z.dtype)
-    carry = z, zeros, jnp.full(num, step_size, z.dtype), jnp.full_like(zeros, ACCEPTED)
-    keys = jax.random.split(key, len(schedule) - 1)
-    steps = schedule[:-1], schedule[1:], keys
-    (_, log_w, _, _), taken = jax.lax.scan(move, carry, steps)
+    def run(key, z, sizes):
+        zeros = jnp.zeros(len(z), z.dtype)
+        first = jnp.full_like(zeros, step_size), jnp.full_like(zeros, ACCEPTED)
+        steps = schedule[:-1], schedule[1:], jax.random.split(key, moves), sizes
+        (_, log_w, _, _), seen = jax.lax.scan(move, (z, zeros, *first), steps)
+        return log_w, seen
+
+    _, (_, sizes) = run(key_pilot, start(key_first), None)
+    log_w, (taken, _) = run(key_moves, z, jax.lax.stop_gradient(sizes))
     return log_w, jnp.mean(taken, axis=0)

@@ -107,8 +107,9 @@ class IWAE:
         noise = jax.random.normal(key, (self.samples, *mean.shape))
         own_mean, own_logvar = stopped = jax.lax.stop_gradient(gaussian)
 
-        def log_weights(z, params):
-            log_prob, latent = problem(params, *stopped)
+        def log_weights(z, rest):
+            params, context = rest  # of the flow, which sees the encoder's gradient
+            log_prob, latent = problem(params, *context)
 
             def one(z):
                 own_noise = (z - own_mean) * jnp.exp(-0.5 * own_logvar)
@@ -117,5 +118,5 @@ class IWAE:
             return jax.vmap(one)(z)
 
         z = mean + jnp.exp(0.5 * logvar) * noise
-        bound = doubly_reparameterized(log_weights, z, params)
+        bound = doubly_reparameterized(log_weights, z, (params, gaussian))
         return -jnp.mean(bound), {}

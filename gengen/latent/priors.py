@@ -138,7 +138,7 @@ class GaussianMixture:
     def sample(self, params, keys, shape, posterior):
         """A component by its weight, then its Gaussian."""
         key_k, key_z = (
-            jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (0, 1)
+            jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (2, 3)
         )
         k = jax.vmap(jax.random.categorical, (0, None))(key_k, params["log_weight"])
         return _drawn(key_z, params["mean"][k], params["logvar"][k])
@@ -176,7 +176,7 @@ class Vamp:
     def sample(self, params, keys, shape, posterior):
         """A pseudo-input, then its posterior."""
         key_k, key_z = (
-            jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (0, 1)
+            jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (2, 3)
         )
         k = randint(key_k, self.components)
         mean, logvar = posterior(params["x"])

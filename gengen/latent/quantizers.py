@@ -108,12 +108,13 @@ class FiniteScalar:
     """
 
     levels: tuple[int, ...]
-    """L of each dimension, at least 2."""
+    """L of each dimension, at least 3."""
 
     def __post_init__(self):
-        if not self.levels or min(self.levels) < 2:
+        if not self.levels or min(self.levels) < 3 or self.size >= 2**31:
             raise BadInput(
-                f"levels={self.levels}: each dimension of z takes at least 2 values"
+                f"levels={self.levels}: each dimension of z takes at least 3 values, "
+                "and there are fewer than 2³¹ codes in all"
             )
 
     @property
@@ -137,7 +138,8 @@ class FiniteScalar:
         half = (levels - 1) * (1.0 + 1e-3) / 2.0
         offset = jnp.where(levels % 2 == 0, 0.5, 0.0)
         squashed = jnp.tanh(z + jnp.arctanh(offset / half)) * half - offset
-        whole = jnp.round(squashed)
+        low, high = -(levels // 2), (levels - 1) // 2
+        whole = jnp.clip(jnp.round(squashed), low, high)
         codes = index_of(whole + levels // 2, self.levels)
         value = straight_through(whole, squashed) / (levels // 2)
         return Quantized(value, codes, jnp.zeros(codes.shape, z.dtype))
@@ -162,8 +164,8 @@ class VectorQuantizer:
 
     The first batch gives the first book. A code that gets less than `dead` of its even
     share, a count below dead · N/K for N vectors a batch, starts again at a vector of
-    the batch. Van den Oord et al. 2017, arXiv:1711.00937, appendix A.1; restarts:
-    Dhariwal et al. 2020, arXiv:2005.00341, section 3.1.
+    the batch, with an even share. Van den Oord et al. 2017, arXiv:1711.00937, appendix
+    A.1; restarts: Dhariwal et al. 2020, arXiv:2005.00341, section 3.1.
 
     >>> book = VectorQuantizer(2, dim=1, decay=0.0)
     >>> z = jnp.array([[0.0], [10.0]])
@@ -180,6 +182,8 @@ class VectorQuantizer:
     """γ of the moving averages, in [0, 1)."""
     dead: float = 0.1
     """The share of N/K below which a code starts again; 0 never restarts one."""
+    axis_name: str | None = None
+    """The mapped axis (pmap) whose vectors are one batch, if there is one."""
 
     def __post_init__(self):
         if self.size < 2 or self.dim < 1:
@@ -225,12 +229,17 @@ class VectorQuantizer:
 
     def update(self, state: Tree, z: Array, key: Key) -> Tree:
         """The moving averages after the batch z, or the first book."""
-        key_first, key_dead = jax.random.split(key)
         z = jax.lax.stop_gradient(z.reshape(-1, self.dim))
+        if self.axis_name is not None:  # all devices see all vectors, and one key
+            z = jax.lax.all_gather(z, self.axis_name, tiled=True)
+            words = jax.lax.pmax(jax.random.key_data(key), self.axis_name)
+            key = jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
+        key_first, key_dead = jax.random.split(key)
+        share = len(z) / self.size
         first = {
             **state,
-            "counts": jnp.ones(self.size),
-            "sums": self._rows(key_first, z),
+            "counts": jnp.full(self.size, share),
+            "sums": share * self._rows(key_first, z),
         }
         state = jax.tree.map(
             lambda new, old: jnp.where(state["started"] == 0, new, old), first, state
@@ -242,13 +251,13 @@ class VectorQuantizer:
             name: self.decay * state[name] + (1.0 - self.decay) * got[name]
             for name in got
         }
-        seen = moved["counts"] > 0.0
+        seen = moved["counts"] > 1e-6
         counts = jnp.where(seen, moved["counts"], state["counts"])
         sums = jnp.where(seen[:, None], moved["sums"], state["sums"])
-        alive = counts >= self.dead * len(z) / self.size
+        alive = counts >= self.dead * share
         return {
-            "counts": jnp.where(alive, counts, 1.0),
-            "sums": jnp.where(alive[:, None], sums, self._rows(key_dead, z)),
+            "counts": jnp.where(alive, counts, share),
+            "sums": jnp.where(alive[:, None], sums, share * self._rows(key_dead, z)),
             "started": state["started"] + 1,
         }
 

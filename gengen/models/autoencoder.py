@@ -115,6 +115,10 @@ class Autoencoder(HasLatents, Inverts, HasFeatures, Reconstructs):
         z = self.to_latent(params, state, self.space.read(batch))
         return z.reshape(len(z), -1)
 
+    def sample_latent(self, params, state, keys):
+        """Raises BadInput: nothing is known of where codes lie."""
+        self.sample(params, state, keys, len(keys))
+
     def sample(self, params, state, key, num, **how):
         """Raises BadInput: nothing is known of where codes lie."""
         raise BadInput(

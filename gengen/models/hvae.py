@@ -25,7 +25,7 @@ from gengen.losses.divergence import gaussian_kl
 from gengen.losses.likelihood import normal_log_prob, per_example
 from gengen.nets.conditioning import agree
 from gengen.objective import Weight, loss, weight_at
-from gengen.observations.observation import Observation, decoded
+from gengen.observations.observation import Observation, check_levels, decoded
 from gengen.scan import fold_in, normal, sample_keys
 from gengen.spaces import Images, Space, Symbols
 from gengen.types import Array, HasFeatures, HasLatents, Inverts, Reconstructs, static
@@ -60,6 +60,7 @@ class HierarchicalVAE(HasLatents, Inverts, HasFeatures, Reconstructs):
         agree(self.net, self.condition)
         if isinstance(self.space, Symbols):
             raise BadInput(f"{self.space}: take an autoregressive model of symbols")
+        check_levels(self.observation, self.space)
         if self.importance_samples < 1:
             raise BadInput(
                 f"importance_samples={self.importance_samples}: take at least 1"

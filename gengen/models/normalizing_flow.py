@@ -82,6 +82,11 @@ class NormalizingFlow(HasLatents, Inverts, HasFeatures):
                 f"{self.space} has symbols without order, which no flow moves: take an "
                 "autoregressive model, or a flow of Images or Reals"
             )
+        if self.condition.names and not hasattr(self.flow, "condition"):
+            raise BadInput(
+                f"a {type(self.flow).__name__} reads no {self.condition.names[0]}: "
+                "take a RealNVP with that condition, or none"
+            )
         if not 0.0 < self.alpha < 0.5:
             raise BadInput(f"alpha={self.alpha}: it must be above 0 and below 1/2")
 

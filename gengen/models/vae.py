@@ -40,7 +40,7 @@ from gengen.latent.priors import Prior, UnitGaussian, Vamp, unit_log_prob
 from gengen.losses.likelihood import per_example
 from gengen.nets.conditioning import agree, init_params
 from gengen.objective import loss
-from gengen.observations.observation import Observation, decoded
+from gengen.observations.observation import Observation, check_levels, decoded
 from gengen.scan import fold_in, sample_keys
 from gengen.spaces import Images, Space, Symbols
 from gengen.types import (
@@ -94,16 +94,18 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
                 f"{self.space} has symbols without order, which have no mean: take an "
                 "autoregressive model, or a VAE of Images or Reals"
             )
-        levels, size = self.observation.levels, self.space.size
-        if levels != size and not (self.observation.continuous and size):
-            raise BadInput(
-                f"{type(self.observation).__name__} of {levels} levels on "
-                f"{type(self.space).__name__} of {size}: make both for the same data"
-            )
+        check_levels(self.observation, self.space)
         if self.importance_samples < 1:
             raise BadInput(
                 f"importance_samples={self.importance_samples}: a bound takes at least "
                 "1 draw"
+            )
+        if getattr(self.objective, "total_correlation", 0.0) and (
+            self.flow is not None or len(self.latent_shape) != 1
+        ):
+            raise BadInput(
+                "the total correlation is that of Gaussian posteriors of vectors: leave"
+                " it out, or take a vector z and no flow"
             )
         if isinstance(self.prior, Vamp) and (self.condition.names or self.flow):
             raise BadInput(
@@ -252,8 +254,13 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
         return x
 
     def to_latent(self, params, state, x: Array, **given) -> Array:
-        """The posterior's mean μ(x) [B, *latent] of x [B, *shape]. given: c by name."""
-        return self.encode(params, x, self.condition.given(given, len(x)))[0]
+        """The code of x [B, *shape], z [B, *latent]. given: c by name."""
+        c = self.condition.given(given, len(x))
+        return self.code(params, *self.encode(params, x, c))
+
+    def code(self, params, mean: Array, logvar: Array) -> Array:
+        """The posterior's mean μ, taken through the flow if there is one."""
+        return self.latents(params, mean, logvar)(mean)[0]
 
     def sample_latent(self, params, state, keys) -> Array:
         """z [B, *latent] of the prior, from keys [B]."""
@@ -283,11 +290,11 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
         return 1
 
     def reconstruct(self, params, state, batch, key) -> Array:
-        """E[x | z = μ(x)], x [B, *shape]; the key is not used."""
-        z, c = self.posterior(params, batch)[0], self.condition.read(batch)
-        return self._mean(params, z, c)
+        """E[x | z = code of x], x [B, *shape]; the key is not used."""
+        z = self.code(params, *self.posterior(params, batch))
+        return self._mean(params, z, self.condition.read(batch))
 
     def features(self, params, state, batch, key) -> Array:
-        """Posterior means μ(x) [B, Z]: a representation; the key is not used."""
-        mean, _ = self.posterior(params, batch)
-        return mean.reshape(len(mean), -1)
+        """The codes of the batch, [B, Z]: a representation; the key is not used."""
+        z = self.code(params, *self.posterior(params, batch))
+        return z.reshape(len(z), -1)

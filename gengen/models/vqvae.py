@@ -26,7 +26,7 @@ from gengen.latent.quantizers import Quantizer
 from gengen.losses.likelihood import per_example
 from gengen.nets.conditioning import agree, init_params
 from gengen.objective import Weight, loss, weight_at
-from gengen.observations.observation import Observation, decoded
+from gengen.observations.observation import Observation, check_levels, decoded
 from gengen.spaces import Images, Space, Symbols
 from gengen.types import Array, HasCodes, HasFeatures, Reconstructs, static
 
@@ -57,6 +57,7 @@ class VQVAE(HasCodes, HasFeatures, Reconstructs):
             agree(net, self.condition)
         if isinstance(self.space, Symbols):
             raise BadInput(f"{self.space} are codes already: take a model of Symbols")
+        check_levels(self.observation, self.space)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

@@ -138,15 +138,15 @@ class _Masked(nn.Module):
         degrees, widths = np.arange(1, self.dim + 1), (*self.hidden, 2 * self.dim)
         for i, width in enumerate(widths):
             last = i == len(widths) - 1
-            new = np.arange(width) % max(1, self.dim - 1) + 1
+            new = np.arange(width) * max(1, self.dim - 1) // width + 1
             mask = new[None] >= degrees[:, None]
             if last:  # s and t of dimension d see what is of a lower degree than d
                 new = np.tile(np.arange(1, self.dim + 1), 2)
                 mask = new[None] > degrees[:, None]
             x = self._dense(f"layer_{i}", x, mask, zeros if last else None)
-            if i == 0 and h is not None:
+            if h is not None and (i == 0 or last):  # the first dimension sees h alone
                 init = zeros if last else nn.initializers.lecun_normal()
-                x = x + nn.Dense(width, False, kernel_init=init, name="context")(h)
+                x = x + nn.Dense(width, False, kernel_init=init, name=f"context_{i}")(h)
             x, degrees = x if last else nn.silu(x), new
         s, t = jnp.split(x, 2, axis=-1)
         return soft_clamp(s), t

@@ -191,3 +191,24 @@ def decoded(observation: Observation, features: Array, shape: tuple[int, ...]) -
         return features
     cut = features.reshape(*features.shape[:-1], observation.features, channels)
     return jnp.swapaxes(cut, -1, -2)
+
+
+def check_levels(observation: Observation, space) -> None:
+    """BadInput unless an observation and a space have the same levels.
+
+    A continuous observation is a density of real numbers, or of dequantised levels.
+
+    Args:
+        observation: what p(data | features) is.
+        space: a `gengen.spaces.Space`: the type of the data.
+
+    >>> from gengen.observations.binomial import Binomial
+    >>> from gengen.spaces import Images
+    >>> check_levels(Binomial(17), Images((8, 8, 1), 17))
+    """
+    levels, size = observation.levels, space.size
+    if levels != size and not (observation.continuous and size):
+        raise BadInput(
+            f"{type(observation).__name__} of {levels} levels on "
+            f"{type(space).__name__} of {size}: make both for the same data"
+        )

@@ -154,7 +154,9 @@ class LikelihoodRegret:
         noise = paired_noise(key_noise, self.pairs, encoded[0].shape)
 
         def bound(q):
-            return jnp.mean(jax.vmap(lambda e: elbo(log_prob, *q, e)[0])(noise), axis=0)
+            latent = self.model.latents(params, *q)
+            each = jax.vmap(lambda e: elbo(log_prob, *q, e, latent=latent)[0])
+            return jnp.mean(each(noise), axis=0)
 
         def loss(q):  # Examples share no coordinate, so Adam moves each by itself.
             value = bound(q)

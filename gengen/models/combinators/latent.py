@@ -122,6 +122,10 @@ class Latent(_SecondStage, HasLatents):
 
     density: ClassVar[str] = "none"
 
+    def sample_latent(self, params, state, keys) -> Array:
+        """Latents of the inner model, as it draws them."""
+        return self.model.sample_latent(params, state, keys)
+
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """The inner model's latents; BadInput if it has none (a prior of codes)."""
