@@ -336,3 +336,29 @@ def test_a_package_holds_python_alone():
     for package in ("gengen", "train"):
         files = {path.suffix for path in (ROOT / package).rglob("*") if path.is_file()}
         assert files <= {".py", ".pyc"}
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"evaluate_every": 2}, "no keyword evaluate_every"),
+        ({"optimizers": {"mean": optax.sgd(0.1)}, "optimizer": "lion"}, "optimizer"),
+        (
+            {"optimizers": {"mean": optax.sgd(0.1)}, "learning_rate": 0.5},
+            "learning_rate",
+        ),
+    ],
+)
+def test_a_keyword_that_would_do_nothing_is_refused(tmp_path, keywords, words):
+    with pytest.raises(BadInput, match=words):
+        fit(Mean(), {"image": images()}, workdir=tmp_path / "w", **keywords)
+
+
+def test_numbers_of_numpy_are_numbers():
+    from train.run.library import split_keywords
+
+    options = {"steps": np.int64(3), "learning_rate": np.float32(0.5)}
+    options |= {"augment": ["flip"], "workdir": Path("w")}
+    run, training = split_keywords(options)
+    assert (training.steps, training.learning_rate) == (3, 0.5)
+    assert run.augment == ("flip",)

@@ -48,6 +48,9 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     if isinstance(trained.model, Discriminative):
         refuse_sampling(options)
     splits = open_splits(trained, options.data_dir)
+    notes = [trained.changed_since(*split) for split in splits.items()]
+    if changed := list(filter(None, notes)):
+        result["data_changed"] = changed
     if not isinstance(trained.model, Discriminative):
         quality = Quality(trained, splits, options)
     metrics = example_metrics(trained, splits["train"], options)

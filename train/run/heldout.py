@@ -45,7 +45,8 @@ def metric(model, shape) -> tuple[str, Callable] | None:
             return bits_per_dim(model.log_likelihood(*arguments), shape)
 
         given = "".join(f"-given-{name}" for name in model.condition.names)
-        return f"{bits_name(shape)}_{model.likelihood_kind}{given}", bits
+        unit = getattr(getattr(model, "space", None), "unit", bits_name(shape))
+        return f"{unit}_{model.likelihood_kind}{given}", bits
     if isinstance(model, Discriminative):
 
         def right(params, state, batch, key):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import jax
+import numpy as np
 
 from gengen.errors import BadInput
 from gengen.step import TrainState, check_by_player
@@ -28,7 +29,7 @@ from ..cli.options import RunOptions
 from ..data.arrays import Arrays, from_arrays
 from ..data.dataset import Dataset
 from ..experiments.experiment import Experiment
-from ..experiments.training import TrainingOptions
+from ..experiments.training import OptimizerOptions, TrainingOptions
 from . import processes
 from . import record as records
 from .checkpoint import Checkpoints
@@ -38,8 +39,9 @@ from .loop import identity_of, run_experiment
 from .record import FIT, Record, fits
 from .workdir import OpenRun, open_workdir
 
-# The options that say where data are.
+# The options that say where data are, and the figure that the program alone makes.
 _NO_OPTIONS = {"dataset", "data_dir", "image_size", "length", "on_bad_record"}
+_NO_OPTIONS |= {"evaluate_every"}
 
 
 def fit(
@@ -82,15 +84,19 @@ def fit(
             {"validation": …, "test": …}.
         levels: of the pixels or symbols.
         seed: of the initial parameters, the order of the data and all noise.
-        options: any option of `python -m train` by its name, such as log_every=50.
+        options: an option of `python -m train` by its name, such as log_every=50; not
+            those of data sets, and not evaluate_every.
 
     Returns:
         The run, open, at its last step.
     """
     check_model(model)
+    own = set(options)
     options |= {"steps": steps, "batch_size": batch_size, "ema_decay": ema_decay}
     options |= {"learning_rate": learning_rate, "seed": seed, "workdir": Path(workdir)}
     run, training = split_keywords(options)
+    if optimizers is not None:
+        refuse_optimizer_options(own, learning_rate)
     load_split = from_arrays(arrays, held_out=held_out, levels=levels)
     experiment = training.experiment(model, *model.losses())
     if optimizers is not None:
@@ -111,6 +117,19 @@ def fit(
     return dataclasses.replace(opened, experiment=experiment, load_split=load_split)
 
 
+def refuse_optimizer_options(options: set[str], learning_rate: float) -> None:
+    """BadInput for an option of the optimiser beside optimisers that were given."""
+    usual = inspect.signature(fit).parameters["learning_rate"].default
+    known = {f.name for f in dataclasses.fields(OptimizerOptions)}
+    given = sorted(known & options)
+    given += ["learning_rate"] if learning_rate != usual else []
+    if given:
+        raise BadInput(
+            f"{given[0]} beside optimizers: it would do nothing, so build it into the "
+            "optimisers, or leave them out"
+        )
+
+
 def split_keywords(options: dict[str, Any]) -> tuple[RunOptions, TrainingOptions]:
     """The options of the run and of training; BadInput for an unknown one."""
     kinds = (RunOptions, TrainingOptions)
@@ -124,6 +143,7 @@ def split_keywords(options: dict[str, Any]) -> tuple[RunOptions, TrainingOptions
             )
     hints = get_type_hints(RunOptions) | get_type_hints(TrainingOptions)
     hints["ema_decay"] = float | None
+    options = {name: plain(value) for name, value in options.items()}
     for name, value in options.items():
         if not fits(value, hints[name]) and not isinstance(value, Path):
             hint = hints[name]
@@ -135,6 +155,13 @@ def split_keywords(options: dict[str, Any]) -> tuple[RunOptions, TrainingOptions
     for value in values:
         check_numbers(value)
     return values
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy's as Python's, a list as a tuple."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return tuple(value) if isinstance(value, list) else value
 
 
 def check_model(model: Any) -> None:

@@ -95,7 +95,8 @@ def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None
         if changed and not (other and changed.startswith("examples ")):
             raise BadInput(
                 f"{workdir} holds another run, with {changed}: take another "
-                "--workdir, or the same options to resume"
+                "--workdir, with --init-from to begin with its parameters, or the same "
+                "options to resume"
             )
         if other:
             raise BadInput(

@@ -77,6 +77,8 @@ def default_sampler(model):
     """The value of a model's `sampler` keyword; None if it has none."""
     if hasattr(model, "sampler"):
         return model.sampler
+    if not hasattr(model, "sample"):
+        raise BadInput(f"a {type(model).__name__} has no method sample: give it one")
     taken = inspect.signature(model.sample).parameters.get("sampler")
     return taken.default if taken else None
 

@@ -105,9 +105,14 @@ class OpenRun:
         x = sampler(self.params, self.state, jax.random.key(seed), num, given)
         return as_data(x, self.record.data, self.model)
 
-    def data(self, split: str = "train") -> dict[str, np.ndarray]:
-        """All of a split: {"image": uint8 [N, H, W, C], "label": int32 [N]}."""
-        dataset = self.dataset(split)
+    def data(
+        self, split: str = "train", data_dir: str | Path | None = None
+    ) -> dict[str, np.ndarray]:
+        """All of a split: {"image": uint8 [N, H, W, C], "label": int32 [N]}.
+
+        data_dir: where the files are, of a set that is read with --data-dir.
+        """
+        dataset = self.dataset(split, data_dir and Path(data_dir))
         return dataset.fetch(np.arange(dataset.size))
 
     @property
@@ -140,11 +145,17 @@ class OpenRun:
         same["on_bad_record"] = run.get("on_bad_record", "refuse")
         same["reader"] = run.get("reader", 1)
         dataset = load(run["dataset"], split=split, data_dir=data_dir, **same)
-        if split in (known := self.record.digests):
-            now = {split: dataset.digest()}
-            if changed := change(known, now, dataset.spec.examples):
-                note_once(f"{changed} that the run began with, in {run['dataset']}")
+        if changed := self.changed_since(split, dataset):
+            note_once(changed)
         return dataset
+
+    def changed_since(self, split: str, dataset: Dataset) -> str:
+        """A sentence if a split is no longer what the run began with; else ""."""
+        if split not in (known := self.record.digests):
+            return ""
+        changed = change(known, {split: dataset.digest()}, dataset.spec.examples)
+        where = self.record.data_options["dataset"]
+        return f"{changed} that the run began with, in {where}" if changed else ""
 
     def dataset_if_any(self, split: str, data_dir: Path | None = None):
         """A split of the run's data set, or None where it has no such split."""
