@@ -15,6 +15,7 @@ REFERENCE = ROOT / "docs/reference"
 PAGES = {  # folder of results/ -> title
     "digits": "Digits: training, density, one table across families",
     "representations": "Digits and Fashion-MNIST: labels, outliers, representations",
+    "latent-variables": "Latent variables: priors, posteriors, hierarchies, flows",
     "autoregression": "Autoregression: images, decoding, text",
     "diffusion": "Diffusion: published choices, predictions, couplings",
     "guidance": "Diffusion: network evaluations and guidance",
