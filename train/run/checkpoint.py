@@ -10,11 +10,9 @@ one does the rest; they agree after every step of that, so that none waits in va
 
 import contextlib
 import errno
-import logging
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +29,7 @@ from .digests import SUMS, first_change, leaf_names, sums, with_leaves
 from .record import Record
 from .renames import RENAMES, current_names
 from .same import difference
+from .system_errors import system_errors
 
 
 class Damaged(BadInput):
@@ -117,11 +116,11 @@ class Checkpoints:
         needed = sum(x.size * x.dtype.itemsize + 2**12 for x in sizes) + 2**16
         if shutil.disk_usage(path).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with _system_errors():
+        with system_errors():
             self._handler.save(self._path_for_orbax(path), args=args)
 
     def _commit(self, part: Path, step: int) -> None:
-        with _system_errors():
+        with system_errors():
             self._handler.finalize(self._path_for_orbax(part / "default"))
         workdir, record = self.folder.parent, self._record
         if record:
@@ -282,27 +281,6 @@ class Checkpoints:
 
 def _zeros(x):
     return jax.device_put(np.zeros(x.shape, x.dtype), x.sharding)
-
-
-@contextlib.contextmanager
-def _system_errors() -> Iterator[None]:
-    """An OSError for what tensorstore could not write, and no traceback on the screen.
-
-    Each of orbax's threads logs what it raises, though the caller gets it.
-    """
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    except Exception as error:
-        if code := re.search(r"os_error_code='(\d+)'", str(error)):
-            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
-        raise
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _as_dict(train_state) -> dict:
