@@ -128,6 +128,15 @@ def test_the_record_of_a_run_gives_its_options_back(cli, tmp_path):
     other = parse(options, "vae", ["--config", file, "--workdir", "w", "--seed", "8"])
     assert other == replace(first, seed=8)
     refused(cli(f"train gan --config {file} --workdir w"), "experiment vae, not gan")
+    record.data_options["reader"] = 2  # of folders: a fact, no option
+    records.save(tmp_path, record)
+    assert parse(options, "vae", ["--config", file, "--workdir", "w"]) == first
+
+
+def test_an_option_that_stands_twice_in_a_file_is_refused(cli, tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text("[one]\nhidden = [8]\n[two]\nhidden = [9]\n")
+    refused(cli(f"train vae --workdir w --config {file}"), "says hidden twice")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from gengen.errors import BadInput
 
 from .near import did_you_mean
 
-FACTS = ("examples", "left_out")  # of a record's data set: no options
+FACTS = ("examples", "left_out", "reader")  # of a record's data set: no options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def with_config(options: type, arguments: list[str]) -> list[str]:
         return arguments  # the parser says what is missing
     path = Path(file if equals else arguments[place + 1])
     known = [field.name for field in dataclasses.fields(options)]
-    result = []
+    result, seen = [], set()
     for name, value in entries(path, options.__name__):
         option = name.replace("_", "-")
         if name not in known:
@@ -49,6 +49,9 @@ def with_config(options: type, arguments: list[str]) -> list[str]:
             raise BadInput(
                 f"--config {path}: {name} is no option of this command{near}"
             )
+        if name in seen:
+            raise BadInput(f"--config {path} says {name} twice: leave one out")
+        seen.add(name)
         if f"--{option}" not in given and f"--no-{option}" not in given:
             result += as_arguments(option, value)
     return result + arguments
@@ -72,7 +75,7 @@ def entries(path: Path, name: str) -> Iterator[tuple[str, Any]]:
         if document["experiment"] != name:
             raise BadInput(
                 f"--config {path} is of the experiment {document['experiment']}, not "
-                f"{name}"
+                f"{name}: train that one, or write a file of the options you want"
             )
         run = {k: v for k, v in document["run"].items() if k not in FACTS}
         document = {**document["options"], **run}
