@@ -29,7 +29,8 @@ if jax.__version_info__ < (0, 11):  # XLA ends where it does not know a flag
 LONG = ("program", "autoregressive", "conformance", "scale", "notebooks", "processes")
 LONG += ("same_numbers", "combinators", "task_programs", "evaluate", "faults")
 LONG += ("solvers", "models", "solver_facts", "observations", "experiments", "sweep")
-LONG += ("inverse", "examples", "likelihood", "dit")
+LONG += ("inverse", "examples", "likelihood", "dit", "walkthrough", "codes", "latent")
+LONG += ("paths", "library", "doors", "step", "pipeline", "tasks", "text", "loop")
 
 
 def pytest_collection_modifyitems(items):

@@ -290,6 +290,7 @@ def test_no_file_of_arrays_surprises(tmp_path):
     path, draw = tmp_path / "set.npz", np.random.default_rng(0)
     np.savez_compressed(path, train_image=IMAGE, train_label=LABEL)
     whole, good = path.read_bytes(), 0
+    assert load(f"npz:{path}").size  # as it is; what is changed has its checksums wrong
     for _ in range(200):
         path.write_bytes(mutated(whole, draw))
         try:
@@ -297,7 +298,7 @@ def test_no_file_of_arrays_surprises(tmp_path):
             good += 1
         except BadInput as error:
             assert "\n" not in str(error)
-    assert 0 < good < 200
+    assert good < 200
 
 
 def test_a_file_that_promises_too_much_is_not_read(tmp_path):

@@ -100,17 +100,19 @@ def test_a_prior_and_its_decoder_are_one_model_whose_bits_are_a_code_length(book
     own = scrambled(jax.jit(inner.init)(KEY)[0])
     frozen = {"frozen": {"autoencoder": Variables(params, state)}}
     found = jax.jit(whole.log_likelihood)(own, frozen, BATCH, KEY)
-    codes = model.to_latent(params, state, SPACE.read(BATCH))
+    codes = jax.jit(model.to_latent)(params, state, SPACE.read(BATCH))
     assert codes.dtype == jnp.int32 and codes.shape == (6, 2, 2)
-    given = model.log_prob_of_codes(params, state, BATCH, codes, KEY)
-    length = inner.log_likelihood(own, {}, {"codes": codes}, KEY)
+    given = jax.jit(model.log_prob_of_codes)(params, state, BATCH, codes, KEY)
+    length = jax.jit(inner.log_likelihood)(own, {}, {"codes": codes}, KEY)
     close(found, given + length, 1e-5, 1e-5)
     assert whole.density == "bound" and whole.likelihood_kind == "code-length"
     # Drawn codes are decoded by the same decoder, and all of them are in the book.
     x = jax.jit(lambda key: whole.sample(own, frozen, key, 4))(KEY)
-    drawn = inner.space.to_data(inner.sample(own, {}, KEY, 4))
-    close(x, model.from_latent(params, state, drawn), 1e-5, 1e-5)
-    slope = jax.grad(lambda p: jnp.mean(whole.log_likelihood(p, frozen, BATCH, KEY)))
+    drawn = jax.jit(lambda key: inner.sample(own, {}, key, 4))(KEY)
+    close(x, jax.jit(model.from_latent)(params, state, drawn), 1e-5, 1e-5)
+    slope = jax.jit(
+        jax.grad(lambda p: jnp.mean(whole.log_likelihood(p, frozen, BATCH, KEY)))
+    )
     assert any(np.any(np.asarray(g)) for g in jax.tree.leaves(slope(own)))
 
 
@@ -142,13 +144,13 @@ def test_a_code_length_is_a_lower_bound_on_the_evidence():
 @books
 def test_every_part_of_a_vqvae_learns(book):
     model, params, state, seen = trained(book)
-    slope = jax.grad(lambda p: model.loss(p, state, BATCH, KEY)[0])(params)
+    slope = jax.jit(jax.grad(lambda p: model.loss(p, state, BATCH, KEY)[0]))(params)
     moved = [bool(np.any(np.asarray(g) != 0)) for g in jax.tree.leaves(slope)]
     assert all(moved)
     assert set(seen) == {"reconstruction", "distance"}
-    value, (_, now) = model.loss(params, state, BATCH, KEY)
+    value, (_, now) = jax.jit(model.loss)(params, state, BATCH, KEY)
     close(value, now["reconstruction"] + 0.25 * now["distance"], 1e-5, 1e-5)
-    x = model.reconstruct(params, state, BATCH, KEY)
+    x = jax.jit(model.reconstruct)(params, state, BATCH, KEY)
     assert x.shape == (6, 4, 4, 1) and np.all(np.abs(x) <= 1)
     assert model.features(params, state, BATCH, KEY).shape == (6, 4 * book.dim)
 

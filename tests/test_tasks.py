@@ -523,7 +523,10 @@ def test_mahalanobis_is_that_of_sklearn(labels):
         (lambda: NegativeLogLikelihood(Judge()), "Judge has no density"),
         (lambda: ComplexityCorrected(Judge()), "Judge has no density"),
         (lambda: ReconstructionError(World()), "World has no reconstruct"),
-        (lambda: LikelihoodRegret(World()), "World has no log_prob_given, posterior"),
+        (
+            lambda: LikelihoodRegret(World()),
+            "World has no latents, log_prob_given, posterior",
+        ),
         (lambda: FeatureDistance(World()), "World has no features"),
         (lambda: Mahalanobis(World()), "World has no features"),
         (lambda: FeatureDistance(Flat(), 0), "k=0"),

@@ -237,29 +237,36 @@ def test_samples_are_text_and_tempered(cli, run, tmp_path):
     assert first.removesuffix("\n──────── 1") == second.removesuffix("\n")
 
 
-def test_longer_samples_slide_and_shorter_ones_are_cut(run):
+def test_longer_samples_slide_and_shorter_ones_are_cut(run, monkeypatch):
+    from gengen.models.autoregressive import Autoregressive
     from train.run.sampler import Sampler
     from train.run.workdir import open_workdir
 
-    trained = open_workdir(run)
+    trained, complete, traces = open_workdir(run), Autoregressive.complete, []
+
+    def counted(*arguments, **how):
+        traces.append(how)
+        return complete(*arguments, **how)
+
+    monkeypatch.setattr(Autoregressive, "complete", counted)
 
     def drawn(length, num=3, size=2, prompt=b""):
         sampler = Sampler(trained.model, size, prompt, length)
         weights = trained.params, trained.state, jax.random.key(1)
-        return sampler(*weights, num).astype(np.uint8), sampler
+        return sampler(*weights, num).astype(np.uint8)
 
-    plain, _ = drawn(None)
+    plain = drawn(None)
     for length in (1, 11, 16):
-        np.testing.assert_array_equal(drawn(length)[0], plain[:, :length])
-    long, sampler = drawn(41)
-    assert long.shape == (3, 41)
+        np.testing.assert_array_equal(drawn(length), plain[:, :length])
+    assert not traces
+    long = drawn(41)
+    assert long.shape == (3, 41) and len(traces) == 1  # one program for all windows
     np.testing.assert_array_equal(long[:, :16], plain)  # windows overlap exactly
-    assert sampler._sliding._complete._cache_size() == 1  # of all its windows
-    np.testing.assert_array_equal(drawn(30)[0], long[:, :30])
-    np.testing.assert_array_equal(drawn(41, num=1, size=1)[0], long[:1])
+    np.testing.assert_array_equal(drawn(30), long[:, :30])
+    np.testing.assert_array_equal(drawn(41, num=1, size=1), long[:1])
     assert len(np.unique(long[:, 16:], axis=0)) == 3
     begun = b"ten bytes and ten more"
-    assert all(bytes(x).startswith(begun) for x in drawn(41, prompt=begun)[0])
+    assert all(bytes(x).startswith(begun) for x in drawn(41, prompt=begun))
 
 
 def test_evaluation_is_in_bits_per_byte(cli, run):
