@@ -160,7 +160,7 @@ class Dataset:
 
     @property
     def bytes(self) -> int:
-        """Of all pixels."""
+        """The size of all pixels."""
         each = np.dtype(self.spec.dtype).itemsize
         return self.size * each * math.prod(self.spec.shape)
 

@@ -98,7 +98,7 @@ class OrderOptions:
     def permutation(
         self, shape: tuple[int, ...], whole_pixels: bool = False
     ) -> tuple[int, ...] | None:
-        """Of the subpixels of images [H, W, C], or of the pixels; None for raster."""
+        """The order of subpixels of images [H, W, C], or of pixels; None for raster."""
         if self.order == "raster":
             return None
         places = np.arange(np.prod(shape[:2] if whole_pixels else shape))

@@ -16,7 +16,7 @@ import numpy as np
 def flops(function, *arguments) -> float | None:
     """XLA's count for one call of the function, if it has one; loops are unrolled.
 
-    Of a loop XLA counts one turn, whatever their number.
+    XLA counts one turn of a loop, whatever their number.
     """
     import jax
 

@@ -53,7 +53,7 @@ def known_labels(labels: np.ndarray | None) -> np.ndarray | None:
 
 
 def collect(stream: Iterable[tuple], kept: int) -> Features:
-    """Of batches (features, probs, labels or None)."""
+    """The features of batches (features, probs, labels or None)."""
     total, features, probs, labels, num = None, [], [], [], 0
     for f, p, label in stream:
         check_finite(f, num)
@@ -69,7 +69,7 @@ def collect(stream: Iterable[tuple], kept: int) -> Features:
 
 
 def of_dataset(extractor: Extractor, dataset, kept: int, advance=None) -> Features:
-    """Of all images of a split, in shuffled order: files are often sorted by class."""
+    """All images of a split, in shuffled order: files are often sorted by class."""
 
     def stream() -> Iterator[tuple]:
         indices, size = order(0, 0, dataset.size, dataset.size), extractor.batch_size
@@ -149,7 +149,7 @@ class Parts:
             yield _arrays(path)
 
     def features(self, kept: int) -> Features:
-        """Of all batches."""
+        """The features of all batches."""
         return collect(((p["features"], p["probs"], None) for p in self._load()), kept)
 
     def seconds(self) -> list[float]:

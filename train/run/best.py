@@ -12,7 +12,7 @@ FILE = "best.json"
 
 
 def higher_is_better(metric: str) -> bool:
-    """Of accuracies; of bits, distances and losses it is the lower one."""
+    """Whether a higher value is better: of accuracies, not of bits or losses."""
     return metric.endswith("accuracy")
 
 

@@ -4,8 +4,9 @@ With each stand the SHA-256 digests of its files, which are checked before anyth
 parsed (`sha256sum -c SHA256SUMS` in its folder does the same): orbax itself reads a
 flipped bit as another number.
 
-Of several processes each writes and reads its own part of the arrays, and the first
-one does the rest; they agree after every step of that, so that none waits in vain.
+Where there are several processes, each writes and reads its own part of the arrays,
+and the first one does the rest; they agree after every step of that, so that none
+waits in vain.
 """
 
 import contextlib
