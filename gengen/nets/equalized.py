@@ -1,4 +1,4 @@
-"""Layers with equalised learning rates: unit normal weights, scaled where they are used.
+"""Layers with equalised learning rates: unit weights, scaled where they are used.
 
     y = x · (m w/√fan_in) + m b,        w ~ N(0, 1/m²),  b = bias/m at first
 

@@ -1,6 +1,7 @@
 """StyleGAN2: a mapping of z to styles, which scale the channels of each convolution.
 
-    w = f(z, c),   y = d ⊙ conv(s ⊙ x, v),   s = A w,   d_o = 1/√(Σ_{k,i} (s_i v_{k,i,o})² + ε)
+    w = f(z, c),   s = A w,   y = d ⊙ conv(s ⊙ x, v),
+    d_o = 1/√(Σ_{k,i} (s_i v_{k,i,o})² + ε)
 
 v of unit scale, s a style [C] per example, k the taps. As a convolution is linear in
 its kernel, that is the convolution of x with each example's own kernel s ⊙ v ⊙ d,
