@@ -12,6 +12,7 @@ from gengen.errors import BadInput
 from .binarise import PREFIX, binarised
 from .dataset import READER, Dataset, named
 from .digits import digits
+from .emoji import emoji
 from .folder import folder
 from .idx import idx
 from .npz import npz
@@ -72,6 +73,8 @@ def load(
         dataset = digits(name, split, image_size)
     elif name in ("mnist", "fashion_mnist"):
         dataset = idx(name, split, data_dir, image_size)
+    elif name == "emoji":
+        dataset = emoji(name, split, data_dir, image_size)
     elif name.startswith("folder:"):
         dataset = folder(name, split, image_size, on_bad_record == "skip", reader)
     elif name.startswith("npz:"):
