@@ -156,6 +156,25 @@ class HasLatents(abc.ABC):
         return jax.vmap(draw)(keys)
 
 
+class HasStyles(HasLatents):
+    """A model that maps a latent to a style w for each of its layers."""
+
+    num_styles: int
+    """The layers that take a style."""
+
+    @abc.abstractmethod
+    def styles(self, params, state, z: Array, **condition) -> Array:
+        """w [B, num_styles, D] of latents, the same one for every layer."""
+
+    @abc.abstractmethod
+    def mean_style(self, params, state) -> Array:
+        """The mean of w over latents, [D]."""
+
+    @abc.abstractmethod
+    def from_styles(self, params, state, w: Array) -> Array:
+        """Samples of styles [B, num_styles, D], which may differ between layers."""
+
+
 class Inverts(abc.ABC):
     """A model that finds the latent of which a given sample is the function."""
 

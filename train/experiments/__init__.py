@@ -17,11 +17,12 @@ from .pixelcnnpp import pixelcnnpp
 from .pixelrnn import pixelrnn
 from .realnvp import realnvp
 from .score_sde import score_sde
+from .stylegan2 import stylegan2
 from .text import text
 from .transformer import transformer
 from .vae import vae
 
-FAMILIES = (vae, hvae, realnvp, gan, flow, ddpm, score_sde, edm, dit)
+FAMILIES = (vae, hvae, realnvp, gan, stylegan2, flow, ddpm, score_sde, edm, dit)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}
