@@ -51,6 +51,7 @@ from gengen.types import (
     Inverts,
     Key,
     Reconstructs,
+    check_hashable,
     static,
 )
 
@@ -87,6 +88,7 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
     density: ClassVar[str] = "bound"
 
     def __post_init__(self):
+        check_hashable(self)
         for net in (self.encoder, self.decoder):
             agree(net, self.condition)
         if isinstance(self.space, Symbols):
@@ -109,8 +111,8 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
             )
         if isinstance(self.prior, Vamp) and (self.condition.names or self.flow):
             raise BadInput(
-                "a Vamp prior is a mixture of the encoder's Gaussians: leave out the "
-                "condition and the flow, or take another prior"
+                "a Vamp prior mixes the encoder's Gaussians: leave out the condition "
+                "and the flow, or take another prior"
             )
 
     @property
