@@ -50,6 +50,24 @@ class Flip:
 
 
 @static
+class Binarise:
+    """Pixels 0 or 1: white with a probability of level/(levels - 1).
+
+    Burda, Grosse and Salakhutdinov 2016, arXiv:1509.00519, section 5.
+    """
+
+    levels: int = 256
+    """The levels of the images that come in."""
+    key: str = "image"
+    """The batch's name for the images, a space's `key`."""
+
+    def __call__(self, batch, key):
+        image = batch[self.key]
+        white = jax.random.bernoulli(key, image / (self.levels - 1.0))
+        return {**batch, self.key: white.astype(image.dtype)}
+
+
+@static
 class Chain:
     """One after the other, each with its own key; () changes nothing."""
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from gengen.errors import BadInput
 
+from .binarise import PREFIX, binarised
 from .dataset import READER, Dataset, named
 from .digits import digits
 from .folder import folder
@@ -35,7 +36,8 @@ def load(
 
     name: "digits" (scikit-learn), "mnist" or "fashion_mnist" (IDX files),
         "folder:PATH" (images), "npz:FILE" (arrays), "text:PATH" (bytes of a file), else
-        a set that TFDS has prepared as array_record.
+        a set that TFDS has prepared as array_record. "binarised:NAME" draws pixels 0 or
+        1 of any set of images by their grey levels.
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
         size there is, which must then be one for all images.
@@ -50,6 +52,18 @@ def load(
     """
     if image_size is not None and image_size < 1:
         raise BadInput(f"image size {image_size} is no size: --image-size takes 1 up")
+    if name.startswith(PREFIX):
+        inner = load(
+            name.removeprefix(PREFIX),
+            split=split,
+            data_dir=data_dir,
+            image_size=image_size,
+            levels=levels,
+            on_bad_record=on_bad_record,
+            length=length,
+            reader=reader,
+        )
+        return binarised(inner)
     if name.partition(":")[0] == "text":
         _refuse(name, image_size=image_size, levels=levels)
         return text(name, split, length, reader)
