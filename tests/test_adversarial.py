@@ -17,6 +17,7 @@ from scipy.spatial.distance import jensenshannon
 
 from gengen.augment import Colour, Cutout, Flip, Gated, InstanceNoise, Shift
 from gengen.errors import BadInput
+from gengen.gradients import clip_weights
 from gengen.losses.adversarial import (
     Hinge,
     LeastSquares,
@@ -29,7 +30,6 @@ from gengen.losses.adversarial import (
 from gengen.losses.penalty import (
     Consistency,
     GradientPenalty,
-    clip_weights,
     points,
     r1,
     r1_r2,

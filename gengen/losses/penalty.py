@@ -11,7 +11,7 @@ All points of one regulariser are joined to one batch, so that R1 and R2 togethe
 one pass of a gradient of a gradient. The norm is each example's own: a critic that
 mixes examples, by batch statistics, has none.
 
-`clip_weights` is the oldest of them: it keeps parameters, not gradients, small.
+The oldest of them, `gengen.gradients.clip_weights`, keeps parameters small.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,6 @@ from collections.abc import Callable
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from gengen.errors import BadInput
 from gengen.losses.likelihood import per_example
@@ -185,32 +184,3 @@ class Consistency(_At):
     def of(self, critic: Critic, x: Array, key: Key) -> Array:
         """(D(x) - D(T(x)))² of each x."""
         return jnp.square(critic(x) - critic(self.transform(x, key)))
-
-
-def clip_weights(bound: float) -> optax.GradientTransformation:
-    """Every parameter is kept in [-bound, bound]: the last part of an `optax.chain`.
-
-    Arjovsky et al. 2017, arXiv:1701.07875, algorithm 1, with bound 0.01. Parameters
-    outside at first come in with the first update.
-
-    >>> clip, w = clip_weights(0.5), jnp.array([0.25])
-    >>> updates, _ = clip.update(jnp.array([1.0]), clip.init(w), w)
-    >>> optax.apply_updates(w, updates)
-    Array([0.5], dtype=float32)
-
-    Args:
-        bound: above 0.
-
-    Raises:
-        BadInput: for a bound that is not above 0.
-    """
-    if not bound > 0:
-        raise BadInput(f"clip_weights({bound}): weights are kept below a bound above 0")
-
-    def clipped(updates, params):
-        def kept(u, w):
-            return jnp.clip(w + u, -bound, bound) - w
-
-        return jax.tree.map(kept, updates, params)
-
-    return optax.stateless(clipped)

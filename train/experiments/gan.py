@@ -124,7 +124,7 @@ class GameOptions(TrainingOptions):
         """The experiment: the critic's turns, then one of the generator's."""
         import optax
 
-        from gengen.losses.penalty import clip_weights
+        from gengen.gradients import clip_weights
 
         critic, generator = "discriminator", "generator"
         experiment = self.experiment(model, critic, generator)
