@@ -1,4 +1,4 @@
-"""Gradients of a batch in parts, one after the other or one per device; clipped weights.
+"""Gradients of a batch in parts, one after the other or one per device; clipping.
 
 `accumulate_gradients` and `mean_over_devices` make one gradient of several;
 `clip_weights` is the last part of an optimiser.
