@@ -217,7 +217,7 @@ ROWS = {
     "hierarchical VAE": hierarchical_vae,
     "normalising flow": realnvp,
     "VQ-VAE and its prior": vqvae_prior,
-    "GAN": partial(gan, r1_weight=0.1, r1_interval=2),
+    "GAN": gan,
     "GAN, conditional": partial(gan, TEN),
     "flow matching, conditional": flow,
     "DDPM, learned variances": ddpm,
