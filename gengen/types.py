@@ -197,6 +197,14 @@ class Inverts(abc.ABC):
         """Latents [B, *latent_shape] of samples."""
 
 
+class Translates(abc.ABC):
+    """A model of two domains, a and b; its `sample` raises BadInput."""
+
+    @abc.abstractmethod
+    def translate(self, params, state, x: Array, to: str = "b") -> Array:
+        """x [B, *shape] of one domain as images of the domain `to`, "a" or "b"."""
+
+
 class Encodes(abc.ABC):
     """A model with a posterior q(z|x) and a density p(x|z)."""
 

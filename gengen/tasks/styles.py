@@ -38,10 +38,13 @@ def truncated(model, params, state, z: Array, truncations: Array, **condition) -
         **condition: c by name.
     """
     require(model, HasStyles, REMEDY)
-    psi = jnp.asarray(truncations, jnp.float32)
-    w, mean = model.styles(params, state, z, **condition), model.mean_style(params, state)
+    psi, weights = jnp.asarray(truncations, jnp.float32), (params, state)
+    w, mean = (
+        model.styles(params, state, z, **condition),
+        model.mean_style(params, state),
+    )
     all_of_it = mean + psi[:, None, None] * (w - mean)[:, None]  # [B, T, L, D]
-    x = model.from_styles(params, state, all_of_it.reshape(-1, *w.shape[1:]))
+    x = model.from_styles(*weights, all_of_it.reshape(-1, *w.shape[1:]))
     return x.reshape(len(w), len(psi), *x.shape[1:])
 
 

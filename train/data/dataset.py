@@ -57,6 +57,8 @@ class Spec:
     std: tuple[float, ...] = ()
     grey: int = 0
     "Levels from which a training step draws its binary pixels; 0 where it reads them."
+    partner: bool = False
+    "Whether a batch also has images of a second domain, of the same shape."
 
     @property
     def examples(self) -> str:
@@ -68,6 +70,14 @@ class Spec:
         """The type of the numbers in a batch."""
         wide = np.int32 if self.kind == "symbols" or self.levels > 256 else np.uint8
         return np.float32 if self.kind == "reals" else wide
+
+    def two_domains(self, who: str) -> None:
+        """Refuse a data set of one domain where two are mapped to one another."""
+        if not self.partner:
+            raise BadInput(
+                f"{who} maps one domain to another, and {self.name} is one: take "
+                "--dataset pair:inverted:digits, or unpaired:A,B of two data sets"
+            )
 
     def images_only(self, who: str) -> None:
         """Refuse what is no image where only images make sense."""
@@ -130,6 +140,8 @@ class Spec:
     def example(self, num: int) -> dict[str, np.ndarray]:
         """A batch of `num` examples of zeros (and labels 0), for shapes."""
         batch = {KEYS[self.kind]: np.zeros((num, *self.shape), self.dtype)}
+        if self.partner:
+            batch["partner"] = np.zeros((num, *self.shape), self.dtype)
         if self.num_classes:
             batch["label"] = np.zeros(num, np.int32)
         return batch

@@ -16,6 +16,7 @@ from .emoji import emoji
 from .folder import folder
 from .idx import idx
 from .npz import npz
+from .pairs import domains, is_pair
 from .text import text
 from .tfds import prepared
 
@@ -38,7 +39,8 @@ def load(
     name: "digits" (scikit-learn), "mnist" or "fashion_mnist" (IDX files),
         "folder:PATH" (images), "npz:FILE" (arrays), "text:PATH" (bytes of a file), else
         a set that TFDS has prepared as array_record. "binarised:NAME" draws pixels 0 or
-        1 of any set of images by their grey levels.
+        1 of any set of images by their grey levels; "pair:CHANGE:NAME" and
+        "unpaired:A,B" have two domains (pairs.py).
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
         size there is, which must then be one for all images.
@@ -53,9 +55,9 @@ def load(
     """
     if image_size is not None and image_size < 1:
         raise BadInput(f"image size {image_size} is no size: --image-size takes 1 up")
-    if name.startswith(PREFIX):
-        inner = load(
-            name.removeprefix(PREFIX),
+    if name.startswith(PREFIX) or is_pair(name):
+        inner = functools.partial(
+            load,
             split=split,
             data_dir=data_dir,
             image_size=image_size,
@@ -64,7 +66,9 @@ def load(
             length=length,
             reader=reader,
         )
-        return binarised(inner)
+        if is_pair(name):
+            return domains(name, split, inner)
+        return binarised(inner(name.removeprefix(PREFIX)))
     if name.partition(":")[0] == "text":
         _refuse(name, image_size=image_size, levels=levels)
         return text(name, split, length, reader)

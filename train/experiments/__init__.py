@@ -6,6 +6,7 @@ imports stay inside the functions, so that `--help` is quick.
 """
 
 from .classifier import classifier
+from .cyclegan import cyclegan
 from .ddpm import ddpm
 from .dit import dit
 from .edm import edm
@@ -22,7 +23,9 @@ from .text import text
 from .transformer import transformer
 from .vae import vae
 
-FAMILIES = (vae, hvae, realnvp, gan, stylegan2, flow, ddpm, score_sde, edm, dit)
+FAMILIES = (vae, hvae, realnvp, gan, stylegan2, cyclegan)
+FAMILIES += (flow, ddpm, score_sde, edm, dit)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}
+DATASETS = {"text": "text", "cyclegan": "pair:inverted:digits"}  # others: digits

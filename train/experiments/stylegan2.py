@@ -6,10 +6,11 @@ from typing import Annotated
 from ..cli.bounds import AtLeast, AtMost, Depth, Steps, Weight, Width
 from ..cli.groups import group
 from .experiment import takes
+from .game import GameOptions, SightOptions
 from .nets import PrecisionOptions
-from .training import TrainingOptions
 
 LARGE = 64  # pixels, from which on the published configuration is the full one
+PUBLISHED = {"mixing": (0.0, 0.9), "residual": (False, True), "path_weight": (0.0, 2.0)}
 
 
 @group(
@@ -21,18 +22,18 @@ LARGE = 64  # pixels, from which on the published configuration is the full one
     batch_size=32,
     steps=3_000,
     ema_decay=0.998,
+    loss="nonsaturating",
+    r1_weight=0.05,
+    r1_interval=16,
+    critic_augment=("shift", "flip", "cutout", "colour"),
+    augment_target=0.6,
+    augment_examples=100_000,
 )
-class StyleGAN2Options(TrainingOptions, PrecisionOptions):
+class StyleGAN2Options(GameOptions, SightOptions, PrecisionOptions):
     """The networks of StyleGAN2, and what is peculiar to its game."""
 
     conditional: bool = True
     """Generate a given class, where the data set has labels."""
-    r1_weight: Weight = 0.1
-    """Gamma of R1."""
-    r1_interval: Steps = 16
-    """Steps between two penalties, that many times as strong."""
-    adaptive: bool = True
-    """ADA."""
     latent: Width = 64
     """Dimensions of z."""
     style: Width = 64
@@ -43,7 +44,7 @@ class StyleGAN2Options(TrainingOptions, PrecisionOptions):
     """Channels next to the image, doubled at each level below."""
     max_channels: Width = 128
     """The most channels of a level."""
-    group: Width = 4
+    minibatch_std: Width = 4
     """Examples whose standard deviation the critic sees; 1 for none."""
     residual: bool | None = None
     """Skip connections in the critic; by default from 64 pixels on."""
@@ -55,65 +56,62 @@ class StyleGAN2Options(TrainingOptions, PrecisionOptions):
     path_interval: Steps = 4
     """Steps between two of these penalties, that many times as strong."""
 
-    def large(self, value, small, large, data):
-        """An option's value, or its default by the size of the images."""
-        if value is not None:
-            return value
-        return large if min(data.shape[:2]) >= LARGE else small
+    def sized(self, name: str, data):
+        """An option's value, by default that which is published for such images."""
+        large = min(data.shape[:2]) >= LARGE
+        value = getattr(self, name)
+        return PUBLISHED[name][large] if value is None else value
+
+    def corrected(self, model):
+        """The experiment, its optimisers corrected for lazy penalties.
+
+        A penalty every k steps is one more step in k. With c = k/(k + 1) times the rate
+        and betas to the power of c, as much is learned of each as if every step had it
+        (Karras et al. 2020, arXiv:1912.04958, appendix B).
+        """
+        lazy = {"discriminator": self.r1_interval if model.penalties else 0}
+        lazy["generator"] = model.path.interval if model.path else 0
+        experiment, optimizers = self.of_two(model), {}
+        for player, interval in lazy.items():
+            c = interval / (interval + 1) if interval else 1.0
+            own = {"learning_rate": self.learning_rate * c}
+            if self.generator_rate is not None:
+                own["generator_rate"] = self.generator_rate * c
+            betas = {"b1": self.b1, "b2": self.b2}
+            own |= {k: beta**c for k, beta in betas.items() if beta is not None}
+            alone = dataclasses.replace(self, **own).of_two(model)
+            optimizers[player] = alone.optimizers[player]
+        return dataclasses.replace(experiment, optimizers=optimizers)
 
 
 @takes(StyleGAN2Options)
 def stylegan2(data, o: StyleGAN2Options):
     """StyleGAN2: a GAN whose generator has a space of styles."""
-    from gengen.augment import Colour, Cutout, Flip, Gated, Shift
-    from gengen.losses.adversarial import NonSaturating
     from gengen.losses.path_length import PathLength
-    from gengen.losses.penalty import r1
-    from gengen.models.gan import Adaptive
     from gengen.models.stylegan import StyleGAN
     from gengen.nets.stylegan2 import StyleGAN2Generator
     from gengen.nets.stylegan2_discriminator import StyleGAN2Discriminator
 
-    condition, levels = data.condition(o.conditional), halvings(data.shape)
-    shared = {"condition": condition, "dtype": o.dtype, "downsamples": levels}
-    shared |= {"channels": o.channels, "max_channels": o.max_channels}
-    shared |= {"mapping_layers": o.mapping_layers}
-    mixing = o.large(o.mixing, 0.0, 0.9, data)
-    residual = o.large(o.residual, False, True, data)
-    weight = o.large(o.path_weight, 0.0, 2.0, data)
-    path = PathLength(weight, interval=o.path_interval) if weight else None
-    change = Gated((Flip(), Shift(max(1, min(data.shape[:2]) // 8), fill=-1), Cutout(), Colour()))
+    condition = data.condition(o.conditional)
+    shared = {"condition": condition, "dtype": o.dtype}
+    shared |= {"downsamples": halvings(data.shape)}
+    names = ("channels", "max_channels", "mapping_layers")
+    shared |= {name: getattr(o, name) for name in names}
+    mixing, residual = o.sized("mixing", data), o.sized("residual", data)
+    weight = o.sized("path_weight", data)
     model = StyleGAN(
         StyleGAN2Generator(data.shape, style=o.style, mixing=mixing, **shared),
-        StyleGAN2Discriminator(residual=residual, group=o.group, **shared),
+        StyleGAN2Discriminator(residual=residual, group=o.minibatch_std, **shared),
         data.space(),
         o.latent,
         condition,
-        NonSaturating(),
-        (r1(o.r1_weight),),
+        o.game(),
+        o.penalties(data),
         o.r1_interval,
-        change if o.adaptive else None,
-        Adaptive(examples=100_000) if o.adaptive else 1.0,
-        path=path,
+        path=PathLength(weight, interval=o.path_interval) if weight else None,
+        **o.sight(data),
     )
-    experiment = o.experiment(model, "discriminator", "generator")
-    intervals = {"discriminator": o.r1_interval}
-    intervals |= {"generator": path.interval if path else 0}
-    optimizers = {player: lazy(o, k) for player, k in intervals.items()}
-    return dataclasses.replace(experiment, optimizers=optimizers)
-
-
-def lazy(o: TrainingOptions, interval: int):
-    """Adam of c = k/(k + 1) times the rate, betas to the power of c.
-
-    A penalty every k steps is one more step in k; so the optimiser makes as much of
-    each as if every step had it (Karras et al. 2020, arXiv:1912.04958, appendix B).
-    """
-    c = interval / (interval + 1) if interval else 1.0
-    own = dataclasses.replace(
-        o, learning_rate=o.learning_rate * c, b1=o.b1**c, b2=o.b2**c
-    )
-    return own.transformation(own.rate())
+    return o.corrected(model)
 
 
 def halvings(shape: tuple[int, ...], least: int = 4) -> int:

@@ -82,6 +82,7 @@ def own_evaluators(
             return None
         if record.data.kind not in ("images", "text") or not hasattr(model, "sample"):
             return None
-        return picture(model, record.data, batches=held_out.batches, **common)
+        more = {"batches": held_out.batches, "load_split": load_split}
+        return picture(model, record.data, **more, **common)
 
     return [held_out, Drawing(run.sample_every, run.workdir, make)]

@@ -7,7 +7,7 @@ import numpy as np
 
 from gengen.conditions import Nothing, labels_of
 from gengen.images import to_unit
-from gengen.types import Discriminative
+from gengen.types import Discriminative, Translates
 
 from .outputs import save_texts
 from .pictures import save_grid, to_uint8
@@ -101,8 +101,38 @@ class Sorted:
         return save_grid(path, to_uint8(x), COLUMNS, self.names)
 
 
-def picture(model, spec, seed: int, batch_size: int, batches: list[dict]):
+class Translations:
+    """The picture of maps between two domains: images of a, of b, and where they go.
+
+    A row: an image of a, its translation and the way back; then those of one of b.
+    """
+
+    suffix = ".png"
+
+    def __init__(self, model, load_split):
+        dataset = load_split("train")
+        places = np.arange(min(COLUMNS, dataset.size))
+        self.batch, self.space = dataset.fetch(places), model.space
+        self._translate = jax.jit(model.translate, static_argnames="to")
+
+    def save(self, path: Path, train_state) -> Path:
+        """Translate with the averaged parameters, write the PNG."""
+        params = train_state.params if train_state.ema is None else train_state.ema
+        weights, columns = (params, train_state.state), []
+        for key, to, back in (("image", "b", "a"), ("partner", "a", "b")):
+            x = self.space.to_model(self.batch[key])
+            y = self._translate(*weights, x, to=to)
+            columns += [x, y, self._translate(*weights, y, to=back)]
+        x = np.stack([np.asarray(x) for x in columns], axis=1)
+        heads = ("a", "as b", "back", "b", "as a", "back")
+        flat = to_uint8(x.reshape(-1, *x.shape[2:]))
+        return save_grid(path, flat, len(heads), column_names=heads)
+
+
+def picture(model, spec, seed: int, batch_size: int, batches: list[dict], load_split):
     """What a run draws of itself: samples, or what it makes of held-out batches."""
+    if isinstance(model, Translates):
+        return Translations(model, load_split)
     if isinstance(model, Discriminative):
         return Sorted(model, spec, batches)
     if spec.kind == "text":
