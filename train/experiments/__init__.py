@@ -25,3 +25,4 @@ FAMILIES = (vae, hvae, realnvp, gan, flow, ddpm, score_sde, edm, dit)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}
+NOT_ONLY_IMAGES = OF_TEXT | {"gan"}
