@@ -93,7 +93,7 @@ def truncation(trained, options: Styles) -> tuple:
 
 
 def mixing(trained, options: Styles) -> tuple:
-    """Images [1 + rows, 1 + rows, …]: the fine latents above, the coarse at the left."""
+    """Images [1 + rows, 1 + rows, …]: fine latents above, coarse ones at the left."""
     import jax
 
     from gengen.tasks.styles import mixed

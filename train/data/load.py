@@ -14,13 +14,23 @@ from .dataset import READER, Dataset, named
 from .digits import digits
 from .emoji import emoji
 from .folder import folder
+from .gaussians import PREFIX as GAUSSIANS
+from .gaussians import gaussians
 from .idx import idx
 from .npz import npz
-from .pairs import domains, is_pair
+from .pairs import PAIR, UNPAIRED, paired, unpaired
+from .stacked import PREFIX as STACKED
+from .stacked import stacked
 from .text import text
 from .tfds import prepared
 
 OnBadRecord = Literal["refuse", "skip"]
+WRAPPERS = {  # prefix -> (a reader of names, the rest of the name, split) -> Dataset
+    PREFIX: lambda read, name, split: binarised(read(name)),
+    STACKED: lambda read, name, split: stacked(read(name), split),
+    PAIR: paired,
+    UNPAIRED: unpaired,
+}
 
 
 def load(
@@ -39,8 +49,9 @@ def load(
     name: "digits" (scikit-learn), "mnist" or "fashion_mnist" (IDX files),
         "folder:PATH" (images), "npz:FILE" (arrays), "text:PATH" (bytes of a file), else
         a set that TFDS has prepared as array_record. "binarised:NAME" draws pixels 0 or
-        1 of any set of images by their grey levels; "pair:CHANGE:NAME" and
-        "unpaired:A,B" have two domains (pairs.py).
+        1 of any set of images by their grey levels; "stacked:NAME" puts three of them
+        into the channels of one; "pair:CHANGE:NAME" and "unpaired:A,B" have two domains
+        (pairs.py). "gaussians:ring" and ":grid" are points of the plane.
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
         size there is, which must then be one for all images.
@@ -55,24 +66,26 @@ def load(
     """
     if image_size is not None and image_size < 1:
         raise BadInput(f"image size {image_size} is no size: --image-size takes 1 up")
-    if name.startswith(PREFIX) or is_pair(name):
-        inner = functools.partial(
-            load,
-            split=split,
-            data_dir=data_dir,
-            image_size=image_size,
-            levels=levels,
-            on_bad_record=on_bad_record,
-            length=length,
-            reader=reader,
-        )
-        if is_pair(name):
-            return domains(name, split, inner)
-        return binarised(inner(name.removeprefix(PREFIX)))
+    for prefix, wrapped in WRAPPERS.items():
+        if name.startswith(prefix):
+            read = functools.partial(
+                load,
+                split=split,
+                data_dir=data_dir,
+                image_size=image_size,
+                levels=levels,
+                on_bad_record=on_bad_record,
+                length=length,
+                reader=reader,
+            )
+            return wrapped(read, name.removeprefix(prefix), split)
     if name.partition(":")[0] == "text":
         _refuse(name, image_size=image_size, levels=levels)
         return text(name, split, length, reader)
     _refuse(name, length=length)
+    if name.partition(":")[0] == GAUSSIANS:
+        _refuse(name, image_size=image_size, levels=levels)
+        return gaussians(name, split)
     if name == "digits":
         dataset = digits(name, split, image_size)
     elif name in ("mnist", "fashion_mnist"):

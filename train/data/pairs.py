@@ -65,62 +65,49 @@ def tinted(image: np.ndarray, levels: int) -> np.ndarray:
 CHANGES = {"inverted": inverted, "thick": thick, "tinted": tinted}
 
 
-def is_pair(name: str) -> bool:
-    """Whether a data set's name says that it has two domains."""
-    return name.startswith((PAIR, UNPAIRED))
-
-
 def change_of(name: str) -> Callable | None:
     """The known change (images, levels) -> images behind a name; None for none."""
     if not name.startswith(PAIR):
         return None
-    return CHANGES[_parts(name)[0]]
+    return CHANGES[_parts(name.removeprefix(PAIR))[0]]
 
 
-def domains(name: str, split: str, load: Callable[[str], Dataset]) -> Dataset:
-    """The two domains that a name says. load: reads the split of a data set's name."""
-    if name.startswith(PAIR):
-        change, inner = _parts(name)
-        return _paired(name, split, load(inner), CHANGES[change])
-    names = name.removeprefix(UNPAIRED).split(",")
-    if len(names) != 2 or not all(names):
-        raise BadInput(
-            f"{name} names no two data sets: write {UNPAIRED}A,B, such as "
-            f"{UNPAIRED}folder:horses,folder:zebras"
-        )
-    return _unpaired(name, *map(load, names))
-
-
-def _parts(name: str) -> tuple[str, str]:
-    change, _, inner = name.removeprefix(PAIR).partition(":")
+def _parts(rest: str) -> tuple[str, str]:
+    change, _, inner = rest.partition(":")
     if change not in CHANGES or not inner:
         raise BadInput(
-            f"{name}: write {PAIR}CHANGE:NAME with one of {', '.join(CHANGES)}, such "
-            f"as {PAIR}inverted:digits"
+            f"{PAIR}{rest}: write {PAIR}CHANGE:NAME with one of {', '.join(CHANGES)}, "
+            f"such as {PAIR}inverted:digits"
         )
     return change, inner
 
 
-def _paired(name: str, split: str, inner: Dataset, change: Callable) -> Dataset:
+def paired(read: Callable[[str], Dataset], rest: str, split: str) -> Dataset:
+    """Domain a a data set, domain b a change of it.
+
+    Args:
+        read: reads the split of the data set of a name.
+        rest: CHANGE:NAME.
+        split: in "train", a is one half and b is made of the other.
+    """
+    name, (change, inner) = PAIR + rest, _parts(rest)
+    inner, known = read(inner), CHANGES[change]
     spec = inner.spec
     spec.images_only(name)
-    grey = change is tinted
-    if grey and spec.shape[2] not in (1, 3):
+    if change == "tinted" and spec.shape[2] not in (1, 3):
         raise BadInput(f"{name}: images of {spec.shape[2]} channels have no tint")
-    shape = (*spec.shape[:2], 3) if grey else spec.shape
+    channels = 3 if change == "tinted" else spec.shape[2]
     half = inner.size // 2 if split == "train" else 0
-    fetch = functools.partial(
-        _fetch_pair, inner.fetch, change, spec.levels, half, shape[2]
-    )
-    size = half or inner.size
-    who = "different images" if half else "the same images"
+    own = inner.fetch, known, spec.levels, half, channels
+    size, who = half or inner.size, "different" if half else "the same"
     return dataclasses.replace(
         inner,
-        spec=dataclasses.replace(spec, name=name, shape=shape, partner=True),
+        spec=dataclasses.replace(
+            spec, name=name, shape=(*spec.shape[:2], channels), partner=True
+        ),
         size=size,
-        fetch=fetch,
-        note=f"{inner.note}; {size} of domain a, and as many of domain b: {who}, "
-        f"{change.__name__}",
+        fetch=functools.partial(_fetch_pair, *own),
+        note=f"{inner.note}; {size} images of domain a, and {who} ones, {change}, of b",
         contents=None,
     )
 
@@ -133,7 +120,16 @@ def _fetch_pair(fetch, change, levels: int, half: int, channels: int, indices) -
     return {**batch, "image": image, "partner": change(other, levels)}
 
 
-def _unpaired(name: str, a: Dataset, b: Dataset) -> Dataset:
+def unpaired(read: Callable[[str], Dataset], rest: str, split: str) -> Dataset:
+    """Two data sets of the names "A,B", which `read` reads; without labels."""
+    del split
+    name, names = UNPAIRED + rest, rest.split(",")
+    if len(names) != 2 or not all(names):
+        raise BadInput(
+            f"{name} names no two data sets: write {UNPAIRED}A,B, such as "
+            f"{UNPAIRED}folder:horses,folder:zebras"
+        )
+    a, b = map(read, names)
     for dataset in (a, b):
         dataset.spec.images_only(name)
     if (a.spec.shape, a.spec.levels) != (b.spec.shape, b.spec.levels):

@@ -29,3 +29,4 @@ FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}
 DATASETS = {"text": "text", "cyclegan": "pair:inverted:digits"}  # others: digits
+NOT_ONLY_IMAGES = OF_TEXT | {"gan"}
