@@ -36,8 +36,8 @@ class Styles(RunToOpen):
     rate: Positive = 0.05
     """Learning rate of Adam (projection)."""
     label: str | None = None
-    """The class of a conditional model, by its name or its number; by default the
-    classes in turn."""
+    """The class of every latent of a conditional model, by its name or its number; by
+    default the classes in turn."""
     seed: Seed = 0
     """Seed of the latents, or of the choice of test images."""
     data_dir: Path | None = None

@@ -1,6 +1,8 @@
 """CycleGAN: two domains without pairs."""
 
-from ..cli.bounds import Count, Depth, Weight, Width
+from typing import Annotated
+
+from ..cli.bounds import AtLeast, AtMost, Count, Depth, Weight, Width
 from ..cli.groups import group
 from .experiment import takes
 from .nets import PrecisionOptions
@@ -21,8 +23,8 @@ class CycleGANOptions(TrainingOptions, PrecisionOptions):
 
     channels: Width = 32
     """Channels of a generator next to the image, doubled at each level below."""
-    conv_levels: Depth = 1
-    """Halvings of the image in a generator."""
+    conv_levels: Annotated[int, AtLeast(0), AtMost(1_000)] = 0
+    """Halvings of the image in a generator; of 32 pixels 1, of 128 and more 2."""
     blocks: Depth = 3
     """Residual blocks of a generator."""
     critic_channels: Width = 32

@@ -45,7 +45,7 @@ class StyleGAN2Options(GameOptions, SightOptions, PrecisionOptions):
     max_channels: Width = 128
     """The most channels of a level."""
     minibatch_std: Width = 4
-    """Examples whose standard deviation the critic sees; 1 for none."""
+    """The critic sees the standard deviation of so many examples; 1 for none."""
     residual: bool | None = None
     """Skip connections in the critic; by default from 64 pixels on."""
     mixing: Annotated[float, AtLeast(0), AtMost(1)] | None = None
