@@ -50,12 +50,14 @@ from gengen.losses.penalty import r1_r2
 from gengen.models.autoregressive import Autoregressive
 from gengen.models.classifier import Classifier
 from gengen.models.combinators.latent import Coded, Latent
+from gengen.models.cyclegan import CycleGAN
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN, Adaptive
 from gengen.models.hvae import HierarchicalVAE
 from gengen.models.meanflow import SECOND_TIME, MeanFlow
 from gengen.models.multiscale import Multiscale
 from gengen.models.normalizing_flow import NormalizingFlow
+from gengen.models.stylegan import StyleGAN
 from gengen.models.vae import VAE
 from gengen.models.vqvae import VQVAE
 from gengen.multi_step import multi_step
@@ -66,11 +68,14 @@ from gengen.nets.flows import AutoregressiveFlow
 from gengen.nets.ladder import Ladder
 from gengen.nets.maps import MapDecoder, MapEncoder
 from gengen.nets.mlp import MLPCritic, MLPDecoder, MLPEncoder
+from gengen.nets.patch import PatchGAN
 from gengen.nets.pixelrnn import PixelRNN
 from gengen.nets.realnvp import RealNVP
 from gengen.nets.recurrence import RowLSTM
 from gengen.nets.resnet import ResNet
+from gengen.nets.stylegan2 import StyleGAN2Generator
 from gengen.nets.transformer import Transformer
+from gengen.nets.translator import Translator
 from gengen.nets.unet import UNet
 from gengen.nets.upsample import Upsample
 from gengen.observations.binomial import Binomial
@@ -119,6 +124,16 @@ def relativistic_gan():
         penalty_interval=2,
         **seen,
     )
+
+
+def stylegan():
+    """Its own critic, of equalised rates, learns little by plain SGD."""
+    generator = StyleGAN2Generator(SHAPE, 4, 6, style=6, mixing=0.5, condition=TEN)
+    return StyleGAN(generator, DCGANDiscriminator(8, 2, TEN), SPACE, 4, TEN)
+
+
+def cyclegan():
+    return CycleGAN(Translator(4, 0, 1), PatchGAN(4, 1), SPACE, buffer=9)
 
 
 def flow(condition=TEN, net=partial(UNet, 8, (1,), groups=4)):
@@ -239,6 +254,8 @@ ROWS = {
     "GAN": gan,
     "GAN, conditional": partial(gan, TEN),
     "GAN, relativistic": relativistic_gan,
+    "StyleGAN2, conditional": stylegan,
+    "CycleGAN": cyclegan,
     "flow matching, conditional": flow,
     "DDPM, learned variances": ddpm,
     "EDM, DiT": edm,
@@ -263,7 +280,7 @@ def examples():
     rng = np.random.default_rng(0)
     context = rng.normal(size=(8, 3, 6)).astype(np.float32)
     text = np.pad(rng.integers(1, 30, (8, 3)), ((0, 0), (0, 2))).astype(np.int32)
-    batch = {"image": image, "codes": codes, "label": label}
+    batch = {"image": image, "codes": codes, "label": label, "partner": 16 - image}
     return {**batch, "context": context, "text": text}
 
 
@@ -366,7 +383,8 @@ CAPABILITIES = [
     if inspect.isabstract(x) and x.__module__ == types.__name__
 ]
 assert {Discriminative, HasLatents} < set(CAPABILITIES)
-GENERATIVE = [name for name in ROWS if not isinstance(ROWS[name](), Discriminative)]
+DRAWS_NONE = Discriminative | types.Translates
+GENERATIVE = [name for name in ROWS if not isinstance(ROWS[name](), DRAWS_NONE)]
 generative_rows = pytest.mark.parametrize("name", GENERATIVE)
 LATENT = [name for name in GENERATIVE if isinstance(ROWS[name](), HasLatents)]
 
@@ -519,7 +537,7 @@ def test_samples_are_images_of_their_latents(name):
     state = {**train_state.state, "frozen": frozen(model)}
     z = model.sample_latent(train_state.params, state, keys)
     decode = partial(model.from_latent, train_state.params, state)
-    if isinstance(model, Diffusion):  # whose noise along the way belongs to each sample
+    if isinstance(model, Diffusion | types.HasStyles):  # whose noise is each sample's
         given["keys"] = fold_in(keys, 1)
     x = jax.jit(decode)(z, **given)
     atol = 1e-5 * max(np.max(np.abs(x)), 1.0)

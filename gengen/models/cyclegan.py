@@ -30,13 +30,13 @@ from gengen.losses.adversarial import LeastSquares, Separable
 from gengen.nets.patch import patch_mean
 from gengen.objective import loss
 from gengen.spaces import Space
-from gengen.types import Array, Translates, static
+from gengen.types import Array, HasFeatures, Translates, static
 
 DOMAINS = ("a", "b")
 
 
 @static
-class CycleGAN(Translates):
+class CycleGAN(Translates, HasFeatures):
     """Two generators and two critics, of one network each with parameters of its own.
 
     A batch has images of domain a under the space's key and of domain b under
@@ -154,3 +154,12 @@ class CycleGAN(Translates):
     def log_likelihood(self, params, state, batch, key):
         """Raises BadInput: there is no density of x."""
         no_density("a CycleGAN")
+
+    def features(self, params, state, batch, key) -> Array:
+        """The last features [B, F] of domain a's critic; the key is not used."""
+        _, sown = self.discriminator.apply(
+            {"params": params["discriminator"]["a"]},
+            self.space.read(batch),
+            mutable="intermediates",
+        )
+        return sown["intermediates"]["features"][0]

@@ -24,7 +24,10 @@ from gengen.types import Array
 
 
 class PatchGAN(nn.Module):
-    """x [B, H, W, C] -> logits [B, h, w] of being real, one per patch."""
+    """x [B, H, W, C] -> logits [B, h, w] of being real, one per patch.
+
+    The last features, averaged over patches, are sown as "features".
+    """
 
     channels: int = 64
     """Channels of the first level, doubled at each lower one, up to eight times."""
@@ -47,6 +50,7 @@ class PatchGAN(nn.Module):
             h = conv(width, (4, 4), stride, **own)(h)
             h = h if first else GroupNorm(width, self.dtype)(h)
             h = nn.leaky_relu(h, 0.2)
+        self.sow("intermediates", "features", at_least_float32(h).mean((1, 2)))
         return at_least_float32(conv(1, (4, 4), kernel_init=dcgan_normal)(h)[..., 0])
 
 
