@@ -204,6 +204,20 @@ class Reconstructs(abc.ABC):
         """The batch after encoding and decoding: images in [-1, 1]."""
 
 
+class OnlyReconstructs(Reconstructs):
+    """An autoencoder without p(z): its `sample` raises BadInput."""
+
+
+def draws(model: Any) -> bool:
+    """Whether `sample` draws: not of a classifier, nor of an autoencoder alone.
+
+    >>> draws(object())
+    False
+    """
+    others = Discriminative, OnlyReconstructs
+    return hasattr(model, "sample") and not isinstance(model, others)
+
+
 class Completes(abc.ABC):
     """A model that draws what was not observed."""
 

@@ -28,11 +28,11 @@ from gengen.nets.conditioning import agree, init_params
 from gengen.objective import Weight, loss, weight_at
 from gengen.observations.observation import Observation, check_levels, decoded
 from gengen.spaces import Images, Space, Symbols
-from gengen.types import Array, HasCodes, HasFeatures, Reconstructs, static
+from gengen.types import Array, HasCodes, HasFeatures, OnlyReconstructs, static
 
 
 @static
-class VQVAE(HasCodes, HasFeatures, Reconstructs):
+class VQVAE(HasCodes, HasFeatures, OnlyReconstructs):
     """An encoder x -> z, a quantiser z -> codes, a decoder of the codes' vectors."""
 
     encoder: nn.Module

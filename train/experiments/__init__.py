@@ -5,6 +5,7 @@ an `Experiment`. The options are groups (of a network, of training, …), compos
 imports stay inside the functions, so that `--help` is quick.
 """
 
+from .autoencoder import autoencoder
 from .classifier import classifier
 from .ddpm import ddpm
 from .dit import dit
@@ -20,8 +21,10 @@ from .score_sde import score_sde
 from .text import text
 from .transformer import transformer
 from .vae import vae
+from .vqvae import vqvae
 
-FAMILIES = (vae, hvae, realnvp, gan, flow, ddpm, score_sde, edm, dit)
+FAMILIES = (vae, hvae, realnvp, autoencoder, vqvae, gan)
+FAMILIES += (flow, ddpm, score_sde, edm, dit)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}

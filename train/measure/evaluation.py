@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from gengen.errors import BadInput
-from gengen.types import Discriminative
+from gengen.types import draws
 
 from ..cli.bounds import check_numbers
 from ..data.dataset import Dataset
@@ -45,13 +45,13 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         f"{result['parameters']} parameters; {result['device']}"
     )
     quality = None
-    if isinstance(trained.model, Discriminative):
-        refuse_sampling(options)
+    if not draws(trained.model):
+        refuse_sampling(trained.model, options)
     splits = open_splits(trained, options.data_dir)
     notes = [trained.changed_since(*split) for split in splits.items()]
     if changed := list(filter(None, notes)):
         result["data_changed"] = changed
-    if not isinstance(trained.model, Discriminative):
+    if draws(trained.model):
         quality = Quality(trained, splits, options)
     metrics = example_metrics(trained, splits["train"], options)
     for line in cost(quality, metrics, trained, splits, options):
@@ -96,17 +96,16 @@ def cost(
     return lines
 
 
-def refuse_sampling(options: Evaluate) -> None:
-    """BadInput for what means nothing of a classifier."""
+def refuse_sampling(model, options) -> None:
+    """BadInput for what means nothing of a classifier, or of an autoencoder alone."""
+    what = f"a {type(model).__name__}"
     for name, value in given_keywords(options).items():
         raise BadInput(
-            f"--{name.replace('_', '-')} {value}: a classifier draws no samples; "
-            "leave it out"
+            f"--{name.replace('_', '-')} {value}: {what} draws no samples; leave it out"
         )
     if not options.likelihood_num:
         raise BadInput(
-            "--likelihood-num 0 leaves nothing to measure of a classifier: take at "
-            "least 10"
+            f"--likelihood-num 0 leaves nothing to measure of {what}: take at least 10"
         )
 
 

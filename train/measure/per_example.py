@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,11 +12,17 @@ import numpy as np
 from gengen.conditions import labels_of
 from gengen.images import bits_name, bits_per_dim
 from gengen.metrics.result import standard_error
-from gengen.types import Discriminative
+from gengen.types import Discriminative, OnlyReconstructs
 
 from ..data.dataset import Dataset
 from ..progress import counted, progress
-from ..run.heldout import batches, measure, subset, with_importance_samples
+from ..run.heldout import (
+    batches,
+    measure,
+    squared_error,
+    subset,
+    with_importance_samples,
+)
 from ..run.workdir import OpenRun
 from .mixture import KIND, mixture_over_classes
 
@@ -46,13 +53,19 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     """The metrics of the run's model.
 
     Bits per dimension (of text, per byte) where there is a density, of the mixture over
-    classes where it is conditional; accuracy and cross-entropy of a classifier.
+    classes where it is conditional; accuracy and cross-entropy of a classifier; the
+    squared error of what only reconstructs.
     """
     model, shape = trained.model, trained.record.data.shape
     model = with_importance_samples(model, options.importance_samples)
     if isinstance(model, Discriminative):
         return classifier_metrics(model)
-    if model.density == "none" or not options.likelihood_num:
+    if not options.likelihood_num:
+        return []
+    if isinstance(model, OnlyReconstructs):
+        error = jax.jit(partial(squared_error, model))
+        return [Metric("squared_error", "per dimension of x in [-1, 1]", error)]
+    if model.density == "none":
         return []
     kind, likelihoods = model.likelihood_kind, 1
     if labels := labels_of(model.condition):

@@ -12,6 +12,9 @@ COMPARISONS = {
     "noise_floor": "training, half against half",
 }
 
+FIGURES = ("bits_per_dim", "bits_per_byte", "accuracy", "cross_entropy")
+FIGURES += ("squared_error",)
+
 
 def print_evaluation(result: dict[str, Any], path: Path) -> None:
     """The metrics of an evaluation as tables."""
@@ -20,7 +23,7 @@ def print_evaluation(result: dict[str, Any], path: Path) -> None:
         title = f"images in the features of: {result['extractor']}"
         print_table(quality_lines(columns), title)
     lines = [["", ""]]
-    for name in ("bits_per_dim", "bits_per_byte", "accuracy", "cross_entropy"):
+    for name in FIGURES:
         for split, metric in result.get(name, {}).items():
             what = f"{name.replace('_', ' ')} ({metric['kind']})"
             what += f", {metric['num']:,} {split} {result['examples']}"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from gengen.types import Discriminative
+from gengen.types import Discriminative, OnlyReconstructs
 
 from ..cli.options import RunOptions
 from ..data.dataset import Dataset
@@ -78,9 +78,10 @@ def own_evaluators(
     held_out = HeldOut(run.sample_every, model, record.data.shape, load_split, **common)
 
     def make():
-        if isinstance(model, Discriminative) and not held_out.batches:
+        if record.data.kind not in ("images", "text"):
             return None
-        if record.data.kind not in ("images", "text") or not hasattr(model, "sample"):
+        of_held_out = isinstance(model, Discriminative | OnlyReconstructs)
+        if not (held_out.batches if of_held_out else hasattr(model, "sample")):
             return None
         return picture(model, record.data, batches=held_out.batches, **common)
 

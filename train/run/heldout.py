@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 from gengen.conditions import Nothing, labels_of
 from gengen.errors import BadInput
 from gengen.images import bits_name, bits_per_dim
-from gengen.types import Discriminative
+from gengen.types import Discriminative, OnlyReconstructs
 
 from ..data.dataset import Dataset, named
 from ..data.feed import order
@@ -37,7 +38,7 @@ def metric(model, shape) -> tuple[str, Callable] | None:
     """(name, (params, state, batch, key) -> [B]) of a model's per-example figure.
 
     Bits per dimension (of text, per byte) where there is a density, accuracy where
-    there is p(y|x).
+    there is p(y|x), the squared error of what only reconstructs.
     """
     if getattr(model, "density", "none") != "none":  # one's own need not say it
 
@@ -56,7 +57,16 @@ def metric(model, shape) -> tuple[str, Callable] | None:
             )
 
         return "accuracy", right
+    if isinstance(model, OnlyReconstructs):
+        return "squared_error", partial(squared_error, model)
     return None
+
+
+def squared_error(model, params, state, batch, key):
+    """The mean over dimensions of (x - reconstruction)², [B], of x in [-1, 1]."""
+    x = model.space.read(batch)
+    error = jnp.square(x - model.reconstruct(params, state, batch, key))
+    return jnp.mean(error.reshape(len(x), -1), axis=-1)
 
 
 def subset(dataset, num: int) -> np.ndarray:

@@ -11,7 +11,9 @@ import numpy as np
 from gengen.conditions import Nothing, labels_of
 from gengen.errors import BadInput
 from gengen.images import require_finite
+from gengen.types import HasCodes, OnlyReconstructs
 
+from ..cli.doors import command
 from ..cli.names import GRIDS, SOLVERS
 from .cache import compiled_quickly
 from .windows import Sliding
@@ -162,6 +164,7 @@ class Sampler:
         few: bool = False,
         **options,
     ):
+        refuse_undrawn(model)
         keywords = as_keywords(model, options)
         self.batch_size, self.length = batch_size, length
         # A model of one's own need not say its space, which only a prompt needs.
@@ -217,6 +220,16 @@ class Sampler:
         if self._sliding:
             return self._sliding(*arguments, x, given)
         return x if self.length is None else x[:, : self.length]
+
+
+def refuse_undrawn(model) -> None:
+    """BadInput, with the remedy, for an autoencoder, whose codes nobody draws yet."""
+    if isinstance(model, OnlyReconstructs):
+        kind = "prior" if isinstance(model, HasCodes) else "flow"
+        raise BadInput(
+            f"this {type(model).__name__} has no p(z) to draw from: train a model of "
+            f"its codes, {command(kind)} --first-stage WORKDIR, and sample that run"
+        )
 
 
 def check_prompt(prompt: bytes, length: int) -> None:
