@@ -184,8 +184,17 @@ class HasCodes(abc.ABC):
     """An autoencoder whose latents are codes: a prior over them makes it a model."""
 
     @abc.abstractmethod
+    def log_prob_by_place(self, params, state, batch: Batch, codes: Array, key: Key):
+        """log p(x | codes) [B, *shape] in nats, codes int32 [B, *latent_shape].
+
+        Summed over an example it is log p of its data; a symbol of several dimensions
+        spreads its own over them.
+        """
+
     def log_prob_of_codes(self, params, state, batch: Batch, codes: Array, key: Key):
         """log p(x | codes) [B] in nats, of codes int32 [B, *latent_shape]."""
+        by_place = self.log_prob_by_place(params, state, batch, codes, key)
+        return by_place.reshape(len(by_place), -1).sum(axis=-1)
 
 
 class HasFeatures(abc.ABC):

@@ -48,14 +48,19 @@ def start(arguments: list[str]) -> None:
     train(run, name, keywords, functools.partial(quality_of, run))
 
 
-def quality_of(run, record, load_split) -> list:
+def quality_of(run, record, model, load_split) -> list:
     """What measures the samples while the run trains, if it is asked for."""
     if not run.evaluate_every:
         return []
     from .measure.while_training import sample_quality_of
 
     found = sample_quality_of(
-        run.evaluate_every, run.workdir, record, load_split, data_dir=run.data_dir
+        run.evaluate_every,
+        run.workdir,
+        record,
+        model,
+        load_split,
+        data_dir=run.data_dir,
     )
     return [found] if found else []
 

@@ -16,6 +16,7 @@ from .hvae import hvae
 from .pixelcnn import pixelcnn
 from .pixelcnnpp import pixelcnnpp
 from .pixelrnn import pixelrnn
+from .prior import prior
 from .realnvp import realnvp
 from .score_sde import score_sde
 from .text import text
@@ -23,8 +24,13 @@ from .transformer import transformer
 from .vae import vae
 from .vqvae import vqvae
 
-FAMILIES = (vae, hvae, realnvp, autoencoder, vqvae, gan)
+FAMILIES = (vae, hvae, realnvp, autoencoder, vqvae, prior, gan)
 FAMILIES += (flow, ddpm, score_sde, edm, dit)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}
+OF_LATENTS = {
+    "symbols": ("prior",),
+    "reals": ("flow", "ddpm", "score_sde", "edm", "dit"),
+}
+"""The experiments on the latents of another run, by the latents' kind."""

@@ -16,7 +16,7 @@ from ..run.sampler import given_keywords
 from ..run.workdir import OpenRun, open_workdir
 from .features import alone, empty
 from .options import Evaluate
-from .per_example import Metric, example_metrics, over_splits
+from .per_example import Metric, codebook_use, example_metrics, over_splits
 from .quality import PART, Quality
 from .tables import print_evaluation
 
@@ -60,6 +60,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         with alone(options.workdir / PART):
             result |= quality.measure()
     result |= over_splits(trained, splits, metrics, options)
+    result |= codebook_use(trained, splits, options)
     result["examples"] = trained.record.data.examples
     path = options.workdir / "evaluation.json"
     write_json(path, result)

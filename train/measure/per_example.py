@@ -12,10 +12,11 @@ import numpy as np
 from gengen.conditions import labels_of
 from gengen.images import bits_name, bits_per_dim
 from gengen.metrics.result import standard_error
-from gengen.types import Discriminative, OnlyReconstructs
+from gengen.types import Discriminative, HasCodes, OnlyReconstructs
 
 from ..data.dataset import Dataset
 from ..progress import counted, progress
+from ..run.codebook import encoder, use_of_codes
 from ..run.heldout import (
     batches,
     measure,
@@ -106,6 +107,19 @@ def over_splits(trained, splits: dict, metrics: list[Metric], options) -> dict:
             if (mean := mean_over(trained, split, dataset, metric, options))
         }
     return result
+
+
+def codebook_use(trained: OpenRun, splits: dict, options) -> dict:
+    """{"codebook": {split: its use}} of a model with codes, over all of each split."""
+    model, use = trained.model, {}
+    if not isinstance(model, HasCodes):
+        return use
+    encode = partial(jax.jit(encoder(model)), trained.params, trained.state)
+    for split, dataset in splits.items():
+        stream = batches(dataset, np.arange(dataset.size), options.batch_size)
+        use[split] = use_of_codes(encode, model.codes.size, stream, dataset.size)
+        use[split]["size"] = model.codes.size
+    return {"codebook": use}
 
 
 def mean_over(

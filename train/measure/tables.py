@@ -28,6 +28,11 @@ def print_evaluation(result: dict[str, Any], path: Path) -> None:
             what = f"{name.replace('_', ' ')} ({metric['kind']})"
             what += f", {metric['num']:,} {split} {result['examples']}"
             lines.append([what, with_error(metric, ".4f", ".4f")])
+    for split, use in result.get("codebook", {}).items():
+        what = f"codes in use, perplexity; {use['num']:,} codes of {split}"
+        lines.append(
+            [what, f"{use['usage']:.1%} of {use['size']:,}, {use['perplexity']:,.1f}"]
+        )
     if (share := result.get("class_accuracy")) is not None:
         lines.append(["samples of the class asked for", f"{share:.1%}"])
     if (seconds := result.get("seconds_per_sample")) is not None:

@@ -88,6 +88,7 @@ def sample_quality_of(
     every: int,
     workdir: Path,
     record: Record,
+    model: Any,
     load_split: Callable[[str], Dataset],
     extractor: Path | None = None,
     data_dir: Path | None = None,
@@ -97,7 +98,7 @@ def sample_quality_of(
     extractor: as in `open_extractor`: by default the classifier beside the workdir,
     which is trained first where there is none.
     """
-    model, data = record.build().model, record.data
+    data = record.data
     if not draws(model):
         reason = f"a {type(model).__name__} draws no samples"
     elif data.kind != "images":

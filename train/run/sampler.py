@@ -11,6 +11,7 @@ import numpy as np
 from gengen.conditions import Nothing, labels_of
 from gengen.errors import BadInput
 from gengen.images import require_finite
+from gengen.models.combinators.latent import Coded, Latent
 from gengen.types import HasCodes, OnlyReconstructs
 
 from ..cli.doors import command
@@ -75,8 +76,14 @@ def as_values(given: dict) -> dict:
     return {OF_THE_LIBRARY.get(name, name): value for name, value in given.items()}
 
 
+def drawn_by(model):
+    """The model whose sampler draws: of a second stage, that of the latents."""
+    return model.model if isinstance(model, Latent | Coded) else model
+
+
 def default_sampler(model):
     """The value of a model's `sampler` keyword; None if it has none."""
+    model = drawn_by(model)
     if hasattr(model, "sampler"):
         return model.sampler
     if not hasattr(model, "sample"):
@@ -95,8 +102,9 @@ def keywords_of(model) -> set[str]:
     guidance = getattr(sampler, "guidance", None)
     names = _fields(sampler) | _fields(guidance)
     for method in ("sample", "complete"):
-        if hasattr(model, method):
-            names |= inspect.signature(getattr(model, method)).parameters.keys()
+        for each in (model, drawn_by(model)):
+            if hasattr(each, method):
+                names |= inspect.signature(getattr(each, method)).parameters.keys()
     return names | {o for o, name in OF_THE_LIBRARY.items() if name in names}
 
 
