@@ -44,13 +44,13 @@ class QuantizerOptions:
         )
 
 
-@group(learning_rate=1e-3, batch_size=128, steps=2_000, ema_decay=0.99)
+@group(learning_rate=1e-3, batch_size=128, steps=1_000, ema_decay=0.99)
 class VQVAEOptions(
     TrainingOptions, PrecisionOptions, ObservationOptions, QuantizerOptions
 ):
     """The networks of a VQ-VAE."""
 
-    channels: Width = 16
+    channels: Width = 8
     """Channels at full resolution, doubled at each level; a multiple of 8."""
     conv_levels: Depth = 2
     """Halvings of the image: a code stands for 2^levels × 2^levels pixels."""
