@@ -34,3 +34,4 @@ OF_LATENTS = {
     "reals": ("flow", "ddpm", "score_sde", "edm", "dit"),
 }
 """The experiments on the latents of another run, by the latents' kind."""
+NOT_ONLY_IMAGES = OF_TEXT | {"gan"}

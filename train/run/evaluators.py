@@ -19,10 +19,11 @@ from ..files import make_folder, written_atomically
 from .heldout import HeldOut
 from .record import Record
 from .samples import picture
+from .scatter import is_plane
 
 
 class Evaluator(Protocol):
-    """`evaluator(train_state) -> {name: figure, or the path of a picture or text}`.
+    """`evaluator(train_state) -> {name: figure, path of a picture or text, sentence}`.
 
     It may have `figures`, the names that `--keep-best` can be given, and `note`, a
     sentence to be said before the first step.
@@ -33,7 +34,7 @@ class Evaluator(Protocol):
     every: int
     "Steps between two calls."
 
-    def __call__(self, train_state) -> dict[str, float | Path]: ...
+    def __call__(self, train_state) -> dict[str, float | Path | str]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +79,10 @@ def own_evaluators(
     held_out = HeldOut(run.sample_every, model, record.data.shape, load_split, **common)
 
     def make():
-        if record.data.kind not in ("images", "text"):
-            return None
+        drawn = record.data.kind in ("images", "text") or is_plane(record.data)
         of_held_out = isinstance(model, Discriminative | OnlyReconstructs)
-        if not (held_out.batches if of_held_out else hasattr(model, "sample")):
+        can = held_out.batches if of_held_out else hasattr(model, "sample")
+        if not drawn or not can:
             return None
         return picture(model, record.data, batches=held_out.batches, **common)
 

@@ -51,12 +51,12 @@ class Record:
         autoencoder: the model of the first stage; without it, the model of a run with
         one is that of the latents alone.
         """
-        from ..experiments import EXPERIMENTS, OF_TEXT
+        from ..experiments import EXPERIMENTS, NOT_ONLY_IMAGES
         from ..experiments.fit import fit
 
         if self.experiment == FIT:
             fit(self.data, **self.options)
-        if self.experiment not in OF_TEXT:
+        if self.experiment not in NOT_ONLY_IMAGES:
             self.data.images_only(f"the experiment {self.experiment}")
         if self.latents is None:
             return EXPERIMENTS[self.experiment](self.data, **self.options)
