@@ -15,7 +15,7 @@ from .training import TrainingOptions
     layers=2,
     dropout=0.3,
     learning_rate=1e-3,
-    steps=1_000,
+    steps=300,
 )
 class PriorOptions(TrainingOptions, SequenceOptions, ConditionalOptions):
     """The network of a prior over codes."""
