@@ -7,6 +7,7 @@ rounding of gradients that should be zero.
 
 import collections
 import inspect
+import json
 import math
 import subprocess
 import sys
@@ -79,6 +80,7 @@ from gengen.spaces import Images, Reals, Symbols
 from gengen.step import init_train_state, make_train_step
 from gengen.types import Discriminative, HasLatents, Variables, static
 
+BEFORE = json.loads((Path(__file__).parent / "fixtures/families.json").read_text())
 SHAPE, LEVELS = (8, 8, 1), 17
 SPACE, TEN = Images(SHAPE, LEVELS), Labels(10)
 KEY = jax.random.key(5)
@@ -371,6 +373,23 @@ def test_losses_and_metrics_are_finite_scalars_named_by_player(name):
             assert metric.split("/")[0] in model.losses()
             assert value.shape == () and value.dtype == jnp.float32
             assert np.isfinite(value), metric
+
+
+def size_of(params):
+    """The sum of all absolute values: what initialisers draw, and how large."""
+    return sum(np.sum(np.abs(x)) for x in jax.tree.leaves(jax.device_get(params)))
+
+
+# Two are left out: a network is another here, and an array has another name, which
+# decides what is drawn for it.
+OTHERS = {"DDPM, learned variances", "GAN, conditional"}
+AS_BEFORE = [n for n in ROWS if "init" in BEFORE.get(n, {}) and n not in OTHERS]
+
+
+@pytest.mark.parametrize("name", AS_BEFORE)
+def test_initial_parameters_are_as_large_as_before(name):
+    size = size_of(run(name).states[0].params)
+    np.testing.assert_allclose(size, BEFORE[name]["init"], rtol=1e-5)
 
 
 @rows
