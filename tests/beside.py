@@ -31,7 +31,9 @@ def decoder(rounds, vocabulary=257, length=784):
 
     start = vocabulary - 1
     size = {"n_embd": 256, "n_layer": 6, "n_head": 8, "n_positions": length + 1}
-    config = GPT2Config(vocabulary, bos_token_id=start, eos_token_id=None, **size)
+    config = GPT2Config(
+        vocab_size=vocabulary, bos_token_id=start, eos_token_id=None, **size
+    )
     other = GPT2LMHeadModel(config).eval()
     net = Transformer(vocabulary, length, vocabulary, 256, 6, 8, segment=SEGMENT)
     model = Autoregressive(net, Categorical(vocabulary), tokens(length, vocabulary))
