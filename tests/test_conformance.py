@@ -29,6 +29,7 @@ from gengen import presets, types
 from gengen.conditions import Labels, Maps, Nothing, Sequence, Text, both, parts_of
 from gengen.diffusion.couplings import OptimalTransport
 from gengen.diffusion.density import FlowDensity
+from gengen.diffusion.flow_maps import SECOND_TIME
 from gengen.diffusion.ode import HEUN
 from gengen.diffusion.paths import Linear
 from gengen.diffusion.process import Process, Velocity
@@ -48,9 +49,9 @@ from gengen.models.autoregressive import Autoregressive
 from gengen.models.classifier import Classifier
 from gengen.models.combinators.latent import Coded, Latent
 from gengen.models.diffusion import Diffusion
+from gengen.models.flow_map import FlowMap
 from gengen.models.gan import GAN
 from gengen.models.hvae import HierarchicalVAE
-from gengen.models.meanflow import SECOND_TIME, MeanFlow
 from gengen.models.multiscale import Multiscale
 from gengen.models.normalizing_flow import NormalizingFlow
 from gengen.models.vae import VAE
@@ -127,7 +128,7 @@ def score_sde():
 def mean_flow():
     net = DiT(2, 16, 1, 2, condition=both(TEN, SECOND_TIME))
     process = Process(Linear(), Velocity())
-    return MeanFlow(net, process, SPACE, TEN, power=0.0)
+    return FlowMap(net, process, SPACE, TEN, power=0.0)
 
 
 @static
