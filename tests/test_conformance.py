@@ -27,6 +27,7 @@ from sklearn.datasets import load_digits
 
 from gengen import presets, types
 from gengen.conditions import Labels, Maps, Nothing, Sequence, Text, both, parts_of
+from gengen.diffusion.consistency import ClosingGap
 from gengen.diffusion.couplings import OptimalTransport
 from gengen.diffusion.density import FlowDensity
 from gengen.diffusion.flow_maps import SECOND_TIME
@@ -47,6 +48,7 @@ from gengen.latent.priors import GaussianMixture
 from gengen.latent.quantizers import FiniteScalar
 from gengen.models.autoregressive import Autoregressive
 from gengen.models.classifier import Classifier
+from gengen.models.combinators.consistency import Consistency
 from gengen.models.combinators.latent import Coded, Latent
 from gengen.models.diffusion import Diffusion
 from gengen.models.flow_map import FlowMap
@@ -129,6 +131,11 @@ def mean_flow():
     net = DiT(2, 16, 1, 2, condition=both(TEN, SECOND_TIME))
     process = Process(Linear(), Velocity())
     return FlowMap(net, process, SPACE, TEN, power=0.0)
+
+
+def consistency():
+    model = presets.flow(DiT(2, 16, 1, 2, condition=TEN), SPACE, TEN)
+    return Consistency(model, ClosingGap(2))
 
 
 @static
@@ -227,6 +234,7 @@ ROWS = {
     "flow matching, sequence": partial(flow, Sequence(6), partial(DiT, 2, 16, 1, 2)),
     "flow matching, text": partial(flow, Text(30, 5, 8)),
     "mean flow": mean_flow,
+    "consistency": consistency,
     "latent flow": latent_flow,
     "transformer, conditional": transformer,
     "multi-scale PixelRNN": multiscale,

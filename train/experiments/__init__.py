@@ -6,6 +6,7 @@ imports stay inside the functions, so that `--help` is quick.
 """
 
 from .classifier import classifier
+from .consistency import consistency
 from .ddpm import ddpm
 from .dit import dit
 from .edm import edm
@@ -22,7 +23,19 @@ from .text import text
 from .transformer import transformer
 from .vae import vae
 
-FAMILIES = (vae, hvae, realnvp, gan, flow, ddpm, score_sde, edm, dit, meanflow)
+FAMILIES = (
+    vae,
+    hvae,
+    realnvp,
+    gan,
+    flow,
+    ddpm,
+    score_sde,
+    edm,
+    dit,
+    meanflow,
+    consistency,
+)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}

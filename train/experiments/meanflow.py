@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from ..cli.bounds import AtLeast, Default, Share, Steps, Weight
 from ..cli.groups import group
+from .diffusion import DroppedLabelOptions
 from .experiment import takes
 from .nets import DiTOptions
-from .training import TrainingOptions
 
 
 @group(steps=4_000)
-class MeanFlowOptions(TrainingOptions, DiTOptions):
+class MeanFlowOptions(DroppedLabelOptions, DiTOptions):
     """What the average velocity is taught, and at which times."""
 
     identity: Literal["meanflow", "improved", "shortcut"] = "improved"
@@ -22,10 +22,6 @@ class MeanFlowOptions(TrainingOptions, DiTOptions):
     """Shortest intervals in the whole time, a power of two (shortcut)."""
     power: Weight = 1.0
     """A row's loss L is weighed by 1/(L + 0.001)^power; 0 for no weight."""
-    conditional: bool = True
-    """Generate a given class, where the data set has labels."""
-    label_dropout: Share = 0.1
-    """Share of labels dropped in training, for guidance."""
     learned_guidance: Weight = 1.5
     """Guidance that the map learns, so that a guided sample costs no second call; 1 is
     none, and so is it without labels."""
