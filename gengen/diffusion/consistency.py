@@ -111,8 +111,8 @@ class ClosingGap:
     """σ_s = σ_t (1 - n/q^(stage + 1)), n = 1 + k sigmoid(-b σ_t); at least 0.
 
     A stage is `every` steps long: training begins as that of a denoiser (s = 0 wherever
-    σ is small), and the gap closes by the factor q each stage. Geng et al. 2024, arXiv:2406.14548,
-    section 3.3, with the values for CIFAR-10.
+    σ is small), and the gap closes by the factor q each stage. Geng et al. 2024,
+    arXiv:2406.14548, section 3.3, with the values for CIFAR-10.
     """
 
     every: int
