@@ -49,15 +49,18 @@ def start(arguments: list[str]) -> None:
 
 
 def quality_of(run, record, load_split) -> list:
-    """What measures the samples while the run trains, if it is asked for."""
+    """What measures the samples while the run trains, as far as it is asked for."""
+    from .measure.known_modes import modes_of
+
+    modes = modes_of(run, record)
     if not run.evaluate_every:
-        return []
+        return modes
     from .measure.while_training import sample_quality_of
 
     found = sample_quality_of(
         run.evaluate_every, run.workdir, record, load_split, data_dir=run.data_dir
     )
-    return [found] if found else []
+    return [*modes, *([found] if found else [])]
 
 
 def overview() -> None:

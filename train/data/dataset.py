@@ -22,6 +22,7 @@ from gengen.errors import BadInput
 from .digest import WHOLE, of_fetch
 
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH", "npz:FILE")
+BUILT_IN += ("gaussians:ring", "gaussians:grid")
 
 READER = 2
 """The rules by which folders and text are read; a run keeps those that it began with.

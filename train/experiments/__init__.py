@@ -39,3 +39,4 @@ FAMILIES = (
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}
+NOT_ONLY_IMAGES = OF_TEXT | {"gan"}

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from ..cli.bounds import Count, Default, Positive, Steps
+from ..cli.bounds import Above, AtLeast, AtMost, Count, Default, Positive, Steps
 from ..cli.groups import group
 from .diffusion import DroppedLabelOptions
 from .experiment import takes
@@ -15,9 +15,9 @@ class ConsistencyOptions(DroppedLabelOptions, DiTOptions):
 
     stages: Count = 8
     """Stages of training, of equal length; each closes the gap by --closing."""
-    closing: Positive = 2.0
+    closing: Annotated[float, Above(1), AtMost(10**6)] = 2.0
     """By which factor a stage closes the gap, above 1."""
-    noise_mean: float = -1.1
+    noise_mean: Annotated[float, AtLeast(-20), AtMost(20)] = -1.1
     """Mean of the logarithm of the noise-to-signal ratio in training."""
     noise_std: Positive = 2.0
     """Its standard deviation."""

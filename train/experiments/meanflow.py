@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from ..cli.bounds import AtLeast, Default, Share, Steps, Weight
+from ..cli.bounds import AtLeast, AtMost, Default, Share, Steps, Weight
 from ..cli.groups import group
 from .diffusion import DroppedLabelOptions
 from .experiment import takes
@@ -18,7 +18,7 @@ class MeanFlowOptions(DroppedLabelOptions, DiTOptions):
     (meanflow) or along the network's own (improved), or two halves (shortcut)."""
     equal_times: Share = 0.5
     """Share of rows whose two times are equal, which learn the velocity."""
-    finest: Annotated[int, AtLeast(2)] = 128
+    finest: Annotated[int, AtLeast(2), AtMost(2**20)] = 128
     """Shortest intervals in the whole time, a power of two (shortcut)."""
     power: Weight = 1.0
     """A row's loss L is weighed by 1/(L + 0.001)^power; 0 for no weight."""

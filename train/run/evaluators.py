@@ -19,6 +19,7 @@ from ..files import make_folder, written_atomically
 from .heldout import HeldOut
 from .record import Record
 from .samples import picture
+from .scatter import is_plane
 
 
 class Evaluator(Protocol):
@@ -80,7 +81,8 @@ def own_evaluators(
     def make():
         if isinstance(model, Discriminative) and not held_out.batches:
             return None
-        if record.data.kind not in ("images", "text") or not hasattr(model, "sample"):
+        drawn = record.data.kind in ("images", "text") or is_plane(record.data)
+        if not drawn or not hasattr(model, "sample"):
             return None
         return picture(model, record.data, batches=held_out.batches, **common)
 
