@@ -26,21 +26,20 @@ from gengen.diffusion.sampler import Sampler
 from gengen.diffusion.solvers import Renoise
 from gengen.diffusion.times import sample_times
 from gengen.errors import BadInput, no_density
-from gengen.models.diffusion import Diffusion
 from gengen.objective import loss
 from gengen.spaces import Space
-from gengen.types import Array, HasFeatures, HasLatents, frozen, static
+from gengen.types import Array, HasFeatures, HasLatents, Model, frozen, static
 
 
 @static
 class Consistency(HasLatents, HasFeatures):
     """A `Diffusion` whose data prediction is to be the end of the path through z."""
 
-    model: Diffusion
-    """The network, its process, and how times are drawn; its sampler is not used."""
+    model: Model
+    """A `Diffusion`: the network, its process, and how times are drawn; its sampler is not used."""
     schedule: ClosingGap | EvenSteps
     """How far apart the two points of a path are."""
-    teacher: Diffusion | None = None
+    teacher: Model | None = None
     """A `Diffusion` of the same process and space; None learns from the data alone."""
     sampler: Sampler = Sampler(Renoise(), steps=1)
     """How many calls a sample takes, by default."""
