@@ -23,7 +23,7 @@ from .scatter import is_plane
 
 
 class Evaluator(Protocol):
-    """`evaluator(train_state) -> {name: figure, or the path of a picture or text}`.
+    """`evaluator(train_state) -> {name: figure, path of a picture or text, sentence}`.
 
     It may have `figures`, the names that `--keep-best` can be given, and `note`, a
     sentence to be said before the first step.
@@ -34,7 +34,7 @@ class Evaluator(Protocol):
     every: int
     "Steps between two calls."
 
-    def __call__(self, train_state) -> dict[str, float | Path]: ...
+    def __call__(self, train_state) -> dict[str, float | Path | str]: ...
 
 
 @dataclasses.dataclass(frozen=True)
