@@ -36,8 +36,7 @@ class Consistency(HasLatents, HasFeatures):
     """A `Diffusion` whose data prediction is to be the end of the path through z."""
 
     model: Model
-    """A `Diffusion`: the network, its process and its training; its sampler is not used.
-    """
+    """A `Diffusion`: the network, its process and training; its sampler is not used."""
     schedule: ClosingGap | EvenSteps
     """How far apart the two points of a path are."""
     teacher: Model | None = None
