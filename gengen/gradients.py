@@ -1,9 +1,14 @@
-"""Gradients of a batch in parts: one part after the other, or one per device."""
+"""Gradients of a batch in parts, one after the other or one per device; clipping.
+
+`accumulate_gradients` and `mean_over_devices` make one gradient of several;
+`clip_weights` is the last part of an optimiser.
+"""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from gengen.errors import BadInput
 from gengen.types import Tree
@@ -71,3 +76,32 @@ def accumulate_gradients(gradient: Callable, num: int) -> Callable:
         return (loss, (state, seen)), grads
 
     return whole
+
+
+def clip_weights(bound: float) -> optax.GradientTransformation:
+    """Every parameter is kept in [-bound, bound]: the last part of an `optax.chain`.
+
+    Arjovsky et al. 2017, arXiv:1701.07875, algorithm 1, with bound 0.01. Parameters
+    outside at first come in with the first update.
+
+    >>> clip, w = clip_weights(0.5), jnp.array([0.25])
+    >>> updates, _ = clip.update(jnp.array([1.0]), clip.init(w), w)
+    >>> optax.apply_updates(w, updates)
+    Array([0.5], dtype=float32)
+
+    Args:
+        bound: above 0.
+
+    Raises:
+        BadInput: for a bound that is not above 0.
+    """
+    if not bound > 0:
+        raise BadInput(f"clip_weights({bound}): weights are kept below a bound above 0")
+
+    def clipped(updates, params):
+        def kept(u, w):
+            return jnp.clip(w + u, -bound, bound) - w
+
+        return jax.tree.map(kept, updates, params)
+
+    return optax.stateless(clipped)

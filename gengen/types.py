@@ -37,6 +37,20 @@ RESERVED = ("step", "ema", "frozen")
 static = dataclasses.dataclass(frozen=True)
 
 
+def check_hashable(value: Any) -> None:
+    """BadInput for a static value that holds a list or an array: no `jit` takes it.
+
+    >>> check_hashable((1, "a"))
+    """
+    try:
+        hash(value)
+    except TypeError as error:
+        raise BadInput(
+            f"{type(value).__name__}(…) holds what cannot be hashed ({error}): give "
+            "tuples in the place of lists, and no arrays"
+        ) from error
+
+
 class Variables(NamedTuple):
     """All arrays of a trained model, as its methods take them: `f(*variables, …)`.
 

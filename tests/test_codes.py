@@ -18,7 +18,7 @@ from gengen.latent.quantizers import FiniteScalar, VectorQuantizer
 from gengen.models.autoencoder import Autoencoder
 from gengen.models.autoregressive import Autoregressive
 from gengen.models.combinators.latent import Coded
-from gengen.models.normalizing_flow import NormalizingFlow
+from gengen.models.normalizing_flow import NormalizingFlow, squash, unsquash
 from gengen.models.vae import VAE
 from gengen.models.vqvae import VQVAE
 from gengen.nets.flows import AffineCouplings
@@ -289,6 +289,14 @@ def test_bounds_of_all_levels_sum_to_at_most_one_and_samples_are_images():
     assert x.shape == (5, 1, 2, 1) and np.all(np.isfinite(x))
     value, _ = jax.jit(model.loss)(params, {}, batch, KEY)
     assert np.isfinite(value)
+
+
+def test_a_logit_of_what_is_out_of_its_interval_is_that_of_the_end():
+    x = jnp.array([-9.0, -1.0, 0.3, 1.0, 9.0])
+    y, log_slope = squash(x, 1.0, 0.05)
+    assert np.all(np.isfinite(y)) and np.all(np.isfinite(log_slope))
+    assert np.all(np.diff(y) > 0)
+    close(unsquash(y, 1.0, 0.05)[1:4], x[1:4], 1e-5, 1e-5)
 
 
 def test_a_flow_of_reals_is_an_exact_density(float64):

@@ -16,6 +16,14 @@ import pytest
 
 from gengen import presets
 from gengen.conditions import Labels, Nothing, Scalar, Sequence, Text, both
+from gengen.diffusion.flow_maps import (
+    SECOND_TIME,
+    DyadicTimes,
+    SortedTimes,
+    improved_meanflow_loss,
+    meanflow_loss,
+    shortcut_loss,
+)
 from gengen.diffusion.guidance import Guidance
 from gengen.diffusion.inverse import Measured, Projection
 from gengen.diffusion.ode import Adaptive
@@ -29,7 +37,7 @@ from gengen.models.closed_form import gaussian, gaussian_flow
 from gengen.models.combinators.distilled import DistilledGuidance
 from gengen.models.combinators.latent import Latent
 from gengen.models.diffusion import Diffusion
-from gengen.models.meanflow import SECOND_TIME, MeanFlow, meanflow_loss
+from gengen.models.flow_map import FlowMap, Jumps
 from gengen.nets.dit import DiT
 from gengen.nets.unet import UNet
 from gengen.spaces import Images, Reals, Symbols, standardised
@@ -229,7 +237,9 @@ def exact_average(z, t, c):
     """(z_t - z_r)/(t - r) of the flow of N(MEAN, STD²), whose solution is known."""
     t, r = (jnp.broadcast_to(x, z.shape[:1]) for x in (t, c["r"]))
     gap = jnp.where(t > r, t - r, 1.0)[:, None]
-    return (z - gaussian_flow(FLOW.path, MEAN, STD, z, t, r)) / gap
+    mean = (z - gaussian_flow(FLOW.path, MEAN, STD, z, t, r)) / gap
+    velocity = gaussian(MEAN, STD).predict(FLOW)(z, t)
+    return jnp.where((t > r)[:, None], mean, velocity)
 
 
 @pytest.fixture
@@ -253,8 +263,13 @@ def test_the_exact_average_obeys_the_identity(times):
     close(value, v - (t - r)[:, None] * slope, 1e-10, 1e-10)
 
 
-def test_the_loss_has_no_gradient_at_the_exact_average_and_one_elsewhere(times):
+@pytest.mark.parametrize(
+    "objective", [meanflow_loss, improved_meanflow_loss, shortcut_loss]
+)
+def test_no_gradient_at_the_exact_average_and_one_elsewhere(times, objective):
     x, noise, r, t = map(jnp.asarray, times)
+    if objective is shortcut_loss:  # of which a share of rows is flow matching
+        r = jnp.where(jnp.arange(len(t)) % 2 == 0, r, t)
 
     def each(theta):
         def predict(z, t, c):
@@ -262,7 +277,8 @@ def test_the_loss_has_no_gradient_at_the_exact_average_and_one_elsewhere(times):
             rows = [z, t * z, r * z, 1 + 0 * z, jnp.tanh(z) * (t - r)]
             return exact_average(z, t[:, 0], c) + jnp.stack(rows, -1) @ theta
 
-        return meanflow_loss(predict, FLOW, x, noise, r, t, {})
+        z, v = corrupt(FLOW, x, noise, t)
+        return objective(lambda z, t, r: predict(z, t, {"r": r}), z, v, r, t)
 
     @jax.jit
     def z_scores(theta):
@@ -283,7 +299,7 @@ class Average1D(nn.Module):
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_jumps_of_the_exact_average_end_at_the_flow_s_own_end(steps):
-    model = MeanFlow(Average1D(), FLOW, Reals((1,)), steps=steps)
+    model = FlowMap(Average1D(), FLOW, Reals((1,)), sampler=Jumps(steps))
     z = np.random.default_rng(3).normal(size=(50, 1)).astype(np.float32)
     x = jax.jit(model.from_latent)({"denoiser": {}}, {}, z)
     close(x, MEAN + STD * z, 1e-5, 1e-5)
@@ -298,23 +314,70 @@ def test_at_equal_times_a_mean_flow_is_flow_matching():
 
     @jax.jit
     def losses(params):
-        def predict(z, t, c):
-            return net.apply({"params": params}, z, t, c)
+        def predict(z, t, r):
+            return net.apply({"params": params}, z, t, {"r": r})
 
         z, v = corrupt(FLOW, x, noise, t)
-        own = jnp.mean((predict(z, t, {"r": t}) - v) ** 2, axis=(1, 2, 3))
-        return meanflow_loss(predict, FLOW, x, noise, t, t, {}), own
+        own = jnp.mean((predict(z, t, t) - v) ** 2, axis=(1, 2, 3))
+        objectives = meanflow_loss, improved_meanflow_loss, shortcut_loss
+        return own, [objective(predict, z, v, t, t) for objective in objectives]
 
-    close(*losses(params), 1e-5)
+    own, found = losses(params)
+    for loss in found:
+        close(loss, own, 1e-5)
+
+
+def test_pairs_of_times_are_ordered_and_of_the_shares_they_say():
+    r, t = np.asarray(SortedTimes(equal=0.6).draw(KEY, Linear(), 4_000))
+    assert np.all(r <= t) and r.min() > 0 and t.max() < 1
+    close(np.mean(r == t), 0.6, atol=0.03)
+    r, t = np.asarray(DyadicTimes(16, equal=0.25).draw(KEY, Linear(), 4_000))
+    close(np.mean(r == t), 0.25, atol=0.03)
+    gap = (t - r)[r < t]
+    assert set(gap.tolist()) == {1.0, 0.5, 0.25, 0.125}  # halves end at 1/16
+    places = t[r < t] / gap
+    assert np.all(places == np.round(places)) and r.min() == 0 and t.min() > 0
+    assert set((t[r == t] * 16).tolist()) == set(range(1, 17))
+    for wrong in (lambda: SortedTimes(equal=2.0), lambda: DyadicTimes(12)):
+        with pytest.raises(BadInput, match="equal=2.0|finest=12"):
+            wrong()
+
+
+def test_a_learned_guidance_regresses_the_guided_velocity():
+    model = FlowMap(
+        dit(both(TEN, SECOND_TIME)),
+        FLOW,
+        SPACE,
+        TEN,
+        pairs=SortedTimes(equal=1.0),
+        power=0.0,
+        scale=3.0,
+        condition_dropout=1e-6,
+    )
+    params = stirred(initial(model))
+    found, _ = jax.jit(model.loss)(params, {}, BATCH, KEY)
+    key_noise, key_times, *_ = jax.random.split(KEY, 4)
+    x, c = SPACE.read(BATCH), TEN.read(BATCH)
+    t = model.pairs.draw(key_times, Linear(), 8)[1]
+    z, v = corrupt(FLOW, x, jax.random.normal(key_noise, x.shape), t)
+    own, null = (
+        jax.jit(model.predictor(params))(z, t, {**each, "r": t})
+        for each in (c, TEN.null(c))
+    )
+    close(found, np.mean((own - (null + 3 * (v - null))) ** 2), 1e-5)
+    with pytest.raises(BadInput, match=r"scale=2.0: guidance is away from"):
+        FlowMap(dit(SECOND_TIME), FLOW, SPACE, scale=2.0)
 
 
 def test_a_mean_flow_refuses_what_it_cannot_be():
     net = dit(SECOND_TIME)
     with pytest.raises(BadInput, match="averages are of the velocity"):
-        MeanFlow(net, Process(Linear(), Noise()), SPACE)
+        FlowMap(net, Process(Linear(), Noise()), SPACE)
     with pytest.raises(BadInput, match="give both the same condition"):
-        MeanFlow(dit(), FLOW, SPACE)
-    model = MeanFlow(net, FLOW, SPACE)
+        FlowMap(dit(), FLOW, SPACE)
+    with pytest.raises(BadInput, match="steps=0: a sample takes one jump or more"):
+        Jumps(0)
+    model = FlowMap(net, FLOW, SPACE)
     params = stirred(initial(model, BATCH))
     with pytest.raises(BadInput, match="reads r, which has no null"):
         model.predictor(params)(jnp.zeros((2, 4, 4, 1)), 0.5, {})
@@ -542,9 +605,9 @@ def test_what_would_be_wrong_without_a_word_is_refused():
     """Found by use: each gave numbers, and they were those of another question."""
     for path in (VarianceExploding(), Karras(0.5)):
         with pytest.raises(BadInput, match="which does not go from the data to noise"):
-            MeanFlow(Average1D(), Process(path, Velocity()), Reals((1,)))
+            FlowMap(Average1D(), Process(path, Velocity()), Reals((1,)))
     with pytest.raises(BadInput, match="two conditions are called r"):
-        MeanFlow(Average1D(), FLOW, Reals((1,)), Scalar("r"))
+        FlowMap(Average1D(), FLOW, Reals((1,)), Scalar("r"))
     product = both(Labels(3), Text(20, 5), Scalar("s"))
     apart = both(Labels(3), Text(20, 5), Scalar("s"), together=False)
     for condition, scale, reason in (

@@ -13,7 +13,12 @@ from scipy import stats
 
 from gengen.conditions import Labels
 from gengen.errors import BadInput
-from gengen.latent.bounds import doubly_reparameterized, iwae_bound, log_weight
+from gengen.latent.bounds import (
+    doubly_reparameterized,
+    iwae_bound,
+    log_weight,
+    total_correlation,
+)
 from gengen.latent.evidence import annealed_log_weight, temperatures
 from gengen.latent.objectives import ELBO, IWAE
 from gengen.latent.priors import (
@@ -25,14 +30,17 @@ from gengen.latent.priors import (
 )
 from gengen.losses.likelihood import normal_log_prob, per_example
 from gengen.models.combinators.latent import Latent
+from gengen.models.normalizing_flow import NormalizingFlow
 from gengen.models.vae import VAE
 from gengen.nets.flows import AffineCouplings, AutoregressiveFlow
 from gengen.nets.mlp import MLPDecoder, MLPEncoder
 from gengen.observations.binomial import Binomial
+from gengen.observations.discretized_logistic import DiscretizedLogistic
 from gengen.observations.gaussian import Gaussian
 from gengen.scan import sample_keys
 from gengen.spaces import Images, Reals
 from gengen.types import static
+from train.measure.bare_loops import reference
 
 KEY = jax.random.key(3)
 
@@ -131,6 +139,42 @@ def test_priors_integrate_to_one_and_are_sampled_as_they_say(prior):
         assert stats.kstest(uniform, "uniform").pvalue > 1e-3
     own = draw(sample_keys(KEY, 3, 5))  # sample i is of (key, i)
     np.testing.assert_allclose(own, drawn[5:8], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "prior", [GaussianMixture(4), Vamp(4)], ids=["mixture", "vamp"]
+)
+def test_the_component_and_its_noise_are_drawn_independently(prior):
+    """Four far components: within each, what is left of z is standard normal."""
+    mean, logvar = 40.0 * jnp.arange(4.0)[:, None] * jnp.ones(2), jnp.full((4, 2), 2.0)
+    params = {"mean": mean, "logvar": logvar, "log_weight": jnp.zeros(4), "x": mean}
+    keys = sample_keys(KEY, 4000)
+    z = np.asarray(prior.sample(params, keys, (2,), lambda x: (x, logvar)))
+    component = np.rint(z / 40).astype(int)
+    assert np.all(component[:, 0] == component[:, 1])
+    counts = np.bincount(component[:, 0], minlength=4)
+    assert stats.chisquare(counts).pvalue > 1e-3
+    for k in range(4):
+        left = (z[component[:, 0] == k] - 40 * k) / math.e
+        assert all(stats.kstest(left[:, d], "norm").pvalue > 1e-3 for d in (0, 1))
+
+
+def test_total_correlation_is_that_of_the_batchs_aggregate_posterior():
+    """KL(q(z) ‖ q(z₁) q(z₂)) by a grid, of a mixture of three posteriors."""
+    mean = jnp.array([[-1.0, -1.0], [0.5, 0.5], [1.0, 2.0]])
+    logvar = jnp.array([[-1.0, 0.0], [0.0, -2.0], [-0.5, -1.0]])
+    side = np.linspace(-6, 6, 241)
+    own = stats.norm.pdf(side[:, None, None], mean, np.exp(logvar / 2))  # [S, 3, D]
+    joint = np.einsum("ik,jk->ij", own[:, :, 0], own[:, :, 1]) / 3
+    apart = np.multiply.outer(*own.mean(1).T)
+    exact = np.sum(joint * np.log(joint / apart)) * (side[1] - side[0]) ** 2
+    noise = jax.random.normal(KEY, (4000, 3, 2))
+    found = jax.vmap(
+        lambda e: total_correlation(mean + jnp.exp(logvar / 2) * e, mean, logvar)
+    )
+    found = np.asarray(found(noise))
+    assert abs(found.mean() - exact) < 4 * found.std() / math.sqrt(4000)
+    assert exact > 0.1
 
 
 def test_a_mixture_is_scipys(float64):
@@ -393,6 +437,11 @@ def test_total_correlation_is_weighed():
             ),
             "total correlation",
         ),
+        (
+            lambda: FlowPrior(AffineCouplings(2, [8])),
+            "AffineCouplings.* no arrays|lists",
+        ),
+        (lambda: vae(latent=[2]), "in the place of lists"),
         (lambda: vae(prior=Vamp(2), flow=AutoregressiveFlow()), "Vamp"),
         (lambda: replace(vae(), prior=Vamp(2), condition=Labels(3)), "condition"),
     ],
@@ -400,6 +449,23 @@ def test_total_correlation_is_weighed():
 def test_what_does_not_fit_is_refused(make, words):
     with pytest.raises(BadInput, match=words):
         make()
+
+
+def test_bare_programs_draw_what_the_models_draw():
+    """Also of three channels, whose features are cut, and of real numbers."""
+    shape = (2, 2, 3)
+    nets = MLPEncoder(2, (4,)), MLPDecoder((2, 2, 6), (4,))
+    head = DiscretizedLogistic(5)
+    colours = VAE(*nets, head, Images(shape, 5), 2)
+    params = scrambled(jax.jit(colours.init)(KEY)[0], 1.0)
+    x = reference(colours, 4).bare(params, {}, KEY)
+    z = jax.random.normal(jax.random.split(KEY)[0], (4, 2))
+    close(x, colours.from_latent(params, {}, z), 1e-5, 1e-5)
+    reals = NormalizingFlow(AffineCouplings(2, (4,)), Reals((2,)))
+    params = scrambled(jax.jit(reals.init)(KEY)[0])
+    u = jax.random.normal(jax.random.split(KEY)[0], (4, 2))
+    x = reference(reals, 4).bare(params, {}, KEY)
+    close(x, reals.from_latent(params, {}, u), 1e-5, 1e-5)
 
 
 # ------------------------------------------------------------- the evidence

@@ -7,13 +7,7 @@ import pytest
 import scipy.integrate
 import scipy.special
 import scipy.stats
-from scipy.spatial.distance import jensenshannon
 
-from gengen.losses.adversarial import (
-    discriminator_loss,
-    minimax_generator_loss,
-    nonsaturating_generator_loss,
-)
 from gengen.losses.divergence import gaussian_kl
 from gengen.losses.likelihood import (
     binomial_log_prob,
@@ -21,7 +15,6 @@ from gengen.losses.likelihood import (
     normal_log_prob,
     per_example,
 )
-from gengen.losses.penalty import r1
 
 LEVELS = pytest.mark.parametrize("levels", [2, 17, 256])
 
@@ -216,110 +209,6 @@ def test_gaussian_kl_is_zero_iff_equal(prior):
         assert from_prior(*step) > 1e-3
 
 
-# ---------------------------------------------------------------- adversarial
-
-P = np.array([0.1, 0.2, 0.3, 0.15, 0.25])
-Q = np.array([0.4, 0.1, 0.1, 0.35, 0.05])
-
-
-def expected_discriminator_loss(logits):
-    """E_x~P, z~Q of the loss of a critic that is a table of five logits."""
-    real, fake = jnp.repeat(logits, len(Q)), jnp.tile(logits, len(P))
-    return jnp.sum(np.outer(P, Q).ravel() * discriminator_loss(real, fake))
-
-
-def test_the_best_discriminator_is_p_over_p_plus_q_at_2_log_2_minus_2_js():
-    best = jnp.asarray(np.log(P / Q), jnp.float32)
-    np.testing.assert_allclose(jax.nn.sigmoid(best), P / (P + Q), rtol=1e-6)
-    value, gradient = jax.jit(jax.value_and_grad(expected_discriminator_loss))(best)
-    js = jensenshannon(P, Q) ** 2
-    np.testing.assert_allclose(value, 2 * np.log(2) - 2 * js, rtol=1e-6)
-    np.testing.assert_allclose(gradient, 0, atol=1e-7)
-    curvature = jax.jit(jax.hessian(expected_discriminator_loss))(best)
-    assert np.all(np.linalg.eigvalsh(curvature) > 0.01)
-
-
-LOGITS = jnp.array([-20.0, -3.0, 0.0, 1.0, 20.0])
-GENERATOR = pytest.mark.parametrize(
-    ("loss", "value", "slope"),
-    [
-        (  # log(1 - D), flat where D wins
-            minimax_generator_loss,
-            lambda x: scipy.special.log_expit(-x),
-            lambda x: -scipy.special.expit(x),
-        ),
-        (  # -log D, slope -1 where D wins
-            nonsaturating_generator_loss,
-            lambda x: -scipy.special.log_expit(x),
-            lambda x: -scipy.special.expit(-x),
-        ),
-    ],
-)
-
-
-@GENERATOR
-def test_generator_losses_and_their_slopes(loss, value, slope):
-    exact = np.asarray(LOGITS, float)
-    np.testing.assert_allclose(loss(LOGITS), value(exact), rtol=1e-6)
-    slopes = jax.grad(lambda logits: jnp.sum(loss(logits)))(LOGITS)
-    np.testing.assert_allclose(slopes, slope(exact), rtol=1e-5)
-
-
-def test_where_the_discriminator_wins_only_the_nonsaturating_generator_learns():
-    lost = jnp.array([-20.0])  # D(G(z)) = 2e-9
-    assert -1e-8 < jax.jacobian(minimax_generator_loss)(lost)[0, 0] < 0
-    slope = jax.jacobian(nonsaturating_generator_loss)(lost)[0, 0]
-    np.testing.assert_allclose(slope, -1, rtol=1e-6)
-
-
-def test_the_minimax_generator_is_the_discriminators_fake_term():
-    real = jnp.full_like(LOGITS, 0.3)
-    total = discriminator_loss(real, LOGITS) + minimax_generator_loss(LOGITS)
-    np.testing.assert_allclose(total, jax.nn.softplus(-real), rtol=1e-5)
-
-
-@pytest.mark.parametrize("logit", [-1e30, -1e4, 1e4, 1e30])
-def test_extreme_logits_have_finite_losses_and_gradients(logit):
-    def total(logit):
-        logit = logit[None]
-        return (
-            discriminator_loss(logit, -logit)
-            + minimax_generator_loss(logit)
-            + nonsaturating_generator_loss(logit)
-        )[0]
-
-    value, slope = jax.value_and_grad(total)(jnp.float32(logit))
-    assert jnp.isfinite(value)
-    assert jnp.isfinite(slope)
-
-
-# ---------------------------------------------------------------- penalty
-
-IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 2, 1)), jnp.float32)
-MATRIX = jnp.asarray(np.random.default_rng(1).normal(size=(4, 4)), jnp.float32)
-
-
-def test_r1_of_a_linear_critic_is_its_weight_squared():
-    def penalty(w):
-        return r1(lambda x: x.reshape(3, -1) @ w + 7.0, IMAGES)
-
-    w = MATRIX[0]
-    np.testing.assert_allclose(penalty(w), [np.sum(w**2)] * 3, rtol=1e-6)
-    # The critic's parameters feel it: its gradient is 2 w for each example.
-    slope = jax.grad(lambda w: jnp.sum(penalty(w)))(w)
-    np.testing.assert_allclose(slope, 3 * 2 * w, rtol=1e-6)
-
-
-def test_r1_of_a_quadratic_critic_is_the_gradient_of_each_example():
-    def critic(x):
-        flat = x.reshape(3, -1)
-        return jnp.einsum("bi,ij,bj->b", flat, MATRIX, flat)
-
-    flat = np.asarray(IMAGES, float).reshape(3, -1)
-    expected = np.sum((flat @ (MATRIX + MATRIX.T).astype(float)) ** 2, axis=1)
-    np.testing.assert_allclose(r1(critic, IMAGES), expected, rtol=1e-5)
-
-
 # ---------------------------------------------------------------- borders
 
 # Arguments that are right, and for each one what would broadcast without a border.
@@ -330,13 +219,6 @@ BORDERS = {
     "binomial_log_prob": (binomial_log_prob, (K, X), WRONG),
     "discretized_logistic_log_prob": (discretized_logistic_log_prob, (K, X, X), WRONG),
     "gaussian_kl": (gaussian_kl, (X, X, X, X), WRONG),
-    "discriminator_loss": (discriminator_loss, (ROW, ROW), [(), (1,), (4, 1), (3, 4)]),
-    "minimax_generator_loss": (minimax_generator_loss, (ROW,), [(), (4, 1)]),
-    "nonsaturating_generator_loss": (
-        nonsaturating_generator_loss,
-        (ROW,),
-        [(), (4, 1)],
-    ),
     "per_example": (per_example, (X,), [()]),
 }
 
@@ -362,12 +244,6 @@ def test_a_wrong_type_is_an_error(name):
     for i, argument in enumerate(right):
         other = jnp.int32 if argument.dtype == jnp.float32 else jnp.float32
         rejected(function, (*right[:i], argument.astype(other), *right[i + 1 :]))
-
-
-def test_the_critic_of_a_penalty_scores_each_example_with_one_number():
-    for critic in (lambda x: x, lambda x: x[:, :1], jnp.sum):
-        rejected(lambda x, critic=critic: r1(critic, x), (X,))
-    rejected(lambda x: r1(lambda x: x[:, 0], x), (K,))
 
 
 def test_one_number_stands_for_all_of_a_parameter():

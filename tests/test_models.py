@@ -44,11 +44,9 @@ from gengen.errors import BadInput
 from gengen.images import bin_width, log_bin_volume, to_levels, to_unit
 from gengen.latent.bounds import elbo, iwae_bound, log_weight
 from gengen.latent.objectives import ELBO
-from gengen.losses.adversarial import (
-    minimax_generator_loss,
-    nonsaturating_generator_loss,
-)
+from gengen.losses.adversarial import Minimax, NonSaturating
 from gengen.losses.likelihood import per_example
+from gengen.losses.penalty import r1
 from gengen.models.closed_form import Mixture, gaussian
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
@@ -484,14 +482,14 @@ def test_training_the_discriminator_finds_the_optimum():
 
 
 @pytest.mark.parametrize(
-    ("generator_loss", "expected"),
+    ("game", "expected"),
     [
-        (minimax_generator_loss, np.sum(Q / 8 * np.log(Q / (P + Q)))),
-        (nonsaturating_generator_loss, -np.sum(Q / 8 * np.log(P / (P + Q)))),
+        (Minimax(), np.sum(Q / 8 * np.log(Q / (P + Q)))),
+        (NonSaturating(), -np.sum(Q / 8 * np.log(P / (P + Q)))),
     ],
 )
-def test_the_generator_plays_the_chosen_game(generator_loss, expected):
-    model = replace(GAME, generator_loss=generator_loss)
+def test_the_generator_plays_the_chosen_game(game, expected):
+    model = replace(GAME, game=game)
     params, state = model.init(KEY, REAL)
     params["discriminator"]["table"] = jnp.asarray(BEST, jnp.float32)
     state = {**state, "ema": params}
@@ -508,7 +506,7 @@ class Plane(nn.Module):
 
 def test_r1_is_added_at_every_interval_and_as_many_times_as_strong():
     plain = GAN(Fixed(), Plane(), FOUR, latent=2)
-    penalised = replace(plain, r1_weight=3.0, r1_interval=2)
+    penalised = replace(plain, penalties=(r1(3.0),), penalty_interval=2)
     params, state = plain.init(KEY, REAL)
     w = params["discriminator"]["Dense_0"]["kernel"]
     before, after = (
@@ -517,9 +515,9 @@ def test_r1_is_added_at_every_interval_and_as_many_times_as_strong():
     for step in range(5):
         at = params, {**state, "step": jnp.int32(step)}, REAL, KEY
         loss, (_, seen) = after(*at)
-        r1 = np.sum(w**2) if step % 2 == 0 else 0.0
-        close(loss - before(*at)[0], 3.0 / 2 * 2 * r1, atol=1e-5)
-        close(seen["r1"], 2 * r1)  # so that the mean over steps is |w|²
+        penalty = 3.0 / 2 * np.sum(w**2) if step % 2 == 0 else 0.0
+        close(loss - before(*at)[0], 2 * penalty, atol=1e-5)
+        close(seen["penalty"], 2 * penalty)  # so that the mean over steps is dense R1's
 
 
 class Normed(nn.Module):

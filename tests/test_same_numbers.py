@@ -24,6 +24,7 @@ from gengen.diffusion.ode import HEUN
 from gengen.diffusion.solvers import Ancestral, EDMSampler, learned_range
 from gengen.diffusion.times import Uniform, stratified
 from gengen.diffusion.weights import ELBOWeight
+from gengen.losses.penalty import r1
 from gengen.models.classifier import Classifier
 from gengen.models.gan import GAN
 from gengen.models.vae import VAE
@@ -96,9 +97,9 @@ def conv_vae():
     return VAE(*nets, Gaussian(), X, 2, importance_samples=2)
 
 
-def gan(condition=Nothing(), **values):
+def gan(condition=Nothing(), batch_norm=True, **values):
     generator = DCGANGenerator((8, 8, 1), 8, 1, condition)
-    discriminator = DCGANDiscriminator(8, 2, condition)
+    discriminator = DCGANDiscriminator(8, 2, condition, batch_norm)
     return GAN(generator, discriminator, X, 4, condition, **values)
 
 
@@ -132,7 +133,7 @@ OTHERS = {
     "VAE, logistic": row(mlp_vae, DiscretizedLogistic(17)),
     "VAE, conditional": row(mlp_vae, Binomial(17), TEN),
     "VAE, convolutional": conv_vae,
-    "GAN": row(gan, r1_weight=0.1, r1_interval=2),
+    "GAN": row(gan, batch_norm=False, penalties=(r1(0.1),), penalty_interval=2),
     "GAN, conditional": row(gan, TEN),
     "flow matching, conditional": flow,
     "DDPM, learned variances": ddpm,

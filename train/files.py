@@ -69,7 +69,8 @@ def write_atomically(path: Path, text: str) -> None:
 
 def file_name(dataset: str) -> str:
     """The data set's name as that of a folder."""
-    return dataset.replace("folder:", "").strip("/").replace("/", "-")
+    name = dataset.replace("folder:", "").strip("/")
+    return name.replace("/", "-").replace(":", "-")
 
 
 def write_json(path: Path, value: Any) -> None:

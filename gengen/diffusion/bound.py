@@ -258,43 +258,41 @@ def bound_terms(
         grid: T + 1 times falling from t_max to t_min.
         levels: the number of levels of a dimension.
         limit: `steps`, or `continuous` with one time drawn in each interval.
-        draws: the number of terms to sample per example; None evaluates all T. Terms
-            are drawn by stratified sampling from `mass` and weighted by 1/(K · mass).
-        u: the place of the strata in (0, 1), [B]; drawn if None. Evenly spread u have
-            less variance together (Kingma et al. 2021, appendix I.1).
+        draws: the number of terms per example, drawn by stratified sampling from
+            `mass` and weighted by 1/(K · mass); None evaluates all T.
+        u: the place of the strata in (0, 1), [B]; drawn if None. Evenly spread u vary
+            less together (Kingma et al. 2021, appendix I.1).
         mass: the probability of each term [T], uniform if None.
     """
-    chex.assert_shape(keys, image.shape[:1])
-    chex.assert_type(image, int)
+    chex.assert_shape(keys, image.shape[:1]), chex.assert_type(image, int)
     grid = check_grid(grid)
-    num = grid.shape[0] - 1
-    if u is not None:
-        chex.assert_shape(u, image.shape[:1])
-    if mass is not None:
-        chex.assert_shape(mass, (num,))
-    if draws is not None and draws < 1:
-        raise BadInput(f"draws={draws}: at least 1 of the {num} terms must be drawn")
-    x, rows = to_unit(image, levels), image.shape[:1]
-
-    def uniform(keys):
-        return jax.vmap(lambda key: jax.random.uniform(key, (), grid.dtype))(keys)
-
-    if draws is None:
-        chosen = jnp.broadcast_to(jnp.arange(num)[:, None], (num, *rows))
-        scale = 1.0
-    else:
-        mass = jnp.full(num, 1.0 / num, grid.dtype) if mass is None else mass
-        u = uniform(fold_in(keys, num + 1)) if u is None else u
-        u = (jnp.arange(draws)[:, None] + u) / draws
-        _, chosen, scale = histogram_quantile(u, mass)
-        scale = scale * (num / draws)
+    num, x = grid.shape[0] - 1, to_unit(image, levels)
+    chosen, scale = _drawn_terms(keys, num, draws, u, mass, grid.dtype)
 
     def term(i):  # [B]
         own, t, s = fold_in(keys, i), grid[i], grid[i + 1]
-        noise, within = normal(own, x.shape[1:]), uniform(fold_in(own, 0))
+        noise, within = normal(own, x.shape[1:]), _uniform(fold_in(own, 0), grid.dtype)
         return diffusion_loss(predict, process, x, noise, t, s, within, limit)
 
     diffusion = scale * jax.lax.map(term, chosen)
     noise = normal(fold_in(keys, num), x.shape[1:])
     reconstruction = reconstruction_loss(process, image, noise, grid[-1], levels)
     return Bound(prior_kl(process, x, grid[0]), diffusion, reconstruction)
+
+
+def _uniform(keys, dtype):
+    return jax.vmap(lambda key: jax.random.uniform(key, (), dtype))(keys)
+
+
+def _drawn_terms(keys, num, draws, u, mass, dtype):
+    """(which of `num` terms [draws | num, B], the weights 1/(K · mass) that fit)."""
+    if draws is None:
+        return jnp.broadcast_to(jnp.arange(num)[:, None], (num, *keys.shape)), 1.0
+    if draws < 1:
+        raise BadInput(f"draws={draws}: at least 1 of the {num} terms must be drawn")
+    mass = jnp.full(num, 1.0 / num, dtype) if mass is None else mass
+    u = _uniform(fold_in(keys, num + 1), dtype) if u is None else u
+    chex.assert_shape(mass, (num,)), chex.assert_shape(u, keys.shape)
+    u = (jnp.arange(draws)[:, None] + u) / draws
+    _, chosen, scale = histogram_quantile(u, mass)
+    return chosen, scale * (num / draws)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from gengen.errors import BadInput
 from gengen.losses.likelihood import normal_log_prob, per_example
 from gengen.scan import normal, randint
-from gengen.types import Array, Key, Tree, static
+from gengen.types import Array, Key, Tree, check_hashable, static
 
 # x [K, *shape] -> (mean, logvar) of q(z|x), each [K, *latent].
 Posterior = Callable[[Array], tuple[Array, Array]]
@@ -193,6 +193,9 @@ class FlowPrior:
 
     flow: Any
     """A network of gengen.nets.flows: z -> (u, log |det ∂u/∂z|), and back."""
+
+    def __post_init__(self):
+        check_hashable(self.flow)
 
     def init(self, key: Key, z: Array, x: Array) -> Tree:
         """The flow's parameters."""

@@ -1,13 +1,25 @@
 """Generative adversarial networks: two players, samples without a density.
 
-A generator turns z ~ N(0, 1) into images, a discriminator tells them from data:
+A generator turns z ~ N(0, 1) into images, a discriminator (or critic) tells them from
+data. In the game as it was first stated,
 
     min_G max_D E[log D(x)] + E[log(1 - D(G(z)))]
 
-For a fixed generator with density q, the best answer is D* = p/(p + q), and the
-generator's loss is then 2 JS(p ‖ q) - 2 log 2: minimal where q = p. Where D wins,
-log(1 - D) is flat; the non-saturating generator minimises -log D(G(z)) instead: the
-same fixed point, a gradient at the start.
+the best answer to a generator of density q is D* = p/(p + q), and the generator's loss
+is then 2 JS(p ‖ q) - 2 log 2: minimal where q = p. Where D wins, log(1 - D) is flat;
+the non-saturating generator minimises -log D(G(z)) instead: the same fixed point, a
+gradient at the start. `gengen.losses.adversarial` has these games and the others.
+
+Gradient play circles around the fixed point. On the smallest example, data at 0, a fake
+at θ and D(x) = ψx (Dirac-GAN), the linearised dynamics have the eigenvalues ±i/2; with
+the penalty γ/2 |∇D(x)|² they are -γ/2 ± √(γ²/4 - 1/4), which converge. So a critic is
+regularised (`gengen.losses.penalty`), and relativistic pairs keep the generator from
+leaving modes out: `Relativistic()` with `r1_r2(γ)` is R3GAN's game.
+
+What the critic sees may be changed first, real *and* fake alike: by differentiable
+augmentations, at a fixed probability or at one that adapts (ADA), by noise (instance
+noise), or by packing several examples into one (PacGAN). The optimum q = p stays where
+it was as long as the change can be undone in distribution.
 
 Each player is one loss with a gradient in its own parameters alone, and the train step
 alternates them; nothing else about the family is special. Batch statistics live in the
@@ -15,7 +27,9 @@ state; those of the generator are taken from the *averaged* generator, the one t
 sampled.
 
 Goodfellow et al. 2014, arXiv:1406.2661; DCGAN: Radford et al. 2016, arXiv:1511.06434;
-R1: Mescheder et al. 2018, arXiv:1801.04406.
+Dirac-GAN: Mescheder et al. 2018, arXiv:1801.04406; R3GAN: Huang et al. 2024,
+arXiv:2501.05441; ADA: Karras et al. 2020, arXiv:2006.06676; PacGAN: Lin et al. 2018,
+arXiv:1712.04086.
 """
 
 from collections.abc import Callable
@@ -25,23 +39,50 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gengen.conditions import Condition, Given, Nothing, check_batch
-from gengen.errors import no_density
-from gengen.losses.adversarial import discriminator_loss, nonsaturating_generator_loss
-from gengen.losses.penalty import r1
+from gengen.conditions import Condition, Given, Labels, Nothing, check_batch, parts_of
+from gengen.errors import BadInput, no_density
+from gengen.losses.adversarial import AdversarialLoss, NonSaturating
 from gengen.nets.conditioning import agree
-from gengen.objective import add, every, loss, scale
+from gengen.objective import Weight, add, every, loss, scale, weight_at
 from gengen.scan import normal, sample_keys
 from gengen.spaces import Space
 from gengen.types import Array, HasFeatures, HasLatents, static
 
 
 @static
+class Adaptive:
+    """The probability p of augmentation that keeps the critic from overfitting (ADA).
+
+    After every turn of the critic, p moves by the batch's share of `examples`: up if
+    the critic is right on real examples in more than `target` of cases, E sign(margin),
+    else down. Karras et al. 2020, arXiv:2006.06676, section 3.1.
+
+    >>> rises = Adaptive(examples=100).moved(jnp.float32(0.5), jnp.ones(10))
+    >>> round(float(rises), 2)
+    0.6
+    """
+
+    target: float = 0.6
+    """The value of E sign(margin) at which p stays."""
+    examples: int = 500_000
+    """Examples in which p can move from 0 to 1."""
+
+    def moved(self, p: Array, margin: Array) -> Array:
+        """p after the margins [B] of one batch, in [0, 1]."""
+        direction = jnp.sign(jnp.mean(jnp.sign(margin)) - self.target)
+        return jnp.clip(p + direction * len(margin) / self.examples, 0.0, 1.0)
+
+
+@static
 class GAN(HasLatents, HasFeatures):
-    """Two networks: a generator (z, c) -> x and a discriminator (x, c) -> logit."""
+    """Two networks: a generator (z, c) -> x and a discriminator (x, c) -> logit.
+
+    Raises BadInput for what contradicts itself: a penalty per example of a critic with
+    batch norm, an adaptive probability of nothing, packed examples with a condition.
+    """
 
     generator: nn.Module
-    """z [B, latent] and c -> x in [-1, 1]."""
+    """z [B, latent] and c -> x, such as images in [-1, 1]."""
     discriminator: nn.Module
     """x and c -> logit [B] of being real."""
     space: Space
@@ -50,36 +91,76 @@ class GAN(HasLatents, HasFeatures):
     """The length of z."""
     condition: Condition = Nothing()
     """What both networks know beside z and x."""
-    generator_loss: Callable = nonsaturating_generator_loss
-    """L0: `nonsaturating_generator_loss` or `minimax_generator_loss`."""
-    r1_weight: float = 0.0
-    """γ of γ/2 |∇D|² on real images; 0 for no penalty."""
-    r1_interval: int = 1
+    game: AdversarialLoss = NonSaturating()
+    """What either player minimises, of logits."""
+    penalties: tuple[Callable, ...] = ()
+    """Regularisers of the critic, `(critic, real, fake, key) -> [B]`."""
+    penalty_interval: int = 1
     """Steps between two penalties, each that many times as strong."""
+    augment: Callable | None = None
+    """`(x, key, p) -> x`: what the critic sees of real and fake, in either's turn."""
+    probability: Weight | Adaptive = 1.0
+    """p of the augmentation: a number, a static function of the step, or adaptive."""
+    packing: int = 1
+    """Examples that the critic judges at once, their last axes joined (PacGAN)."""
+    auxiliary: float = 0.0
+    """Weight of the classes that the critic reads off x (AC-GAN); its network sows
+    their logits as "classes"."""
     density: ClassVar[str] = "none"
 
     def __post_init__(self):
         for net in (self.generator, self.discriminator):
             agree(net, self.condition)
+        if self.penalties and getattr(self.discriminator, "batch_norm", False):
+            raise BadInput(
+                f"{self.penalties[0]} is of each example alone, and the critic has "
+                "batch norm, which mixes them: make it with batch_norm=False"
+            )
+        if self.augment is None and isinstance(self.probability, Adaptive):
+            raise BadInput(
+                "an adaptive probability, and no augmentation to be adapted: give the "
+                "GAN augment=, or leave the probability out"
+            )
+        if self.packing > 1 and parts_of(self.condition):
+            raise BadInput(
+                f"packing={self.packing} with a condition: packed examples would have "
+                "several; take packing=1 or an unconditional GAN"
+            )
+        if self.auxiliary and not self._labels():
+            raise BadInput(
+                f"auxiliary={self.auxiliary} without labels to be told apart: "
+                "condition the GAN on Labels"
+            )
+
+    def _labels(self) -> Labels | None:
+        labels = [p for p in parts_of(self.condition) if isinstance(p, Labels)]
+        return labels[0] if labels else None
 
     def init(self, key, batch=None):
         """Parameters and batch statistics; a batch is checked and not needed."""
         check_batch(self.space, self.condition, batch)
+        if batch is not None and len(self.space.data(batch)) % self.packing:
+            raise BadInput(
+                f"packing={self.packing} does not divide the batch of "
+                f"{len(self.space.data(batch))}: take a multiple of it"
+            )
         key_g, key_d = jax.random.split(key)
-        x, c = self.space.zeros(1), self.condition.zeros(1)
+        x, c = self.space.zeros(self.packing), self.condition.zeros(1)
         z = jnp.zeros((1, self.latent))
         g = self.generator.init(key_g, z, c)
-        d = self.discriminator.init(key_d, x, c)
+        d = self.discriminator.init(key_d, self._packed(x), c)
         params = {"discriminator": d.pop("params"), "generator": g.pop("params")}
-        return params, {"discriminator": d, "generator": g}
+        state = {"discriminator": d, "generator": g}
+        if isinstance(self.probability, Adaptive):
+            state["augment"] = {"p": jnp.zeros(())}
+        return params, state
 
     def losses(self):
-        game = self.play_discriminator
-        if self.r1_weight > 0:
-            weight = self.r1_weight / 2 * self.r1_interval
-            penalty = every(self.r1_interval, self.penalty)
-            game = add(game, scale(penalty, weight))
-        return {"discriminator": game, "generator": self.play_generator}
+        critic = self.play_discriminator
+        if self.penalties:
+            penalty = every(self.penalty_interval, self.penalty)
+            critic = add(critic, scale(penalty, self.penalty_interval))
+        return {"discriminator": critic, "generator": self.play_generator}
 
     def generate(self, params, state, z: Array, c: Given):
         """(images, new state) with batch statistics: the generator in training."""
@@ -87,57 +168,109 @@ class GAN(HasLatents, HasFeatures):
             {"params": params, **state}, z, c, train=True, mutable=list(state)
         )
 
+    def _packed(self, x: Array) -> Array:
+        """[B, ..., C] -> [B/m, ..., m C]: m examples as the channels of one."""
+        if self.packing == 1:
+            return x
+        parts = jnp.split(x, self.packing)
+        return jnp.concatenate(parts, axis=-1)
+
+    def seen(self, state, x: Array, key) -> Array:
+        """x as the critic sees it: augmented, then packed."""
+        if self.augment is not None:
+            adaptive = isinstance(self.probability, Adaptive)
+            p = state["augment"]["p"] if adaptive else self.probability
+            x = self.augment(x, key, p if adaptive else weight_at(p, state))
+        return self._packed(x)
+
     def score(self, params, state, x: Array, c: Given):
-        """(logits [B], new state) with batch statistics: the critic in training."""
-        return self.discriminator.apply(
-            {"params": params, **state}, x, c, train=True, mutable=list(state)
+        """(logits [B], class logits or None, new state): the critic in training."""
+        mutable = [*state, "intermediates"] if self.auxiliary else list(state)
+        logit, new = self.discriminator.apply(
+            {"params": params, **state}, x, c, train=True, mutable=mutable
         )
+        if not self.auxiliary:
+            return logit, None, new
+        new, sown = dict(new), new["intermediates"]
+        new.pop("intermediates")
+        return logit, sown["classes"][0], new
 
     def _fake(self, params, state, batch, key):
         c = self.condition.read(batch)
         z = jax.random.normal(key, (len(self.space.data(batch)), self.latent))
         return z, self.generate(params["generator"], state["generator"], z, c)[0]
 
+    def _class_loss(self, classes: Array, c: Given) -> Array:
+        """-log p(class | x) of an auxiliary classifier, times its weight, [B]."""
+        log_p = jax.nn.log_softmax(classes)
+        label = c[self._labels().key]
+        return -self.auxiliary * jnp.take_along_axis(log_p, label[:, None], 1)[:, 0]
+
     @loss
     def play_discriminator(self, params, state, batch, key):
-        """E[-log D(x) - log(1 - D(G(z)))]; real and fake in separate passes."""
+        """The critic's loss; real and fake in separate passes."""
         own, c = params["discriminator"], self.condition.read(batch)
         fake = jax.lax.stop_gradient(self._fake(params, state, batch, key)[1])
-        real = self.space.read(batch)
-        real_logit, new = self.score(own, state["discriminator"], real, c)
-        fake_logit, new = self.score(own, new, fake, c)
-        loss = jnp.mean(discriminator_loss(real_logit, fake_logit))
+        key_real, key_fake = jax.random.split(jax.random.fold_in(key, 1))
+        real = self.seen(state, self.space.read(batch), key_real)
+        fake = self.seen(state, fake, key_fake)
+        real, real_classes, new = self.score(own, state["discriminator"], real, c)
+        fake, fake_classes, new = self.score(own, new, fake, c)
+        loss, margin = self.game.discriminator(real, fake), self.game.margin(real, fake)
         metrics = {
-            "real": jnp.mean(jax.nn.sigmoid(real_logit)),
-            "fake": jnp.mean(jax.nn.sigmoid(fake_logit)),
+            "real": jnp.mean(jax.nn.sigmoid(real)),
+            "fake": jnp.mean(jax.nn.sigmoid(fake)),
+            "right": jnp.mean((margin > 0).astype(jnp.float32)),
         }
-        return loss, ({**state, "discriminator": new}, metrics)
+        if self.auxiliary:
+            both = self._class_loss(real_classes, c), self._class_loss(fake_classes, c)
+            loss = loss + both[0] + both[1]
+        state = {**state, "discriminator": new}
+        if isinstance(self.probability, Adaptive):
+            p = self.probability.moved(state["augment"]["p"], margin)
+            state["augment"] = {"p": jax.lax.stop_gradient(p)}
+            metrics["augment"] = p
+        return jnp.mean(loss), (state, metrics)
 
     @loss
     def penalty(self, params, state, batch, key):
-        """E|∇ₓ D(x)|² of the critic as it is evaluated, with running statistics if any.
-
-        R1 wants examples scored one by one: give it a critic without BatchNorm.
-        """
+        """The penalties' mean, of the critic as it is evaluated; it sees new fakes."""
         weights = {"params": params["discriminator"], **state["discriminator"]}
-        c = self.condition.read(batch)
-        value = r1(
-            lambda x: self.discriminator.apply(weights, x, c),
-            self.space.read(batch),
-        )
-        return jnp.mean(value), (state, {"r1": jnp.mean(value)})
+        key_fake, key_real_seen, key_fake_seen, key = jax.random.split(key, 4)
+        fake = jax.lax.stop_gradient(self._fake(params, state, batch, key_fake)[1])
+        real = self.seen(state, self.space.read(batch), key_real_seen)
+        fake, c = self.seen(state, fake, key_fake_seen), self.condition.read(batch)
+
+        def critic(x):
+            parts = [c] * (len(x) // len(real))
+            rows = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+            return self.discriminator.apply(weights, x, rows)
+
+        values = [
+            penalty(critic, real, fake, jax.random.fold_in(key, i))
+            for i, penalty in enumerate(self.penalties)
+        ]
+        value = jnp.mean(sum(values))
+        return value, (state, {"penalty": value})
 
     @loss
     def play_generator(self, params, state, batch, key):
         """The generator's loss, and the averaged generator's batch statistics."""
         c = self.condition.read(batch)
         z, fake = self._fake(params, state, batch, key)
+        key_real, key_fake = jax.random.split(jax.random.fold_in(key, 1))
         critic = jax.lax.stop_gradient(params["discriminator"])
-        logit, _ = self.score(critic, state["discriminator"], fake, c)
+        real = self.seen(state, self.space.read(batch), key_real)
+        fake = self.seen(state, fake, key_fake)
+        real, _, _ = self.score(critic, state["discriminator"], real, c)
+        fake, classes, _ = self.score(critic, state["discriminator"], fake, c)
+        loss = self.game.generator(real, fake)
+        if self.auxiliary:
+            loss = loss + self._class_loss(classes, c)
         average = state["ema"]["generator"]
         _, statistics = self.generate(average, state["generator"], z, c)
         state = {**state, "generator": jax.lax.stop_gradient(statistics)}
-        return jnp.mean(self.generator_loss(logit)), (state, {})
+        return jnp.mean(loss), (state, {})
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -167,12 +300,13 @@ class GAN(HasLatents, HasFeatures):
     def features(self, params, state, batch, key) -> Array:
         """The critic's last features [B, F] (Radford et al. 2016, section 5.1).
 
-        They do not see the condition; the key is not used.
+        They do not see the condition; the key is not used. Of a critic of packed
+        examples, an example is seen as a pack of itself.
         """
         x, weights = self.space.read(batch), state["discriminator"]
         _, sown = self.discriminator.apply(
             {"params": params["discriminator"], **weights},
-            x,
+            jnp.concatenate([x] * self.packing, axis=-1),
             mutable="intermediates",
         )
         return sown["intermediates"]["features"][0]

@@ -99,7 +99,8 @@ class HierarchicalVAE(HasLatents, Inverts, HasFeatures, Reconstructs):
         check_batch(self.space, self.condition, batch)
         x, noise = self.space.zeros(1), self._split(jnp.zeros((1, *self.latent_shape)))
         net = self.net.init(key, x, noise, self.condition.zeros(1)).get("params", {})
-        params = {"hvae": {"net": net, "likelihood": self.observation.init()}}
+        own = self.observation.init(jax.random.fold_in(key, 3))
+        params = {"hvae": {"net": net, "likelihood": own}}
         jax.eval_shape(self._features, params, noise, self.condition.zeros(1))
         return params, {}
 
@@ -190,13 +191,15 @@ class HierarchicalVAE(HasLatents, Inverts, HasFeatures, Reconstructs):
     ):
         """E[x|z] of z ~ p(z), x [num, *shape]; a draw of p(x|z) by `sample_pixels`.
 
+        Pixels that are drawn one after the other have no such mean, and are drawn.
+
         given: c by name, for all or per row; what is missing is drawn.
         """
         keys = sample_keys(key, num, start_index)
         c = self.condition.given(given, num, keys)
         z = normal(keys, self.latent_shape)
         features = self._features(params, self._split(z), c)
-        if not sample_pixels:
+        if not (sample_pixels or self.observation.sequential):
             return self._mean(params, features)
         own = params["hvae"]["likelihood"]
         data, _ = self.observation.sample(own, fold_in(keys, 1), features)

@@ -35,7 +35,8 @@ from gengen.types import Array, HasFeatures, HasLatents, Inverts, static
 def squash(x: Array, most: float, alpha: float) -> tuple[Array, Array]:
     """logit(α + (1 - 2 α) (x + m)/(2 m)) of x in [-m, m], and its log-derivative.
 
-    Dinh et al. 2017, section 4.1.
+    Dinh et al. 2017, section 4.1. Beyond the interval of what `unsquash` gives, which
+    is a little wider, x counts as its end.
 
     Args:
         x: floats of any shape.
@@ -47,6 +48,8 @@ def squash(x: Array, most: float, alpha: float) -> tuple[Array, Array]:
     (0.0, 0.5878)
     """
     p = alpha + (1.0 - 2.0 * alpha) * (x + most) / (2.0 * most)
+    least = jnp.finfo(p.dtype).eps
+    p = jnp.clip(p, least, 1.0 - least)
     log_slope = math.log((1.0 - 2.0 * alpha) / (2.0 * most))
     return jnp.log(p) - jnp.log1p(-p), log_slope - jnp.log(p) - jnp.log1p(-p)
 

@@ -51,6 +51,7 @@ from gengen.types import (
     Inverts,
     Key,
     Reconstructs,
+    check_hashable,
     static,
 )
 
@@ -87,6 +88,7 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
     density: ClassVar[str] = "bound"
 
     def __post_init__(self):
+        check_hashable(self)
         for net in (self.encoder, self.decoder):
             agree(net, self.condition)
         if isinstance(self.space, Symbols):
@@ -109,8 +111,8 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
             )
         if isinstance(self.prior, Vamp) and (self.condition.names or self.flow):
             raise BadInput(
-                "a Vamp prior is a mixture of the encoder's Gaussians: leave out the "
-                "condition and the flow, or take another prior"
+                "a Vamp prior mixes the encoder's Gaussians: leave out the condition "
+                "and the flow, or take another prior"
             )
 
     @property
@@ -138,7 +140,7 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
         own = {
             "encoder": init_params(self.encoder, key_encoder, self.space.zeros(1), c),
             "decoder": init_params(self.decoder, key_decoder, z, c),
-            "likelihood": self.observation.init(),
+            "likelihood": self.observation.init(jax.random.fold_in(key, 3)),
         }
         if prior := self.prior.init(jax.random.fold_in(key, 1), z, self.space.zeros(1)):
             own["prior"] = prior
@@ -272,12 +274,14 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
     ):
         """E[x|z] of z ~ p(z), x [num, *shape]; a draw of p(x|z) by `sample_pixels`.
 
+        Pixels that are drawn one after the other have no such mean, and are drawn.
+
         given: c by name, for all or per row; what is missing is drawn.
         """
         keys = sample_keys(key, num, start_index)
         c = self.condition.given(given, num, keys)
         z = self.sample_latent(params, state, keys)
-        if not sample_pixels:
+        if not (sample_pixels or self.observation.sequential):
             return self.from_latent(params, state, z, **c)
         own, features = params["vae"]["likelihood"], self.decode(params, z, c)
         data, _ = self.observation.sample(own, fold_in(keys, 1), features)

@@ -77,7 +77,7 @@ class VQVAE(HasCodes, HasFeatures, Reconstructs):
         own = {
             "encoder": init_params(self.encoder, key_encoder, self.space.zeros(1), {}),
             "decoder": init_params(self.decoder, key_decoder, z, {}),
-            "likelihood": self.observation.init(),
+            "likelihood": self.observation.init(jax.random.fold_in(key, 3)),
         }
         params = {"vqvae": own}
         found = jax.eval_shape(self.encode, params, self.space.zeros(1)).shape

@@ -13,7 +13,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gengen.nets.conditioning import flat
 from gengen.nets.pixelcnn import RasterNet, after_block, down, each_in_turn
 from gengen.types import Array
 
@@ -40,14 +39,16 @@ class GatedPixelCNN(RasterNet):
     blocks: int = 10
     """The number of layers."""
     size: int = 3
-    """The side of the windows after the first, which is 7×7."""
+    """The side of the windows after the first."""
+    window: int = 7
+    """The side of the first window: with few blocks, how far the network sees."""
 
     def setup(self):
         super().setup()
         self._check_width(self.shape[2])
         width, c = self.width, self.shape[2]
         layers, half = self.blocks, self.size // 2
-        lefts = [3, *[half] * (layers - 1)]
+        lefts = [self.window // 2, *[half] * (layers - 1)]
         convs, vertical = [], []
         for n, left in enumerate(lefts):
             ins = width if n else c
@@ -70,29 +71,30 @@ class GatedPixelCNN(RasterNet):
             h = after_block(h + conv(gate(conv(h))))
         return nn.relu(conv(nn.relu(h)))
 
-    def added(self, vertical, c, num):
+    def added(self, vertical, there):
         added = []
-        biases = self._biases(self.biases_h, c, num)
+        biases = self._biases(self.biases_h, there)
         for v, bias in zip(vertical, biases, strict=True):
             added += [v.reshape(*v.shape[:3], self.shape[2], -1) + bias, 0.0]
         return [*added, 0.0, 0.0]
 
-    def _run_vertical(self, conv, v, c):
+    def _run_vertical(self, conv, v, there):
         """What the vertical stack adds to each layer of the horizontal one."""
-        vector, added = flat(self.condition, c, len(v)), []
+        added = []
         for link, bias in zip(self.links, self.biases_v, strict=True):
             v = conv(v)
-            v = v if vector is None else v + bias(vector)[:, None, None]
+            v = v if there is None else v + bias(there)
             added.append(link(v))
             v = after_block(gate(v))
         return added
 
-    def over_rows(self, image, c):
+    def over_rows(self, image, there):
         def apply(n, layer, v):
             above = layer.kernel_size[0] - 1
             return layer(jnp.pad(v, ((0, 0), (above, 0), (0, 0), (0, 0))))
 
-        return self._run_vertical(each_in_turn(self.vertical, apply), down(image), c)
+        conv = each_in_turn(self.vertical, apply)
+        return self._run_vertical(conv, down(image), there)
 
     def start_rows(self, num):
         """The rows above that each vertical convolution reads."""
@@ -103,7 +105,7 @@ class GatedPixelCNN(RasterNet):
             for layer, n in zip(self.vertical, inputs, strict=True)
         ]
 
-    def next_row(self, row, cache, c):
+    def next_row(self, row, cache, there):
         new = []
 
         def apply(n, layer, v):
@@ -112,4 +114,4 @@ class GatedPixelCNN(RasterNet):
             return layer(rows)
 
         conv = each_in_turn(self.vertical, apply)
-        return self._run_vertical(conv, row, c), new
+        return self._run_vertical(conv, row, there), new

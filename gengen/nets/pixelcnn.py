@@ -27,10 +27,10 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from gengen.conditions import Condition, Given, Labels, Nothing, Scalar
+from gengen.conditions import Condition, Given, Labels, Maps, Nothing, Scalar
 from gengen.errors import BadInput
 from gengen.images import to_unit
-from gengen.nets.conditioning import flat, refuse_parts
+from gengen.nets.conditioning import places, refuse_parts
 from gengen.nets.raster import RasterConv
 from gengen.types import Array
 
@@ -95,9 +95,10 @@ class RasterNet(nn.Module):
     The last hidden layer is sown as "features".
 
     A network of this kind has `convs`, in the order in which its `body(conv, x)` calls
-    them, and `added(vertical, c, num)`: what is added to the output of each. `vertical`
+    them, and `added(vertical, there)`: what is added to the output of each. `vertical`
     is the output of a stack over the rows above, if the network has one (`over_rows`,
-    and row by row `start_rows` and `next_row`).
+    and row by row `start_rows` and `next_row`); `there` is c at every place of these
+    rows, [B, H | 1, W | 1, D], or None.
     """
 
     features: int
@@ -111,7 +112,8 @@ class RasterNet(nn.Module):
     blocks: int = 15
     """The number of blocks."""
     condition: Condition = Nothing()
-    """What c holds: labels and scalars, a bias of each block."""
+    """What c holds, a bias of each block: labels and scalars, or a map of the image's
+    size (van den Oord et al. 2016, arXiv:1606.05328, section 2.3)."""
     dropout: float = 0.0
     """The rate of dropout on the input of each layer but the first."""
     dtype: Any = None
@@ -120,7 +122,7 @@ class RasterNet(nn.Module):
     """Whether the backward pass recomputes each block instead of keeping it."""
 
     def setup(self):
-        refuse_parts(self.condition, (Labels, Scalar), "a PixelCNN")
+        refuse_parts(self.condition, (Labels, Scalar, Maps), "a PixelCNN")
         self.drop = nn.Dropout(self.dropout)
 
     @property
@@ -145,15 +147,22 @@ class RasterNet(nn.Module):
         out = self.conv(width, self.features * self.shape[2], dtype=None)
         return [self.conv(width, width), out]
 
-    def _biases(self, layers, c, num):
-        """`flat` of c through each of `layers`, [B, 1, 1, C, F]; zeros without."""
-        vector = flat(self.condition, c, num)
-        if vector is None:
-            return [0.0] * len(layers)
-        shape = num, 1, 1, self.shape[2], -1
-        return [layer(vector).reshape(shape) for layer in layers]
+    def _there(self, c, num, row=None):
+        """c at every place, [B, H | 1, W | 1, D], or in one row; None without."""
+        there = places(self.condition, c, num, self.shape[:2])
+        if there is None or row is None:
+            return there
+        # The one row of a vector is every row: indices are clamped.
+        return jax.lax.dynamic_slice_in_dim(there, row, 1, axis=1)
 
-    def over_rows(self, image, c):
+    def _biases(self, layers, there):
+        """c through each of `layers`, [B, H | 1, W | 1, C, F]; zeros without."""
+        if there is None:
+            return [0.0] * len(layers)
+        shape = *there.shape[:3], self.shape[2], -1
+        return [layer(there).reshape(shape) for layer in layers]
+
+    def over_rows(self, image, there):
         """The vertical stack's output over whole images; None without one."""
         return None
 
@@ -161,7 +170,7 @@ class RasterNet(nn.Module):
         """The vertical stack's cache; None without one."""
         return None
 
-    def next_row(self, row, cache, c):
+    def next_row(self, row, cache, there):
         """The vertical stack's output for a new row below `row`, and its cache."""
         return None, None
 
@@ -169,7 +178,8 @@ class RasterNet(nn.Module):
         chex.assert_shape(x, (None, self.shape[0] * self.row_length))
 
         def whole(net, image, c):
-            added = net.added(net.over_rows(image, c), c, len(image))
+            there = net._there(c, len(image))
+            added = net.added(net.over_rows(image, there), there)
             drop = partial(net.drop, deterministic=not train)
             conv = conv_over_images(net.convs, added, drop)
             hidden = net.body(conv, image)
@@ -191,8 +201,9 @@ class RasterNet(nn.Module):
         caches, rows = cache
         first = self._write_symbol(caches[0], symbol, self.row_length, i == 0)
         row = self.convs[0].current_row(first)
-        vertical, rows = self.next_row(row, rows, c)
-        caches, added = [first, *caches[1:]], self.added(vertical, c, len(symbol))
+        there = self._there(c, len(symbol), i)
+        vertical, rows = self.next_row(row, rows, there)
+        caches, added = [first, *caches[1:]], self.added(vertical, there)
         each = zip(self.convs, caches, added, strict=True)
         return [conv.start_row(cache, plus) for conv, cache, plus in each], rows
 
@@ -238,6 +249,6 @@ class PixelCNN(RasterNet):
             h = after_block(h + conv(relu(conv(relu(conv(relu(h)))))))
         return relu(conv(relu(h)))
 
-    def added(self, vertical, c, num):
-        biases = self._biases(self.biases, c, num)
+    def added(self, vertical, there):
+        biases = self._biases(self.biases, there)
         return [0.0, *(e for bias in biases for e in (0.0, bias, 0.0)), 0.0, 0.0]

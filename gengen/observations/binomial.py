@@ -30,8 +30,9 @@ class Binomial:
     features: ClassVar[int] = 1
     symbol: ClassVar[tuple[int, ...]] = ()
     continuous: ClassVar[bool] = False
+    sequential: ClassVar[bool] = False
 
-    def init(self):
+    def init(self, key):
         """No parameters."""
         return {}
 

@@ -28,13 +28,14 @@ class Categorical:
     """The number of symbols: grey levels, bytes, a vocabulary, a codebook's entries."""
     symbol: ClassVar[tuple[int, ...]] = ()
     continuous: ClassVar[bool] = False
+    sequential: ClassVar[bool] = False
 
     @property
     def features(self) -> int:
         """One logit per symbol."""
         return self.levels
 
-    def init(self):
+    def init(self, key):
         """No parameters."""
         return {}
 

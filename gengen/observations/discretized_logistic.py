@@ -31,8 +31,9 @@ class DiscretizedLogistic:
     features: ClassVar[int] = 2
     symbol: ClassVar[tuple[int, ...]] = ()
     continuous: ClassVar[bool] = False
+    sequential: ClassVar[bool] = False
 
-    def init(self):
+    def init(self, key):
         """No parameters."""
         return {}
 

@@ -31,8 +31,9 @@ class Gaussian:
     symbol: ClassVar[tuple[int, ...]] = ()
     levels: ClassVar[None] = None
     continuous: ClassVar[bool] = True
+    sequential: ClassVar[bool] = False
 
-    def init(self):
+    def init(self, key):
         """log s = 0."""
         return {"log_scale": jnp.zeros(())}
 

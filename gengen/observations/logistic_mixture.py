@@ -48,6 +48,7 @@ class LogisticMixture:
     components: int = 10
     """K, the logistics that are mixed."""
     continuous: ClassVar[bool] = False
+    sequential: ClassVar[bool] = False
 
     @property
     def symbol(self) -> tuple[int, ...]:
@@ -60,7 +61,7 @@ class LogisticMixture:
         c = self.channels
         return self.components * (1 + 2 * c + c * (c - 1) // 2)
 
-    def init(self):
+    def init(self, key):
         """No parameters."""
         return {}
 

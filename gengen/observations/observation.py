@@ -11,10 +11,12 @@ before it. The observation does not know which.
     DiscretizedLogistic  one level       mean, log s              no
     LogisticMixture      a whole pixel   π, μ, log s, κ           no
     Gaussian             one number      mean                     yes
+    AutoregressivePixels a whole pixel   a map                    no
 
 Discrete observations are distributions of levels 0 … levels - 1; the mean is in
 [-1, 1], where networks see them. A continuous one is a density of real numbers x, such
-as dequantised images; it can be a decoder's, not an autoregressive model's.
+as dequantised images; it can be a decoder's, not an autoregressive model's. Symbols
+are independent given the features, but those of `AutoregressivePixels`.
 """
 
 import math
@@ -25,7 +27,7 @@ import jax.numpy as jnp
 
 from gengen.autoregressive.tempering import PLAIN, Tempering
 from gengen.errors import BadInput
-from gengen.types import Array, Tree
+from gengen.types import Array, Key, Tree
 
 
 class Observation(Protocol):
@@ -47,7 +49,11 @@ class Observation(Protocol):
     def continuous(self) -> bool:
         """Whether it is a density of real numbers instead of a mass of levels."""
 
-    def init(self) -> Tree:
+    @property
+    def sequential(self) -> bool:
+        """Whether the symbols of an example depend on one another, given features."""
+
+    def init(self, key: Key) -> Tree:
         """Parameters of its own, {} for most."""
 
     def log_prob(self, params: Tree, features: Array, data: Array) -> Array:
@@ -141,6 +147,11 @@ def check_head(head: Observation, space) -> None:
             f"{type(head).__name__} on {type(space).__name__}: an autoregressive model "
             "draws symbols, so take Images or Symbols and a discrete observation, or a "
             "diffusion model of real numbers"
+        )
+    if head.sequential:
+        raise BadInput(
+            f"{type(head).__name__} as a head: it has a network of its own, so give it "
+            "to a decoder, as its observation"
         )
     if head.levels != space.size:
         raise BadInput(

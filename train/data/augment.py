@@ -21,17 +21,19 @@ def augmented(losses: Mapping, names: tuple[Augmentation, ...], spec: Spec) -> d
         names: "flip" mirrors an image with probability 1/2; "shift" moves it by up to
             an eighth of its shorter side, uniformly, and level 0 comes in; shifts come
             first, whatever the order of the names.
-        spec: the data set.
+        spec: the data set; of binarised images, the levels are drawn last.
     """
-    if not names:
+    if not names and not spec.grey:
         return dict(losses)
-    from gengen.augment import Chain, Flip, Shift
+    from gengen.augment import Binarise, Chain, Flip, Shift
     from gengen.objective import map_batch
 
-    spec.images_only(f"--augment {' '.join(names)}")
+    if names:
+        spec.images_only(f"--augment {' '.join(names)}")
     if len(set(names)) < len(names):
         raise BadInput(f"--augment {' '.join(names)}: name each once")
     key = KEYS["images"]
     changes = {"shift": Shift(max(1, min(spec.shape[:2]) // 8), key), "flip": Flip(key)}
-    change = Chain(tuple(changes[name] for name in changes if name in names))
+    drawn = (Binarise(spec.grey, key),) if spec.grey else ()
+    change = Chain((*(changes[name] for name in changes if name in names), *drawn))
     return {player: map_batch(change, loss) for player, loss in losses.items()}

@@ -22,6 +22,7 @@ from gengen.errors import BadInput
 from .digest import WHOLE, of_fetch
 
 BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH", "npz:FILE")
+BUILT_IN += ("gaussians:ring", "gaussians:grid")
 
 READER = 2
 """The rules by which folders and text are read; a run keeps those that it began with.
@@ -54,6 +55,8 @@ class Spec:
     kind: Kind = "images"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    grey: int = 0
+    "Levels from which a training step draws its binary pixels; 0 where it reads them."
 
     @property
     def examples(self) -> str:
@@ -121,7 +124,8 @@ class Spec:
             return False
         if self.kind == "reals":
             return len(self.mean) == len(self.std) == self.shape[-1]
-        return self.levels >= 2 and not self.mean and not self.std
+        grey = self.grey == 0 or self.levels == 2 <= self.grey
+        return self.levels >= 2 and grey and not self.mean and not self.std
 
     def example(self, num: int) -> dict[str, np.ndarray]:
         """A batch of `num` examples of zeros (and labels 0), for shapes."""
@@ -150,6 +154,8 @@ class Dataset:
     note: str
     left_out: tuple[str, ...] = ()
     contents: Callable[[], dict[str, str]] | None = None
+    feed: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None
+    "What a training step reads, where it is not what `fetch` gives."
 
     def digest(self) -> dict[str, str]:
         """{what: SHA-256} of what the split holds, the same wherever the files lie."""

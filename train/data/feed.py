@@ -86,7 +86,8 @@ class Feed:
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.rows, self.workers = rows, workers
         self.resident = dataset.bytes <= resident_bytes
-        self.data = dataset.fetch(np.arange(dataset.size)) if self.resident else {}
+        self._fetch = dataset.feed or dataset.fetch
+        self.data = self._fetch(np.arange(dataset.size)) if self.resident else {}
         self._batches: dict[int, dict] = {}  # of the last call's steps
         self._ahead: Iterator | None = None  # the batches from step `_next` on
         self._next = 0
@@ -135,7 +136,7 @@ class Feed:
         return flat.reshape(num, size)[:, self.rows]
 
     def _read(self, step: int) -> dict[str, np.ndarray]:
-        return self.dataset.fetch(self._indices(step, 1)[0])
+        return self._fetch(self._indices(step, 1)[0])
 
     def _read_on(self, step: int, ahead: int) -> dict[str, np.ndarray]:
         """The batch of `step`; the `ahead` next ones are read from now on."""

@@ -9,15 +9,21 @@ import numpy as np
 
 from gengen.errors import BadInput
 
+from .binarise import PREFIX, binarised
 from .dataset import READER, Dataset, named
 from .digits import digits
 from .folder import folder
+from .gaussians import PREFIX as GAUSSIANS
+from .gaussians import gaussians
 from .idx import idx
 from .npz import npz
+from .stacked import PREFIX as STACKED
+from .stacked import stacked
 from .text import text
 from .tfds import prepared
 
 OnBadRecord = Literal["refuse", "skip"]
+WRAPPERS = {PREFIX: lambda dataset, split: binarised(dataset), STACKED: stacked}
 
 
 def load(
@@ -35,7 +41,9 @@ def load(
 
     name: "digits" (scikit-learn), "mnist" or "fashion_mnist" (IDX files),
         "folder:PATH" (images), "npz:FILE" (arrays), "text:PATH" (bytes of a file), else
-        a set that TFDS has prepared as array_record.
+        a set that TFDS has prepared as array_record. "binarised:NAME" draws pixels 0 or
+        1 of any set of images by their grey levels; "stacked:NAME" puts three of them
+        into the channels of one. "gaussians:ring" and ":grid" are points of the plane.
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
         size there is, which must then be one for all images.
@@ -50,10 +58,26 @@ def load(
     """
     if image_size is not None and image_size < 1:
         raise BadInput(f"image size {image_size} is no size: --image-size takes 1 up")
+    for prefix, wrapped in WRAPPERS.items():
+        if name.startswith(prefix):
+            inner = load(
+                name.removeprefix(prefix),
+                split=split,
+                data_dir=data_dir,
+                image_size=image_size,
+                levels=levels,
+                on_bad_record=on_bad_record,
+                length=length,
+                reader=reader,
+            )
+            return wrapped(inner, split)
     if name.partition(":")[0] == "text":
         _refuse(name, image_size=image_size, levels=levels)
         return text(name, split, length, reader)
     _refuse(name, length=length)
+    if name.partition(":")[0] == GAUSSIANS:
+        _refuse(name, image_size=image_size, levels=levels)
+        return gaussians(name, split)
     if name == "digits":
         dataset = digits(name, split, image_size)
     elif name in ("mnist", "fashion_mnist"):

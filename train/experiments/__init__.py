@@ -6,12 +6,14 @@ imports stay inside the functions, so that `--help` is quick.
 """
 
 from .classifier import classifier
+from .consistency import consistency
 from .ddpm import ddpm
 from .dit import dit
 from .edm import edm
 from .flow import flow
 from .gan import gan
 from .hvae import hvae
+from .meanflow import meanflow
 from .pixelcnn import pixelcnn
 from .pixelcnnpp import pixelcnnpp
 from .pixelrnn import pixelrnn
@@ -21,7 +23,20 @@ from .text import text
 from .transformer import transformer
 from .vae import vae
 
-FAMILIES = (vae, hvae, realnvp, gan, flow, ddpm, score_sde, edm, dit)
+FAMILIES = (
+    vae,
+    hvae,
+    realnvp,
+    gan,
+    flow,
+    ddpm,
+    score_sde,
+    edm,
+    dit,
+    meanflow,
+    consistency,
+)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}
+NOT_ONLY_IMAGES = OF_TEXT | {"gan"}

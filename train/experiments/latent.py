@@ -12,15 +12,19 @@ from ..cli.groups import group
 class ObservationOptions:
     """What p(x|z) is."""
 
-    likelihood: Literal["bernoulli", "gaussian", "logistic", "mixture"] = "logistic"
-    """p(x|z) of the pixel levels: binomial (Bernoulli if --levels 2), Gaussian with one
-    learned scale, discretised logistic, or a mixture of logistics per pixel."""
+    likelihood: Literal[
+        "bernoulli", "gaussian", "logistic", "mixture", "categorical"
+    ] = "logistic"
+    """p(x|z) of the pixel levels: binomial (Bernoulli of two levels), Gaussian with one
+    learned scale, discretised logistic, a mixture of logistics per pixel, or a free
+    probability for each level."""
     components: Count = 5
     """Logistics per pixel (mixture)."""
 
     def observation(self, data):
         """The observation of the data's levels."""
         from gengen.observations.binomial import Binomial
+        from gengen.observations.categorical import Categorical
         from gengen.observations.discretized_logistic import DiscretizedLogistic
         from gengen.observations.gaussian import Gaussian
         from gengen.observations.logistic_mixture import LogisticMixture
@@ -31,7 +35,57 @@ class ObservationOptions:
             "gaussian": Gaussian(),
             "logistic": DiscretizedLogistic(data.levels),
             "mixture": LogisticMixture(data.levels, channels, self.components),
+            "categorical": Categorical(data.levels),
         }[self.likelihood]
+
+
+@group()
+class PixelOptions(ObservationOptions):
+    """What pixels know of one another, given z."""
+
+    decoder: Literal["independent", "pixelcnn"] = "independent"
+    """Pixels are independent given z, or a gated PixelCNN draws them one after the
+    other, given z at every place. It can do without z: what keeps z in use is how
+    little it sees, --free-nats, and --annealing-steps."""
+    pixelcnn_width: Width = 32
+    """Features of the PixelCNN, a multiple of the image's channels; as many does the
+    decoder make of z at every place."""
+    pixelcnn_blocks: Depth = 1
+    """Layers of the PixelCNN; with each it sees one pixel further."""
+    pixelcnn_window: Annotated[int, AtLeast(3), AtMost(99)] = 3
+    """Side of the window of its first layer, odd."""
+
+    def observation(self, data):
+        """The pixels' own, or a PixelCNN with it as its head."""
+        pixel = super().observation(data)
+        if self.decoder == "independent":
+            return pixel
+        from gengen.conditions import Maps
+        from gengen.nets.gated_pixelcnn import GatedPixelCNN
+        from gengen.observations.autoregressive import AutoregressivePixels
+
+        if pixel.continuous or pixel.symbol:
+            raise BadInput(
+                f"--decoder pixelcnn with --likelihood {self.likelihood}: it draws the "
+                "levels of pixels one by one, so take categorical, logistic or "
+                "bernoulli"
+            )
+        if self.pixelcnn_window % 2 == 0:
+            raise BadInput(
+                f"--pixelcnn-window {self.pixelcnn_window}: a window has a middle, so "
+                "take an odd number"
+            )
+        net = GatedPixelCNN(
+            pixel.features,
+            data.shape,
+            data.levels,
+            self.pixelcnn_width,
+            self.pixelcnn_blocks,
+            Maps((*data.shape[:2], self.pixelcnn_width), "features"),
+            window=self.pixelcnn_window,
+            dtype=self.dtype,
+        )
+        return AutoregressivePixels(net, pixel)
 
 
 @group()

@@ -8,7 +8,7 @@ from .experiment import takes
 from .latent import (
     ConditionalOptions,
     ObjectiveOptions,
-    ObservationOptions,
+    PixelOptions,
     PriorOptions,
 )
 from .nets import PrecisionOptions
@@ -20,7 +20,7 @@ class VAEOptions(
     TrainingOptions,
     PrecisionOptions,
     ConditionalOptions,
-    ObservationOptions,
+    PixelOptions,
     PriorOptions,
     ObjectiveOptions,
 ):

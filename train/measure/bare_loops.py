@@ -10,10 +10,12 @@ def of_vae(model, num: int) -> Reference:
     import jax.numpy as jnp
 
     from gengen.latent.priors import UnitGaussian
+    from gengen.observations.observation import decoded
 
     def decode(params, z, c):
         weights = {"params": params["vae"]["decoder"]}
-        return model.decoder.apply(weights, z, c)
+        output = model.decoder.apply(weights, z, c)
+        return decoded(model.observation, output, model.space.shape)
 
     def bare(params, state, key):
         key_z, key_label = jax.random.split(key)
@@ -27,6 +29,8 @@ def of_vae(model, num: int) -> Reference:
 
     if model.prior != UnitGaussian():
         return Reference(call, None, f"nobody wrote one for {model.prior}")
+    if model.observation.sequential:
+        return Reference(call, None, f"nobody wrote one for {model.observation}")
     return Reference(call, bare)
 
 
@@ -66,6 +70,7 @@ def of_normalizing_flow(model, num: int) -> Reference:
     import jax.numpy as jnp
 
     from gengen.models.normalizing_flow import unsquash
+    from gengen.spaces import Images
 
     def backward(params, u, c):
         return model.flow.apply({"params": params["flow"]}, u, c or None, reverse=True)
@@ -74,6 +79,9 @@ def of_normalizing_flow(model, num: int) -> Reference:
         key_u, key_label = jax.random.split(key)
         u = jax.random.normal(key_u, (num, *model.latent_shape))
         x, _ = backward(params, u, uniform_labels(model, key_label, num))
+        x = x.reshape(num, *model.space.shape)
+        if not isinstance(model.space, Images):
+            return x
         most = 1.0 + 1.0 / (model.space.size - 1)
         return unsquash(x, most, model.alpha)
 

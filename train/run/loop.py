@@ -98,7 +98,7 @@ def record_of(run: RunOptions, name: str, options: dict, dataset) -> Record:
     if run.on_bad_record != "refuse":
         identity |= {"on_bad_record": run.on_bad_record, "left_out": dataset.left_out}
     identity["examples"] = dataset.size
-    if run.dataset.partition(":")[0] in ("folder", "text"):
+    if {"folder", "text"} & set(run.dataset.split(":")[:-1]):
         reader = records.reader_of(run.workdir, run.fresh)
         identity |= {"reader": reader} if reader > 1 else {}
     identity |= identity_of(run)
