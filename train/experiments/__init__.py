@@ -7,12 +7,14 @@ imports stay inside the functions, so that `--help` is quick.
 
 from .autoencoder import autoencoder
 from .classifier import classifier
+from .consistency import consistency
 from .ddpm import ddpm
 from .dit import dit
 from .edm import edm
 from .flow import flow
 from .gan import gan
 from .hvae import hvae
+from .meanflow import meanflow
 from .pixelcnn import pixelcnn
 from .pixelcnnpp import pixelcnnpp
 from .pixelrnn import pixelrnn
@@ -25,7 +27,7 @@ from .vae import vae
 from .vqvae import vqvae
 
 FAMILIES = (vae, hvae, realnvp, autoencoder, vqvae, prior, gan)
-FAMILIES += (flow, ddpm, score_sde, edm, dit)
+FAMILIES += (flow, ddpm, score_sde, edm, dit, meanflow, consistency)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}
