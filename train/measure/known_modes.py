@@ -6,6 +6,7 @@ mode, by a classifier of the images that were stacked.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,7 +137,8 @@ class ModesWhileTraining:
         params = train_state.params if train_state.ema is None else train_state.ema
         given = (self.model, params, train_state.state, self.seed, self.num)
         counted = count_modes(self.known, *given)
-        return {name: float(counted[name.partition("/")[2]]) for name in self.figures}
+        figures = {n: float(counted[n.partition("/")[2]]) for n in self.figures}
+        return {name: x for name, x in figures.items() if math.isfinite(x)}
 
 
 def modes_of(run, record: Record) -> list[ModesWhileTraining]:

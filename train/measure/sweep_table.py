@@ -31,6 +31,9 @@ PANELS = {
     "bits_per_dim": "held-out bits/dim",
     "bits_per_byte": "held-out bits/byte",
     "accuracy": "held-out accuracy",
+    "modes_found": "modes found",
+    "modes_good_samples": "samples within a mode",
+    "modes_reverse_kl": "KL of modes",
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import tyro
 
 from gengen.errors import BadInput
-from gengen.types import Discriminative
+from gengen.types import draws
 
 from .. import experiments
 from ..cli.bounds import check_numbers, check_values
@@ -55,7 +55,7 @@ def sweep_training(options) -> dict[str, Any]:
         f"{out.parent}"
     )
     extractor = None
-    if not isinstance(record.build().model, Discriminative):
+    if draws(record.build().model):
         where = (options.extractor, options.workdir, record, options.data_dir)
         extractor = extractor_if_any(*where)
     results, failed = measure_all(members, extractor)
@@ -82,6 +82,7 @@ def point_of(settings: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, 
     kept = ("sample_quality", "class_accuracy", "seconds_per_sample", "step")
     kept += ("network_evaluations", "training_seconds")
     point = {name: evaluation[name] for name in kept if name in evaluation}
+    point |= {f"modes_{k}": v for k, v in evaluation.get("modes", {}).items()}
     for name in ("bits_per_dim", "bits_per_byte", "accuracy"):
         of_split = evaluation.get(name, {})
         for split in ("test", "validation", "train"):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from gengen.types import Discriminative
+from gengen.types import Discriminative, OnlyReconstructs
 
 from ..cli.options import RunOptions
 from ..data.dataset import Dataset
@@ -23,7 +23,7 @@ from .scatter import is_plane
 
 
 class Evaluator(Protocol):
-    """`evaluator(train_state) -> {name: figure, or the path of a picture or text}`.
+    """`evaluator(train_state) -> {name: figure, path of a picture or text, sentence}`.
 
     It may have `figures`, the names that `--keep-best` can be given, and `note`, a
     sentence to be said before the first step.
@@ -34,7 +34,7 @@ class Evaluator(Protocol):
     every: int
     "Steps between two calls."
 
-    def __call__(self, train_state) -> dict[str, float | Path]: ...
+    def __call__(self, train_state) -> dict[str, float | Path | str]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +79,10 @@ def own_evaluators(
     held_out = HeldOut(run.sample_every, model, record.data.shape, load_split, **common)
 
     def make():
-        if isinstance(model, Discriminative) and not held_out.batches:
-            return None
         drawn = record.data.kind in ("images", "text") or is_plane(record.data)
-        if not drawn or not hasattr(model, "sample"):
+        of_held_out = isinstance(model, Discriminative | OnlyReconstructs)
+        can = held_out.batches if of_held_out else hasattr(model, "sample")
+        if not drawn or not can:
             return None
         more = {"batches": held_out.batches, "load_split": load_split}
         return picture(model, record.data, **more, **common)

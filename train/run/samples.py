@@ -1,4 +1,4 @@
-"""What a run draws of itself: a grid of samples, texts, or sorted images."""
+"""What a run draws: samples, texts, sorted images, or images and what is restored."""
 
 from pathlib import Path
 
@@ -7,12 +7,13 @@ import numpy as np
 
 from gengen.conditions import Nothing, labels_of
 from gengen.images import to_unit
-from gengen.types import Discriminative, Translates
+from gengen.types import Discriminative, OnlyReconstructs, Translates
 
 from .outputs import save_texts
 from .pictures import save_grid, to_uint8
 from .sampler import COLUMNS, Sampler
 from .scatter import Scatter, is_plane
+from .translations import Translations
 
 
 def as_data(x: np.ndarray, spec, model) -> np.ndarray:
@@ -102,32 +103,34 @@ class Sorted:
         return save_grid(path, to_uint8(x), COLUMNS, self.names)
 
 
-class Translations:
-    """The picture of maps between two domains: images of a, of b, and where they go.
+class Restored:
+    """The picture of an autoencoder: rows of held-out images, and of what is restored.
 
-    A row: an image of a, its translation and the way back; then those of one of b.
+    A row of images, and below it their reconstructions.
     """
 
     suffix = ".png"
+    pairs = 4
 
-    def __init__(self, model, load_split):
-        dataset = load_split("train")
-        places = np.arange(min(COLUMNS, dataset.size))
-        self.batch, self.space = dataset.fetch(places), model.space
-        self._translate = jax.jit(model.translate, static_argnames="to")
+    def __init__(self, model, spec, batches: list[dict]):
+        num, size = self.pairs * COLUMNS, len(batches[0]["image"])
+        parts = [batch["image"] for batch in batches[: -(-num // size)]]
+        image = np.concatenate(parts)[:num]
+        self.image = image[: len(image) // COLUMNS * COLUMNS or len(image)]
+        self.spec, self._reconstruct = spec, jax.jit(model.reconstruct)
 
     def save(self, path: Path, train_state) -> Path:
-        """Translate with the averaged parameters, write the PNG."""
+        """Reconstruct with the averaged parameters, write the PNG."""
         params = train_state.params if train_state.ema is None else train_state.ema
-        weights, columns = (params, train_state.state), []
-        for key, to, back in (("image", "b", "a"), ("partner", "a", "b")):
-            x = self.space.to_model(self.batch[key])
-            y = self._translate(*weights, x, to=to)
-            columns += [x, y, self._translate(*weights, y, to=back)]
-        x = np.stack([np.asarray(x) for x in columns], axis=1)
-        heads = ("a", "as b", "back", "b", "as a", "back")
-        flat = to_uint8(x.reshape(-1, *x.shape[2:]))
-        return save_grid(path, flat, len(heads), column_names=heads)
+        batch, key = {"image": self.image}, jax.random.key(0)
+        restored = self._reconstruct(params, train_state.state, batch, key)
+        image = np.asarray(to_unit(self.image, self.spec.levels))
+        columns = min(COLUMNS, len(image))
+        rows = np.stack([image, np.asarray(restored)])  # [2, N, H, W, C]
+        rows = rows.reshape(2, -1, columns, *image.shape[1:]).swapaxes(0, 1)
+        names = ("images", "restored") * (len(image) // columns)
+        flat = to_uint8(rows.reshape(-1, *image.shape[1:]))
+        return save_grid(path, flat, columns, names)
 
 
 def picture(model, spec, seed: int, batch_size: int, batches: list[dict], load_split):
@@ -136,6 +139,8 @@ def picture(model, spec, seed: int, batch_size: int, batches: list[dict], load_s
         return Translations(model, load_split)
     if isinstance(model, Discriminative):
         return Sorted(model, spec, batches)
+    if isinstance(model, OnlyReconstructs):
+        return Restored(model, spec, batches)
     if spec.kind == "text":
         return Texts(model, seed, batch_size)
     if is_plane(spec):

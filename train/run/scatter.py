@@ -26,13 +26,14 @@ def save_scatter(path: Path, points: np.ndarray, spec, caption: str = "") -> Pat
 
     figure, ax = plt.subplots(figsize=(4, 4.2 if caption else 4))
     mean, std = np.asarray(spec.mean), np.asarray(spec.std)
+    reach = 2.4 * std
     if spec.name.partition(":")[0] == gaussians.PREFIX:
         centers, _ = gaussians.modes(spec.name)
-        reach = 60.0 if len(centers) > 8 else 120.0
-        ax.scatter(*centers.T, s=reach, facecolors="none", edgecolors="tab:orange")
+        reach = 1.4 * np.abs(centers).max(axis=0)
+        ax.scatter(*centers.T, s=90, facecolors="none", edgecolors="tab:orange")
     ax.scatter(*np.asarray(points).T, s=1.5, alpha=0.5, linewidths=0)
-    for axis, m, s in zip("xy", mean, std, strict=True):
-        getattr(ax, f"set_{axis}lim")(m - 2.4 * s, m + 2.4 * s)
+    for axis, m, r in zip("xy", mean, reach, strict=True):
+        getattr(ax, f"set_{axis}lim")(m - r, m + r)
     ax.set_aspect("equal")
     ax.tick_params(labelsize=7)
     if caption:
