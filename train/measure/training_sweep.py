@@ -165,7 +165,7 @@ def training_values(settings: tuple[str, ...], record: Record) -> dict[str, tupl
 def parse_value(name: str, text: str, record: Record):
     """A value as the experiment's own command line reads it."""
     function = experiments.EXPERIMENTS[record.experiment]
-    made = options_class(function, record.data.kind == "text")
+    made = options_class(function, experiments.DATASETS.get(record.experiment))
     option, words = f"--{name.replace('_', '-')}", text.split()
     if words in (["True"], ["False"], ["true"], ["false"]):
         flag = option if words[0].lower() == "true" else f"--no-{option[2:]}"
