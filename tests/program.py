@@ -18,6 +18,7 @@ SMALL_NETS = "--channels 8 --multipliers 1 --batch-size 16"
 TEXT = "--dataset text --length 16 --layers 1 --width 8 --batch-size 16"
 OTHERS = {  # that `tests.kill` knows, and the suite does not run as programs
     "hvae": "--channels 8 --latent 2 --components 2 --batch-size 16",
+    "m2": "--hidden 8 --latent 2 --channels 8 --batch-size 16",
     "realnvp": "--channels 8 --batch-size 16",
     "ddpm": f"{SMALL_NETS} --sampling-steps 5",
     "score_sde": f"{SMALL_NETS} --sampling-steps 3",

@@ -47,6 +47,7 @@ from gengen.latent.quantizers import FiniteScalar
 from gengen.models.autoregressive import Autoregressive
 from gengen.models.classifier import Classifier
 from gengen.models.combinators.latent import Coded, Latent
+from gengen.models.combinators.semisupervised import SemiSupervised
 from gengen.models.diffusion import Diffusion
 from gengen.models.gan import GAN
 from gengen.models.hvae import HierarchicalVAE
@@ -94,6 +95,11 @@ def mlp_vae(observation, condition=Nothing()):
 def conv_vae():
     nets = ConvEncoder(2, 8, 1, groups=4), ConvDecoder(SHAPE, 8, 1, groups=4)
     return VAE(*nets, Gaussian(), SPACE, 2, importance_samples=2)
+
+
+def semi_supervised():
+    net = ResNet(10, 8, (1,), groups=4)
+    return SemiSupervised(mlp_vae(Binomial(LEVELS), TEN), net)
 
 
 def gan(condition=Nothing(), **kwargs):
@@ -214,6 +220,7 @@ ROWS = {
     "VAE, conditional": partial(mlp_vae, Binomial(LEVELS), TEN),
     "VAE, convolutional": conv_vae,
     "VAE, flows": flow_vae,
+    "VAE, semi-supervised": semi_supervised,
     "hierarchical VAE": hierarchical_vae,
     "normalising flow": realnvp,
     "VQ-VAE and its prior": vqvae_prior,
@@ -520,6 +527,7 @@ def test_a_model_declares_exactly_what_it_can_do(name):
     model = ROWS[name]()
     for capability in CAPABILITIES:
         has = all(hasattr(model, part) for part in capability.__abstractmethods__)
+        has &= capability is not Discriminative or model.density == "none"
         assert isinstance(model, capability) == has, capability.__name__
     assert isinstance(model, HasLatents) == hasattr(model, "latent_shape")
 

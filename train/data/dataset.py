@@ -56,6 +56,8 @@ class Spec:
     std: tuple[float, ...] = ()
     grey: int = 0
     "Levels from which a training step draws its binary pixels; 0 where it reads them."
+    labelled: int = 0
+    "Training examples of each class whose label is known; 0 for all."
 
     @property
     def examples(self) -> str:
@@ -103,6 +105,11 @@ class Spec:
         """What a model of this data set depends on: the class, where there are any."""
         from gengen.conditions import Nothing
 
+        if conditional and self.labelled:
+            raise BadInput(
+                f"{self.name} hides most labels, and a model of p(x|y) learns from "
+                "all: take the experiment m2, or an unconditional model"
+            )
         return self.labels() if conditional and self.num_classes else Nothing()
 
     def as_json(self) -> dict:
@@ -141,7 +148,8 @@ class Dataset:
     `fetch(indices [B])` gives {"image": uint8 [B, H, W, C], "label": int32 [B]},
     without "label" where `spec.num_classes` is 0, of another kind its array in `KEYS`
     (of text {"tokens": uint8 [B, L]}), and can be pickled. A label of -1 is unknown: no
-    training example has it, and no figure that needs a label is made of such examples.
+    training example has it unless `spec.labelled`, and no figure that needs a label is
+    made of such examples.
     `note` is one line to print. `left_out` names the records that no index reaches:
     they are bad. `contents` makes the digest of what is read; None makes it of the
     examples.

@@ -9,9 +9,12 @@ import numpy as np
 
 from gengen.errors import BadInput
 
-from .binarise import PREFIX, binarised
+from .binarise import PREFIX as BINARISED
+from .binarise import binarised
 from .dataset import READER, Dataset, named
 from .digits import digits
+from .few_labels import PREFIX as FEW_LABELS
+from .few_labels import few_labels, parse
 from .folder import folder
 from .idx import idx
 from .npz import npz
@@ -37,7 +40,8 @@ def load(
     name: "digits" (scikit-learn), "mnist" or "fashion_mnist" (IDX files),
         "folder:PATH" (images), "npz:FILE" (arrays), "text:PATH" (bytes of a file), else
         a set that TFDS has prepared as array_record. "binarised:NAME" draws pixels 0 or
-        1 of any set of images by their grey levels.
+        1 of any set of images by their grey levels; "few-labels:N:NAME" hides all but N
+        training labels of each class.
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
         size there is, which must then be one for all images.
@@ -52,18 +56,21 @@ def load(
     """
     if image_size is not None and image_size < 1:
         raise BadInput(f"image size {image_size} is no size: --image-size takes 1 up")
-    if name.startswith(PREFIX):
-        inner = load(
-            name.removeprefix(PREFIX),
-            split=split,
-            data_dir=data_dir,
-            image_size=image_size,
-            levels=levels,
-            on_bad_record=on_bad_record,
-            length=length,
-            reader=reader,
-        )
-        return binarised(inner)
+    again = functools.partial(
+        load,
+        split=split,
+        data_dir=data_dir,
+        image_size=image_size,
+        levels=levels,
+        on_bad_record=on_bad_record,
+        length=length,
+        reader=reader,
+    )
+    if name.startswith(BINARISED):
+        return binarised(again(name.removeprefix(BINARISED)))
+    if name.startswith(FEW_LABELS):
+        num, inner = parse(name)
+        return few_labels(again(inner), num, split)
     if name.partition(":")[0] == "text":
         _refuse(name, image_size=image_size, levels=levels)
         return text(name, split, length, reader)

@@ -12,6 +12,7 @@ from .edm import edm
 from .flow import flow
 from .gan import gan
 from .hvae import hvae
+from .m2 import m2
 from .pixelcnn import pixelcnn
 from .pixelcnnpp import pixelcnnpp
 from .pixelrnn import pixelrnn
@@ -21,7 +22,7 @@ from .text import text
 from .transformer import transformer
 from .vae import vae
 
-FAMILIES = (vae, hvae, realnvp, gan, flow, ddpm, score_sde, edm, dit)
+FAMILIES = (vae, hvae, m2, realnvp, gan, flow, ddpm, score_sde, edm, dit)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}

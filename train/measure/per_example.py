@@ -11,7 +11,7 @@ import numpy as np
 from gengen.conditions import labels_of
 from gengen.images import bits_name, bits_per_dim
 from gengen.metrics.result import standard_error
-from gengen.types import Discriminative
+from gengen.types import Discriminative, InfersLabels
 
 from ..data.dataset import Dataset
 from ..progress import counted, progress
@@ -46,7 +46,7 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     """The metrics of the run's model.
 
     Bits per dimension (of text, per byte) where there is a density, of the mixture over
-    classes where it is conditional; accuracy and cross-entropy of a classifier.
+    classes where it is conditional; accuracy and cross-entropy where there is p(y|x).
     """
     model, shape = trained.model, trained.record.data.shape
     model = with_importance_samples(model, options.importance_samples)
@@ -54,6 +54,7 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
         return classifier_metrics(model)
     if model.density == "none" or not options.likelihood_num:
         return []
+    more = classifier_metrics(model) if isinstance(model, InfersLabels) else []
     kind, likelihoods = model.likelihood_kind, 1
     if labels := labels_of(model.condition):
         model = mixture_over_classes(model, train)
@@ -62,10 +63,10 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     def bits(*arguments):
         return bits_per_dim(model.log_likelihood(*arguments), shape)
 
-    return [Metric(bits_name(shape), kind, jax.jit(bits), likelihoods)]
+    return [Metric(bits_name(shape), kind, jax.jit(bits), likelihoods), *more]
 
 
-def classifier_metrics(model: Discriminative) -> list[Metric]:
+def classifier_metrics(model: InfersLabels) -> list[Metric]:
     """Accuracy, and cross-entropy in nats."""
     labels = model.labels
 
