@@ -51,6 +51,7 @@ def choices():
     for name in IMAGES:
         kinds = typing.get_type_hints(EXPERIMENTS[name])
         of = name if name in ("vae", "gan", *AUTOREGRESSIVE) else "diffusion"
+        of = "vae" if name == "m2" else of
         for keyword, kind in kinds.items():
             literal = typing.get_origin(kind) is typing.Literal
             some = typing.get_origin(kind) in (typing.Union, types.UnionType)

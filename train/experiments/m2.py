@@ -7,7 +7,7 @@ from gengen.errors import BadInput
 from ..cli.bounds import NonEmpty, Share, Weight, Width
 from ..cli.groups import group
 from .experiment import takes
-from .latent import ObjectiveOptions, ObservationOptions, PriorOptions
+from .latent import ObjectiveOptions, ObservationOptions
 from .nets import PrecisionOptions
 from .training import TrainingOptions
 
@@ -17,7 +17,6 @@ class M2Options(
     TrainingOptions,
     PrecisionOptions,
     ObservationOptions,
-    PriorOptions,
     ObjectiveOptions,
 ):
     """The latent, and the networks of p(x|y), q(z|x, y) and q(y|x)."""
@@ -63,7 +62,6 @@ def m2(data, o: M2Options):
         condition,
         objective=o.objective(),
         importance_samples=o.importance_samples,
-        **o.distributions(),
     )
     sizes = (o.channels, (1, 2), 1, o.dropout)
     net = ResNet(data.num_classes, *sizes, dtype=o.dtype)
