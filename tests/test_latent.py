@@ -39,6 +39,7 @@ from gengen.observations.discretized_logistic import DiscretizedLogistic
 from gengen.observations.gaussian import Gaussian
 from gengen.scan import sample_keys
 from gengen.spaces import Images, Reals
+from gengen.tasks.latents import rate_and_distortion
 from gengen.types import static
 from train.measure.bare_loops import reference
 
@@ -471,6 +472,15 @@ def test_bare_programs_draw_what_the_models_draw():
 # ------------------------------------------------------------- the evidence
 
 W = jnp.array([[1.0, -0.5], [0.3, 2.0], [0.7, 0.7]])
+
+
+def test_rate_and_distortion_are_the_two_terms_of_the_bound():
+    for values in ({}, {"prior": GaussianMixture(2), "flow": AffineCouplings(2, (8,))}):
+        model, params = changed(**values)
+        terms = jax.jit(partial(rate_and_distortion, model))(params, {}, BATCH, KEY)
+        value, (_, seen) = jax.jit(model.loss)(params, {}, BATCH, KEY)
+        close(np.mean(terms[0]), seen["kl"], 1e-5, 1e-5)
+        close(np.mean(terms[0] + terms[1]), value, 1e-5, 1e-5)
 
 
 def test_completions_are_draws_of_the_exact_conditional():

@@ -46,10 +46,11 @@ class SourceOptions:
     """The data set."""
 
     dataset: str = "digits"
-    """digits, mnist, fashion_mnist, folder:PATH (images), npz:FILE (arrays image and
-    label), text:PATH (a file or folder; text alone is Python's language reference), or
-    any prepared TFDS name; binarised:NAME draws black or white by the pixels' grey, and
-    few-labels:N:NAME hides all but N training labels of each class."""
+    """digits, shapes (drawn, of known factors), mnist, fashion_mnist, folder:PATH
+    (images), npz:FILE (arrays image and label), text:PATH (a file or folder; text alone
+    is Python's language reference), or any prepared TFDS name; binarised:NAME draws
+    black or white by the pixels' grey, and few-labels:N:NAME hides all but N training
+    labels of each class."""
     data_dir: Path | None = None
     """Where the IDX files or the prepared TFDS sets are."""
     image_size: Width | None = None

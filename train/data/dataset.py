@@ -21,7 +21,8 @@ from gengen.errors import BadInput
 
 from .digest import WHOLE, of_fetch
 
-BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH", "npz:FILE")
+BUILT_IN = ("digits", "shapes", "mnist", "fashion_mnist")
+BUILT_IN += ("folder:PATH", "text:PATH", "npz:FILE")
 
 READER = 2
 """The rules by which folders and text are read; a run keeps those that it began with.
@@ -58,6 +59,8 @@ class Spec:
     "Levels from which a training step draws its binary pixels; 0 where it reads them."
     labelled: int = 0
     "Training examples of each class whose label is known; 0 for all."
+    factors: tuple[str, ...] = ()
+    "What an example was made of, of drawn data; () where nobody knows it."
 
     @property
     def examples(self) -> str:
@@ -163,6 +166,8 @@ class Dataset:
     contents: Callable[[], dict[str, str]] | None = None
     feed: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None
     "What a training step reads, where it is not what `fetch` gives."
+    factors: Callable[[np.ndarray], np.ndarray] | None = None
+    "int32 [B, F] of indices [B]: the known `spec.factors`, where they are known."
 
     def digest(self) -> dict[str, str]:
         """{what: SHA-256} of what the split holds, the same wherever the files lie."""

@@ -18,6 +18,7 @@ from .few_labels import few_labels, parse
 from .folder import folder
 from .idx import idx
 from .npz import npz
+from .shapes import shapes
 from .text import text
 from .tfds import prepared
 
@@ -37,7 +38,8 @@ def load(
 ) -> Dataset:
     """One split of a data set.
 
-    name: "digits" (scikit-learn), "mnist" or "fashion_mnist" (IDX files),
+    name: "digits" (scikit-learn), "shapes" (drawn, of known factors), "mnist" or
+        "fashion_mnist" (IDX files),
         "folder:PATH" (images), "npz:FILE" (arrays), "text:PATH" (bytes of a file), else
         a set that TFDS has prepared as array_record. "binarised:NAME" draws pixels 0 or
         1 of any set of images by their grey levels; "few-labels:N:NAME" hides all but N
@@ -77,6 +79,9 @@ def load(
     _refuse(name, length=length)
     if name == "digits":
         dataset = digits(name, split, image_size)
+    elif name == "shapes":
+        _refuse(name, image_size=image_size)
+        dataset = shapes(name, split)
     elif name in ("mnist", "fashion_mnist"):
         dataset = idx(name, split, data_dir, image_size)
     elif name.startswith("folder:"):

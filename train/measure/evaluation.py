@@ -14,6 +14,7 @@ from ..files import write_json
 from ..run.report import read_rows
 from ..run.sampler import given_keywords
 from ..run.workdir import OpenRun, open_workdir
+from .disentangling import disentanglement
 from .features import alone, empty
 from .options import Evaluate
 from .per_example import Metric, example_metrics, over_splits
@@ -60,6 +61,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         with alone(options.workdir / PART):
             result |= quality.measure()
     result |= over_splits(trained, splits, metrics, options)
+    result |= disentanglement(trained, splits["train"], options)
     result["examples"] = trained.record.data.examples
     path = options.workdir / "evaluation.json"
     write_json(path, result)

@@ -11,7 +11,8 @@ import numpy as np
 from gengen.conditions import labels_of
 from gengen.images import bits_name, bits_per_dim
 from gengen.metrics.result import standard_error
-from gengen.types import Discriminative, InfersLabels
+from gengen.tasks.latents import rate_and_distortion
+from gengen.types import Discriminative, Encodes, InfersLabels
 
 from ..data.dataset import Dataset
 from ..progress import counted, progress
@@ -46,7 +47,8 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     """The metrics of the run's model.
 
     Bits per dimension (of text, per byte) where there is a density, of the mixture over
-    classes where it is conditional; accuracy and cross-entropy where there is p(y|x).
+    classes where it is conditional; rate and distortion where there is a posterior;
+    accuracy and cross-entropy where there is p(y|x).
     """
     model, shape = trained.model, trained.record.data.shape
     model = with_importance_samples(model, options.importance_samples)
@@ -63,7 +65,26 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     def bits(*arguments):
         return bits_per_dim(model.log_likelihood(*arguments), shape)
 
+    if isinstance(trained.model, Encodes):
+        more += bound_metrics(trained.model, shape)
     return [Metric(bits_name(shape), kind, jax.jit(bits), likelihoods), *more]
+
+
+def bound_metrics(model: Encodes, shape: tuple[int, ...]) -> list[Metric]:
+    """The two terms of the ELBO, in bits per dimension; their sum is the bound."""
+
+    def term(place):
+        def bits(*arguments):
+            return -bits_per_dim(rate_and_distortion(model, *arguments)[place], shape)
+
+        return jax.jit(bits)
+
+    labels = labels_of(model.condition)
+    name = labels.key if labels else None
+    return [
+        Metric("rate", "bits/dim", term(0), label=name),
+        Metric("distortion", "bits/dim", term(1), label=name),
+    ]
 
 
 def classifier_metrics(model: InfersLabels) -> list[Metric]:

@@ -20,11 +20,16 @@ def print_evaluation(result: dict[str, Any], path: Path) -> None:
         title = f"images in the features of: {result['extractor']}"
         print_table(quality_lines(columns), title)
     lines = [["", ""]]
-    for name in ("bits_per_dim", "bits_per_byte", "accuracy", "cross_entropy"):
+    names = ("bits_per_dim", "bits_per_byte", "rate", "distortion")
+    for name in (*names, "accuracy", "cross_entropy"):
         for split, metric in result.get(name, {}).items():
             what = f"{name.replace('_', ' ')} ({metric['kind']})"
             what += f", {metric['num']:,} {split} {result['examples']}"
             lines.append([what, with_error(metric, ".4f", ".4f")])
+    for name, gap in result.get("disentanglement", {}).items():
+        if name != "num":
+            parts = ", ".join(f"{k} {v:.2f}" for k, v in gap.items() if k != "value")
+            lines.append([f"{name.upper()} ({parts})", f"{gap['value']:.3f}"])
     if (share := result.get("class_accuracy")) is not None:
         lines.append(["samples of the class asked for", f"{share:.1%}"])
     if (seconds := result.get("seconds_per_sample")) is not None:
