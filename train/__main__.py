@@ -49,15 +49,19 @@ def start(arguments: list[str]) -> None:
 
 
 def quality_of(run, record, load_split) -> list:
-    """What measures the samples while the run trains, if it is asked for."""
+    """What measures the samples while the run trains, as far as it is asked for."""
+    from .measure.game_watch import watch_of
+    from .measure.known_modes import modes_of
+
+    always = [*modes_of(run, record), *watch_of(run, record, load_split)]
     if not run.evaluate_every:
-        return []
+        return always
     from .measure.while_training import sample_quality_of
 
     found = sample_quality_of(
         run.evaluate_every, run.workdir, record, load_split, data_dir=run.data_dir
     )
-    return [found] if found else []
+    return [*always, *([found] if found else [])]
 
 
 def overview() -> None:

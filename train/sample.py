@@ -1,6 +1,6 @@
 """python -m train.sample --workdir DIR: samples of a trained run, in a file.
 
-A picture of images, text of text, arrays of both.
+A picture of images or of points, text of text, arrays of all.
 """
 
 from pathlib import Path
@@ -74,8 +74,10 @@ def output(options: Sample, spec) -> Path:
 
     from .run.outputs import check_picture
     from .run.pictures import SIDE
+    from .run.scatter import is_plane
 
-    shown = {"images": ".png", "text": ".txt"}.get(spec.kind, ".npz")
+    plane = ".png" if is_plane(spec) else ".npz"
+    shown = {"images": ".png", "text": ".txt"}.get(spec.kind, plane)
     out = options.out or options.workdir / f"drawn{shown}"
     if out.suffix not in (shown, ".npz"):
         kinds = {".png": ".png (a grid) or ", ".txt": ".txt (text) or "}.get(shown, "")
@@ -86,7 +88,7 @@ def output(options: Sample, spec) -> Path:
                 f"--{name} {getattr(options, name)!r} is of a text, and this run is of "
                 f"{spec.examples}: leave it out"
             )
-    if out.suffix == ".png":
+    if out.suffix == ".png" and spec.kind == "images":
         check_picture(options.num, spec.shape, SIDE)
     return out
 
@@ -101,6 +103,7 @@ def write(out: Path, batches, given: dict, trained, options: Sample) -> None:
     from .run.pictures import save_grid, to_uint8
     from .run.sampler import sample_classes
     from .run.samples import as_data
+    from .run.scatter import save_scatter
 
     spec, num = trained.record.data, options.num
     if out.suffix == ".txt":
@@ -108,6 +111,9 @@ def write(out: Path, batches, given: dict, trained, options: Sample) -> None:
     elif out.suffix == ".npz":
         arrays = (as_data(x, spec, trained.model) for x in batches)
         save_arrays(out, num, KEYS[spec.kind], arrays, **given)
+    elif spec.kind == "reals":
+        points = np.concatenate([as_data(x, spec, trained.model) for x in batches])
+        save_scatter(out, points, spec)
     else:
         classes = sample_classes(trained.model) if options.label is None else 0
         images = np.concatenate([to_uint8(x) for x in batches])

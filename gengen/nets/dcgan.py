@@ -4,25 +4,41 @@ Strided (transposed) convolutions, BatchNorm except at the generator's output an
 discriminator's input, ReLU going up, leaky ReLU (0.2) going down, tanh at the output,
 weights from N(0, 0.02²). Radford, Metz and Chintala 2016, arXiv:1511.06434.
 
-The vector of a condition enters the generator through a linear map, beside z, and the
-discriminator as the inner product of its last features with another linear map of it:
-of labels, the projection discriminator (Miyato and Koyama 2018, arXiv:1802.05637,
-equation 3).
+The vector of a condition enters the generator through a linear map, beside z, or as
+scale and bias of its norms (conditional batch norm), and the discriminator by one of
+the ways of `gengen.nets.critic`, a projection by default.
 """
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from gengen.conditions import Given, Labels, Nothing, Scalar
+from gengen.errors import BadInput
 from gengen.nets.conditioning import flat, refuse_parts
+from gengen.nets.critic import logit_of, spectral, unit_rows, with_channels
 from gengen.nets.layers import check_divisible, dcgan_normal, layers_of_dtype
 from gengen.nets.normalization import batch_norm
 from gengen.types import Array
 
-# The vector of a label has length one, about.
-unit_rows = nn.initializers.variance_scaling(1.0, "fan_out", "normal")
+
+def entered(net: nn.Module, z: Array, vector: Array | None) -> tuple:
+    """(z [B, ·], the vector of the norms or None): how a condition enters a generator.
+
+    Called within a compact module with a field `conditioning`, "concatenation" or
+    "batch-norm"; BadInput for another one.
+    """
+    if net.conditioning not in ("concatenation", "batch-norm"):
+        raise BadInput(
+            f"conditioning={net.conditioning!r}: a condition enters a generator by "
+            "concatenation or batch-norm"
+        )
+    if vector is None or net.conditioning == "batch-norm":
+        return z, vector
+    linear = nn.Dense(z.shape[-1], use_bias=False, kernel_init=unit_rows, name="embed")
+    return jnp.concatenate([z, linear(vector)], axis=-1), None
 
 
 class DCGANGenerator(nn.Module):
@@ -43,12 +59,11 @@ class DCGANGenerator(nn.Module):
     """The axis of pmap over which batch statistics are averaged."""
     dtype: Any = None
     """Type of the layers: bfloat16, or None for float32."""
+    conditioning: str = "concatenation"
+    """How c enters: beside z (concatenation), or in the norms (batch-norm)."""
 
     @nn.compact
     def __call__(self, z: Array, c: Given | None = None, train: bool = False) -> Array:
-        def norm(h):
-            return batch_norm(h, train, self.axis_name, self.dtype)
-
         dense, _, conv_transpose, _ = layers_of_dtype(self.dtype)
         height, width, out = self.shape
         low = [
@@ -56,12 +71,11 @@ class DCGANGenerator(nn.Module):
             for s in (height, width)
         ]
         refuse_parts(self.condition, (Labels, Scalar), "a DCGANGenerator")
-        vector = flat(self.condition, c, len(z))
-        if vector is not None:
-            linear = nn.Dense(
-                z.shape[-1], use_bias=False, kernel_init=unit_rows, name="embed"
-            )
-            z = jnp.concatenate([z, linear(vector)], axis=-1)
+        z, vector = entered(self, z, flat(self.condition, c, len(z)))
+
+        def norm(h):
+            return batch_norm(h, train, self.axis_name, self.dtype, vector)
+
         top = self.channels * 2 ** (self.downsamples - 1)
         h = dense(low[0] * low[1] * top, use_bias=False, kernel_init=dcgan_normal)(z)
         h = nn.relu(norm(h.reshape(-1, *low, top)))
@@ -94,14 +108,20 @@ class DCGANDiscriminator(nn.Module):
     """The axis of pmap over which batch statistics are averaged."""
     dtype: Any = None
     """Type of the layers: bfloat16, or None for float32."""
+    conditioning: str = "projection"
+    """How c enters: projection, concatenation or auxiliary."""
+    spectral_norm: bool = False
+    """Whether kernels are divided by their largest singular value."""
+    group: int = 1
+    """Examples whose standard deviation the logit sees; 1 for none."""
 
     @nn.compact
     def __call__(self, x: Array, c: Given | None = None, train: bool = False) -> Array:
-        refuse_parts(self.condition, (Labels, Scalar), "a DCGANDiscriminator")
         for side in x.shape[1:3]:
             check_divisible(side, self.downsamples, "DCGANDiscriminator")
+        h = with_channels(self, x, c)
         _, conv, _, _ = layers_of_dtype(self.dtype)
-        h = x
+        conv = spectral(conv, self.spectral_norm, train)
         for level in range(self.downsamples):
             features = self.channels * 2**level
             normed = self.batch_norm and level > 0
@@ -111,13 +131,5 @@ class DCGANDiscriminator(nn.Module):
             if normed:
                 h = batch_norm(h, train, self.axis_name, self.dtype)
             h = nn.leaky_relu(h, 0.2)
-        h = h.reshape(h.shape[0], -1).astype(jnp.float32)
-        self.sow("intermediates", "features", h)
-        logit = nn.Dense(1, kernel_init=dcgan_normal)(h)[:, 0]
-        vector = flat(self.condition, c, len(x))
-        if vector is not None:
-            linear = nn.Dense(
-                h.shape[-1], use_bias=False, kernel_init=unit_rows, name="embed"
-            )
-            logit = logit + jnp.sum(linear(vector) * h, axis=-1)
-        return logit
+        dense = partial(nn.Dense, kernel_init=dcgan_normal)
+        return logit_of(self, h, c, spectral(dense, self.spectral_norm, train))

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from gengen.errors import BadInput
 from gengen.types import Array
 
+small = nn.initializers.normal(0.02)
+
 
 class GroupNorm(nn.Module):
     """x [B, …, C] -> [B, …, C]: the parameters, statistics and values of nn.GroupNorm.
@@ -57,9 +59,16 @@ class GroupNorm(nn.Module):
 
 
 def batch_norm(
-    x: Array, train: bool, axis_name: str | None = None, dtype: Any = None
+    x: Array,
+    train: bool,
+    axis_name: str | None = None,
+    dtype: Any = None,
+    vector: Array | None = None,
 ) -> Array:
     """x [B, …, C] normalised by nn.BatchNorm: the batch's statistics if train=True.
+
+    vector: [B, D] of which scale - 1 and bias are linear functions: conditional batch
+    norm (Dumoulin et al. 2017, arXiv:1610.07629, equation 5); None for parameters.
 
     Raises BadInput in training on one value per channel: it is its own mean, so that
     the result is the bias, whatever x is.
@@ -72,5 +81,11 @@ def batch_norm(
             f"batch normalisation of an array of shape {list(x.shape)} has one value "
             "per channel, which is its own mean: train on a batch of 2 or more"
         )
-    norm = nn.BatchNorm(not train, momentum=0.9, axis_name=axis_name, dtype=dtype)
-    return norm(x)
+    known = {"momentum": 0.9, "axis_name": axis_name, "dtype": dtype}
+    if vector is None:
+        return nn.BatchNorm(not train, **known)(x)
+    x = nn.BatchNorm(not train, use_scale=False, use_bias=False, **known)(x)
+    film = nn.Dense(2 * x.shape[-1], use_bias=False, kernel_init=small, dtype=dtype)
+    film = film(vector).reshape(len(x), *[1] * (x.ndim - 2), -1)
+    scale, bias = jnp.split(film, 2, axis=-1)
+    return x * (1.0 + scale) + bias

@@ -6,13 +6,18 @@ imports stay inside the functions, so that `--help` is quick.
 """
 
 from .classifier import classifier
+from .consistency import consistency
 from .ddpm import ddpm
 from .dit import dit
 from .edm import edm
 from .flow import flow
 from .gan import gan
 from .hvae import hvae
+<<<<<<< HEAD
 from .m2 import m2
+=======
+from .meanflow import meanflow
+>>>>>>> main
 from .pixelcnn import pixelcnn
 from .pixelcnnpp import pixelcnnpp
 from .pixelrnn import pixelrnn
@@ -22,7 +27,24 @@ from .text import text
 from .transformer import transformer
 from .vae import vae
 
+<<<<<<< HEAD
 FAMILIES = (vae, hvae, m2, realnvp, gan, flow, ddpm, score_sde, edm, dit)
+=======
+FAMILIES = (
+    vae,
+    hvae,
+    realnvp,
+    gan,
+    flow,
+    ddpm,
+    score_sde,
+    edm,
+    dit,
+    meanflow,
+    consistency,
+)
+>>>>>>> main
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}
+NOT_ONLY_IMAGES = OF_TEXT | {"gan"}

@@ -16,6 +16,7 @@ from ..run.sampler import given_keywords
 from ..run.workdir import OpenRun, open_workdir
 from .disentangling import disentanglement
 from .features import alone, empty
+from .known_modes import count_modes, known_modes
 from .options import Evaluate
 from .per_example import Metric, example_metrics, over_splits
 from .quality import PART, Quality
@@ -60,6 +61,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     if quality:
         with alone(options.workdir / PART):
             result |= quality.measure()
+        result |= modes_of_samples(trained, options)
     result |= over_splits(trained, splits, metrics, options)
     result |= disentanglement(trained, splits["train"], options)
     result["examples"] = trained.record.data.examples
@@ -68,6 +70,16 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     empty(options.workdir / PART)
     print_evaluation(result, path)
     return result
+
+
+def modes_of_samples(trained: OpenRun, options: Evaluate) -> dict[str, Any]:
+    """{"modes": the figures of known modes}; {} where the data have none."""
+    arguments = (trained.record, trained.model, options.workdir, options.data_dir)
+    known = known_modes(*arguments)
+    if known is None:
+        return {}
+    weights = trained.params, trained.state
+    return {"modes": count_modes(known, trained.model, *weights, options.seed)}
 
 
 def open_splits(trained: OpenRun, data_dir: Path | None) -> dict[str, Dataset]:

@@ -35,6 +35,9 @@ PANELS = {
     "mig": "mutual information gap",
     "sap": "SAP",
     "accuracy": "held-out accuracy",
+    "modes_found": "modes found",
+    "modes_good_samples": "samples within a mode",
+    "modes_reverse_kl": "KL of modes",
 }
 
 

@@ -32,6 +32,7 @@ def print_evaluation(result: dict[str, Any], path: Path) -> None:
             lines.append([f"{name.upper()} ({parts})", f"{gap['value']:.3f}"])
     if (share := result.get("class_accuracy")) is not None:
         lines.append(["samples of the class asked for", f"{share:.1%}"])
+    lines += mode_lines(result.get("modes"))
     if (seconds := result.get("seconds_per_sample")) is not None:
         calls = str(result["network_evaluations"] or "adaptive")
         lines.append(["what was drawn", result["samples"]])
@@ -43,6 +44,19 @@ def print_evaluation(result: dict[str, Any], path: Path) -> None:
         lines.append(["seconds of training", seconds])
     print_table(lines, f"{result['experiment']} on {result['dataset']}")
     print(path)
+
+
+def mode_lines(modes: dict[str, Any] | None) -> list[list[str]]:
+    """What samples reach of known modes, in words and numbers."""
+    if modes is None:
+        return []
+    found = f"{modes['found']:,} of {modes['known']:,}"
+    kl, chance = f"{modes['reverse_kl']:.4f}", f"{modes['chance_kl']:.4f}"
+    return [
+        [f"modes found by {modes['num']:,} samples", found],
+        ["samples within a mode", f"{modes['good_samples']:.1%}"],
+        ["KL of modes from even ones, nats", f"{kl} (of even ones {chance})"],
+    ]
 
 
 def quality_lines(columns: dict[str, dict]) -> list[list[str]]:

@@ -19,10 +19,11 @@ from ..files import make_folder, written_atomically
 from .heldout import HeldOut
 from .record import Record
 from .samples import picture
+from .scatter import is_plane
 
 
 class Evaluator(Protocol):
-    """`evaluator(train_state) -> {name: figure, or the path of a picture or text}`.
+    """`evaluator(train_state) -> {name: figure, path of a picture or text, sentence}`.
 
     It may have `figures`, the names that `--keep-best` can be given, and `note`, a
     sentence to be said before the first step.
@@ -33,7 +34,7 @@ class Evaluator(Protocol):
     every: int
     "Steps between two calls."
 
-    def __call__(self, train_state) -> dict[str, float | Path]: ...
+    def __call__(self, train_state) -> dict[str, float | Path | str]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,8 @@ def own_evaluators(
     def make():
         if isinstance(model, Discriminative) and not held_out.batches:
             return None
-        if record.data.kind not in ("images", "text") or not hasattr(model, "sample"):
+        drawn = record.data.kind in ("images", "text") or is_plane(record.data)
+        if not drawn or not hasattr(model, "sample"):
             return None
         return picture(model, record.data, batches=held_out.batches, **common)
 

@@ -45,12 +45,12 @@ class Record:
 
     def build(self) -> Experiment:
         """The experiment, from its function and keywords."""
-        from ..experiments import EXPERIMENTS, OF_TEXT
+        from ..experiments import EXPERIMENTS, NOT_ONLY_IMAGES
         from ..experiments.fit import fit
 
         if self.experiment == FIT:
             fit(self.data, **self.options)
-        if self.experiment not in OF_TEXT:
+        if self.experiment not in NOT_ONLY_IMAGES:
             self.data.images_only(f"the experiment {self.experiment}")
         return EXPERIMENTS[self.experiment](self.data, **self.options)
 

@@ -12,6 +12,7 @@ from gengen.types import Discriminative
 from .outputs import save_texts
 from .pictures import save_grid, to_uint8
 from .sampler import COLUMNS, Sampler
+from .scatter import Scatter, is_plane
 
 
 def as_data(x: np.ndarray, spec, model) -> np.ndarray:
@@ -107,4 +108,6 @@ def picture(model, spec, seed: int, batch_size: int, batches: list[dict]):
         return Sorted(model, spec, batches)
     if spec.kind == "text":
         return Texts(model, seed, batch_size)
+    if is_plane(spec):
+        return Scatter(model, spec, seed, batch_size)
     return Grid(model, spec, seed, batch_size)

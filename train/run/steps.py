@@ -188,7 +188,7 @@ class Steps:
         return self.done % every == 0 or self.done == self.last
 
     def _evaluate(self, due: list[Evaluator], now) -> dict[str, float]:
-        """The evaluators' figures; their pictures go to the report."""
+        """The evaluators' figures; pictures and sentences go to the report."""
         report, shown = self.job.report, self.job.view.to_host(now)
         if not processes.is_primary():
             return {}
@@ -200,6 +200,8 @@ class Steps:
                 for name, value in evaluator(shown).items():
                     if isinstance(value, float):
                         figures[name] = value
+                    elif isinstance(value, str):
+                        report.say(f"note: step {self.done}: {value}")
                     else:
                         report.picture(self.done, name, value)
         return figures
