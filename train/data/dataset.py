@@ -21,13 +21,9 @@ from gengen.errors import BadInput
 
 from .digest import WHOLE, of_fetch
 
-<<<<<<< HEAD
 BUILT_IN = ("digits", "shapes", "mnist", "fashion_mnist")
 BUILT_IN += ("folder:PATH", "text:PATH", "npz:FILE")
-=======
-BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH", "npz:FILE")
 BUILT_IN += ("gaussians:ring", "gaussians:grid")
->>>>>>> main
 
 READER = 2
 """The rules by which folders and text are read; a run keeps those that it began with.

@@ -20,17 +20,14 @@ from .gaussians import PREFIX as GAUSSIANS
 from .gaussians import gaussians
 from .idx import idx
 from .npz import npz
-<<<<<<< HEAD
 from .shapes import shapes
-=======
 from .stacked import PREFIX as STACKED
 from .stacked import stacked
->>>>>>> main
 from .text import text
 from .tfds import prepared
 
 OnBadRecord = Literal["refuse", "skip"]
-WRAPPERS = {PREFIX: lambda dataset, split: binarised(dataset), STACKED: stacked}
+WRAPPERS = {BINARISED: lambda dataset, split: binarised(dataset), STACKED: stacked}
 
 
 def load(
@@ -50,13 +47,9 @@ def load(
         "fashion_mnist" (IDX files),
         "folder:PATH" (images), "npz:FILE" (arrays), "text:PATH" (bytes of a file), else
         a set that TFDS has prepared as array_record. "binarised:NAME" draws pixels 0 or
-<<<<<<< HEAD
-        1 of any set of images by their grey levels; "few-labels:N:NAME" hides all but N
-        training labels of each class.
-=======
         1 of any set of images by their grey levels; "stacked:NAME" puts three of them
-        into the channels of one. "gaussians:ring" and ":grid" are points of the plane.
->>>>>>> main
+        into the channels of one; "few-labels:N:NAME" hides all but N training labels of
+        each class. "gaussians:ring" and ":grid" are points of the plane.
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
         size there is, which must then be one for all images.
@@ -71,7 +64,6 @@ def load(
     """
     if image_size is not None and image_size < 1:
         raise BadInput(f"image size {image_size} is no size: --image-size takes 1 up")
-<<<<<<< HEAD
     again = functools.partial(
         load,
         split=split,
@@ -82,26 +74,12 @@ def load(
         length=length,
         reader=reader,
     )
-    if name.startswith(BINARISED):
-        return binarised(again(name.removeprefix(BINARISED)))
+    for prefix, wrapped in WRAPPERS.items():
+        if name.startswith(prefix):
+            return wrapped(again(name.removeprefix(prefix)), split)
     if name.startswith(FEW_LABELS):
         num, inner = parse(name)
         return few_labels(again(inner), num, split)
-=======
-    for prefix, wrapped in WRAPPERS.items():
-        if name.startswith(prefix):
-            inner = load(
-                name.removeprefix(prefix),
-                split=split,
-                data_dir=data_dir,
-                image_size=image_size,
-                levels=levels,
-                on_bad_record=on_bad_record,
-                length=length,
-                reader=reader,
-            )
-            return wrapped(inner, split)
->>>>>>> main
     if name.partition(":")[0] == "text":
         _refuse(name, image_size=image_size, levels=levels)
         return text(name, split, length, reader)

@@ -13,11 +13,8 @@ from .edm import edm
 from .flow import flow
 from .gan import gan
 from .hvae import hvae
-<<<<<<< HEAD
 from .m2 import m2
-=======
 from .meanflow import meanflow
->>>>>>> main
 from .pixelcnn import pixelcnn
 from .pixelcnnpp import pixelcnnpp
 from .pixelrnn import pixelrnn
@@ -27,12 +24,10 @@ from .text import text
 from .transformer import transformer
 from .vae import vae
 
-<<<<<<< HEAD
-FAMILIES = (vae, hvae, m2, realnvp, gan, flow, ddpm, score_sde, edm, dit)
-=======
 FAMILIES = (
     vae,
     hvae,
+    m2,
     realnvp,
     gan,
     flow,
@@ -43,7 +38,6 @@ FAMILIES = (
     meanflow,
     consistency,
 )
->>>>>>> main
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}

@@ -82,12 +82,8 @@ def point_of(settings: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, 
     kept = ("sample_quality", "class_accuracy", "seconds_per_sample", "step")
     kept += ("network_evaluations", "training_seconds")
     point = {name: evaluation[name] for name in kept if name in evaluation}
-<<<<<<< HEAD
-    for name in ("bits_per_dim", "bits_per_byte", "rate", "distortion", "accuracy"):
-=======
     point |= {f"modes_{k}": v for k, v in evaluation.get("modes", {}).items()}
-    for name in ("bits_per_dim", "bits_per_byte", "accuracy"):
->>>>>>> main
+    for name in ("bits_per_dim", "bits_per_byte", "rate", "distortion", "accuracy"):
         of_split = evaluation.get(name, {})
         for split in ("test", "validation", "train"):
             if split in of_split:
