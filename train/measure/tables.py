@@ -27,7 +27,7 @@ def print_evaluation(result: dict[str, Any], path: Path) -> None:
             lines.append([what, with_error(metric, ".4f", ".4f")])
     if (share := result.get("class_accuracy")) is not None:
         lines.append(["samples of the class asked for", f"{share:.1%}"])
-    lines += mode_lines(result.get("modes"))
+    lines += mode_lines(result.get("modes")) + memory_lines(result.get("memory"))
     if (seconds := result.get("seconds_per_sample")) is not None:
         calls = str(result["network_evaluations"] or "adaptive")
         lines.append(["what was drawn", result["samples"]])
@@ -52,6 +52,16 @@ def mode_lines(modes: dict[str, Any] | None) -> list[list[str]]:
         ["samples within a mode", f"{modes['good_samples']:.1%}"],
         ["KL of modes from even ones, nats", f"{kl} (of even ones {chance})"],
     ]
+
+
+def memory_lines(memory: dict[str, Any] | None) -> list[list[str]]:
+    """How near samples are to training images, beside how near held-out ones are."""
+    if memory is None:
+        return []
+    lines = [["distance to the nearest training image", f"{memory['samples']:.4g}"]]
+    if memory["test_images"] is not None:
+        lines += [["… of test images", f"{memory['test_images']:.4g}"]]
+    return lines
 
 
 def quality_lines(columns: dict[str, dict]) -> list[list[str]]:
