@@ -19,7 +19,7 @@ DOORS = {
     "tasks": ("bayes", "outliers", "probe", "inspect"),
 }
 KINDS = {  # of experiments; the page "others" has the rest
-    "diffusion": ("flow", "ddpm", "score_sde", "edm", "dit"),
+    "diffusion": ("flow", "ddpm", "score_sde", "edm", "dit", "meanflow", "consistency"),
     "autoregressive": ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer", "text"),
 }
 TITLES = {

@@ -17,12 +17,16 @@ RARELY = (200_000, 50, 100)
 SMALL_NETS = "--channels 8 --multipliers 1 --batch-size 16"
 TEXT = "--dataset text --length 16 --layers 1 --width 8 --batch-size 16"
 OTHERS = {  # that `tests.kill` knows, and the suite does not run as programs
+    "autoencoder": "--hidden 8 --latent 2 --batch-size 16",
+    "vqvae": "--channels 8 --code-width 2 --codes 20 --batch-size 16",
     "hvae": "--channels 8 --latent 2 --components 2 --batch-size 16",
     "realnvp": "--channels 8 --batch-size 16",
     "ddpm": f"{SMALL_NETS} --sampling-steps 5",
     "score_sde": f"{SMALL_NETS} --sampling-steps 3",
     "edm": f"{SMALL_NETS} --sampling-steps 2",
     "dit": "--width 8 --blocks 1 --heads 1 --batch-size 16 --sampling-steps 2",
+    "consistency": "--width 8 --blocks 1 --heads 1 --batch-size 16",
+    "meanflow": "--width 8 --blocks 1 --heads 1 --batch-size 16",
     "pixelrnn": "--scales 2 --width 4 --blocks 1 --batch-size 16",
     "pixelcnn": "--width 8 --blocks 1 --batch-size 16",
     "pixelcnnpp": "--width 8 --blocks 1 --components 2 --batch-size 16",

@@ -430,19 +430,21 @@ def test_images_that_count_are_not_the_first_in_file_order():
 
 def test_compare_writes_one_table_and_one_picture(cli, runs, tmp_path, monkeypatch):
     import train.experiments as experiments
-    from train.experiments.flow import flow
+    from train.experiments.gan import gan
     from train.experiments.vae import vae
 
-    def small_flow(data, *, steps: int = 3):
-        return flow(data, channels=8, multipliers=(1,), sampling_steps=2, steps=steps)
+    small = {"latent": 2, "batch_size": 16}
+
+    def small_gan(data, *, steps: int = 3):
+        return gan(data, channels=4, steps=steps, **small)
 
     def small_vae(data, *, steps: int = 3):
-        return vae(data, hidden=(8,), latent=2, steps=steps)
+        return vae(data, hidden=(8,), steps=steps, **small)
 
     def diverging(data, *, steps: int = 3):
-        return vae(data, hidden=(8,), latent=2, steps=200, learning_rate=1e30)
+        return vae(data, hidden=(8,), steps=200, learning_rate=1e30, **small)
 
-    made = {"flow": small_flow, "diverging": diverging, "vae": small_vae}
+    made = {"gan": small_gan, "diverging": diverging, "vae": small_vae}
     made["classifier"] = experiments.EXPERIMENTS["classifier"]
     for module in (experiments, __import__("train.experiments", fromlist=["x"])):
         monkeypatch.setattr(module, "EXPERIMENTS", made)
@@ -452,7 +454,7 @@ def test_compare_writes_one_table_and_one_picture(cli, runs, tmp_path, monkeypat
     status, out, err = cli(line)
     assert status == 0, err
     result = json.loads((tmp_path / "c/comparison.json").read_text())
-    assert [row["family"] for row in result["rows"]] == ["vae", "flow"]
+    assert [row["family"] for row in result["rows"]] == ["vae", "gan"]
     assert "diverged" in result["failed"]["diverging"]
     text = (tmp_path / "c/comparison.md").read_text()
     assert "lower bound" in text and "*test images*" in text

@@ -26,10 +26,10 @@ def randomised(net, *args, scale=0.5, **kwargs):
     rng = np.random.default_rng(0)
 
     def draw(leaf):
-        return jnp.asarray(scale * rng.normal(size=leaf.shape), leaf.dtype)
+        return (scale * rng.normal(size=leaf.shape)).astype(leaf.dtype)
 
-    ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), variables)
-    return {**ones, "params": jax.tree.map(draw, variables["params"])}
+    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), variables)
+    return jax.device_put({**ones, "params": jax.tree.map(draw, variables["params"])})
 
 
 def images(batch=2, shape=(8, 8, 1), seed=0):

@@ -1,15 +1,13 @@
 """The program as a user drives it: train, resume, sample, inspect, time, refuse."""
 
+import importlib
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from program import EVENTS, GENERATIVE, TINY, refused, with_devices
+from program import EVENTS, GENERATIVE, TINY, refused
 
 from gengen.errors import BadInput
 from train.run.pictures import to_uint8
@@ -32,7 +30,8 @@ def test_a_run_leaves_pictures_metrics_and_a_checkpoint(runs, family):
     assert json.loads((workdir / "experiment.json").read_text())["experiment"] == family
 
 
-@pytest.mark.parametrize("family", TINY)
+# One player and two; that every model goes on is a law of the conformance table.
+@pytest.mark.parametrize("family", ["vae", "gan"])
 def test_resuming_is_the_unbroken_run_bit_for_bit(cli, runs, family, tmp_path):
     line = f"train {family} --workdir {tmp_path / 'w'} {TINY[family]} {EVENTS}"
     assert cli(f"{line} --steps 2")[0] == 0
@@ -180,45 +179,28 @@ def test_a_folder_of_something_else_is_left_alone(cli, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def truncate(workdir):
-    files = [p for p in (workdir / "checkpoints/4").rglob("*") if p.is_file()]
-    for path in files:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def foreign(workdir):
-    shutil.rmtree(workdir / "checkpoints/4/default")
-    (workdir / "checkpoints/4/default").mkdir()
-    (workdir / "checkpoints/4/default/model.pt").write_bytes(b"PK")
-
-
-def zeroed(workdir):
-    for path in (workdir / "checkpoints/4/default").rglob("*"):
-        if path.is_file():
-            path.write_bytes(bytes(path.stat().st_size))
-
-
-@pytest.mark.parametrize("damage", [truncate, foreign, zeroed])
 def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_an_older_one(
-    cli, runs, tmp_path, damage
+    cli, runs, tmp_path
 ):
+    """A file that is no checkpoint's; others: test_faults."""
     workdir = tmp_path / "w"
     shutil.copytree(runs / "vae", workdir)
-    damage(workdir)
+    files = workdir / "checkpoints/4/default"
+    shutil.rmtree(files)
+    files.mkdir()
+    (files / "model.pt").write_bytes(b"PK")
     sample = f"train.sample --workdir {workdir} --num 2 --out {tmp_path}/x.png"
     status, out, err = cli(sample)
     assert status == 0 and "samples of step 2" in out
     assert "checkpoints/4 is damaged" in err and err.count("\n") == 1
-    line = f"train vae --workdir {workdir} --steps 6 {TINY['vae']} {EVENTS}"
+    line = f"train vae --workdir {workdir} --steps 4 {TINY['vae']} {EVENTS}"
     status, out, _ = cli(line)
     assert status == 0 and "resumed from the checkpoint at step 2" in out
     assert "checkpoints/4 is damaged" in out and str(workdir / "damaged/4") in out
     assert (workdir / "damaged/4").is_dir()
     # The steps after 2 come again, as they were.
-    _, resumed, _ = cli(f"train.inspect --workdir {workdir}")
-    straight = line.replace(str(workdir), str(tmp_path / "straight"))
-    assert cli(straight)[0] == 0
-    assert resumed == cli(f"train.inspect --workdir {tmp_path / 'straight'}")[1]
+    listings = [cli(f"train.inspect --workdir {w}") for w in (workdir, runs / "vae")]
+    assert listings[0] == listings[1]
 
 
 def test_a_run_with_no_readable_checkpoint_is_never_started_afresh_silently(
@@ -308,8 +290,8 @@ def test_an_image_folder_trains_and_samples(cli, tmp_path):
         for i in range(12):
             pixels = rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
-    line = f"train flow --workdir {tmp_path / 'w'} --dataset folder:{tmp_path}/images"
-    status, out, err = cli(f"{line} --image-size 8 --steps 2 {TINY['flow']} {EVENTS}")
+    line = f"train gan --workdir {tmp_path / 'w'} --dataset folder:{tmp_path}/images"
+    status, out, err = cli(f"{line} --image-size 8 --steps 2 {TINY['gan']} {EVENTS}")
     assert status == 0, err
     assert "centre" in out
     shutil.rmtree(tmp_path / "images")  # sampling needs the run alone
@@ -388,21 +370,12 @@ def interrupt(*arguments):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("family", TINY)
-def test_a_loss_is_traced_once_in_a_run(cli, tmp_path, monkeypatch, family):
-    from gengen.models.autoregressive import Autoregressive
-    from gengen.models.classifier import Classifier
-    from gengen.models.diffusion import Diffusion
-    from gengen.models.gan import GAN
-    from gengen.models.vae import VAE
-
-    owner, name = {
-        "transformer": (Autoregressive, "loss"),
-        "classifier": (Classifier, "loss"),
-        "vae": (VAE, "loss"),
-        "gan": (GAN, "play_generator"),
-        "flow": (Diffusion, "loss"),
-    }[family]
+@pytest.mark.parametrize(
+    ("family", "loss"), [("vae", "VAE.loss"), ("gan", "GAN.play_generator")]
+)
+def test_a_loss_is_traced_once_in_a_run(cli, tmp_path, monkeypatch, family, loss):
+    owner, name = loss.split(".")
+    owner = getattr(importlib.import_module(f"gengen.models.{family}"), owner)
     traces, loss = [], getattr(owner, name)
 
     def counted(*arguments):
@@ -424,18 +397,3 @@ def test_what_cannot_be_written_is_told(cli, runs, tmp_path):
     line = f"train.sample --workdir {runs / 'vae'} --num 2"
     refused(cli(f"{line} --out {tmp_path}/file/x.png"), f"{tmp_path}/file")
     refused(cli(f"train vae --workdir {tmp_path}/file"), "another --workdir")
-
-
-def test_a_checkpoint_of_two_devices_is_read_on_one(cli, tmp_path):
-    line = f"train vae --workdir {tmp_path / 'w'} {TINY['vae']} {EVENTS} --steps 2"
-    done = subprocess.run(
-        [sys.executable, "-m", *line.split()],
-        env=with_devices(2),
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0 and "2 × cpu" in done.stdout, done.stderr
-    status, out, _ = cli(f"train.inspect --workdir {tmp_path / 'w'}")
-    assert status == 0 and "step 2\n" in out
-    assert np.isfinite(restored(tmp_path / "w")).all()

@@ -6,10 +6,8 @@ them for parameters that NumPy draws by the name of each array. A new row is one
 of ROWS: name -> (a function that makes the model, its batch).
 """
 
-import json
 import zlib
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +40,7 @@ from gengen.observations.discretized_logistic import DiscretizedLogistic
 from gengen.observations.gaussian import Gaussian
 from gengen.spaces import Images
 
-BEFORE = json.loads((Path(__file__).parent / "fixtures/families.json").read_text())
+BEFORE = conformance.BEFORE
 KEY = jax.random.key(7)
 
 
@@ -169,7 +167,7 @@ def fill(tree, renamed):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         rng = np.random.default_rng(zlib.crc32(renamed.get(name, name).encode()))
         fan = int(np.prod(leaf.shape[:-1])) or 1
-        return jnp.asarray(0.5 * fan**-0.5 * rng.normal(size=leaf.shape), leaf.dtype)
+        return (0.5 * fan**-0.5 * rng.normal(size=leaf.shape)).astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, tree)
 
@@ -178,27 +176,38 @@ def fill(tree, renamed):
 def test_parameters_losses_likelihoods_and_samples_are_those_before(name):
     make, batch = ROWS[name]
     model, before, renamed = make(), BEFORE[name], RENAMED.get(name, {})
-    params, state = jax.jit(model.init)(jax.random.key(0), batch)
+    if name in conformance.ROWS:  # where the initial parameters' size is looked at
+        params, state = jax.eval_shape(model.init, jax.random.key(0), batch)
+    else:
+        params, state = jax.jit(model.init)(jax.random.key(0), batch)
+        np.testing.assert_allclose(
+            conformance.size_of(params), before["init"], rtol=1e-5
+        )
     shapes = {renamed.get(p, p): list(x.shape) for p, x in paths(params).items()}
     assert shapes == before["params"]
     assert {p: list(x.shape) for p, x in paths(state).items()} == before["state"]
-    if "init" in before and not renamed:  # a name decides what is drawn for it
-        size = sum(float(jnp.sum(jnp.abs(x))) for x in jax.tree.leaves(params))
-        np.testing.assert_allclose(size, before["init"], rtol=1e-5)
-    params = fill(params, renamed)
-    full = {**state, "step": jnp.int32(3), "ema": params}
+    if state:  # as it begins, of which the parameters are no part
+        state = jax.jit(lambda key: model.init(key, batch)[1])(jax.random.key(0))
     assert set(model.losses()) == set(before["loss"])
-    with jax.default_matmul_precision("highest"):
-        for player, loss in model.losses().items():
-            value = jax.jit(loss)(params, full, batch, KEY)[0]
-            np.testing.assert_allclose(value, before["loss"][player], rtol=1e-5)
+
+    @jax.jit
+    def everything(params, state, key):
+        full = {**state, "step": jnp.int32(3), "ema": params}
+        losses = {p: f(params, full, batch, key)[0] for p, f in model.losses().items()}
+        found = {"loss": losses}
         if "log_likelihood" in before:
-            nats = jax.jit(model.log_likelihood)(params, state, batch, KEY)
-            np.testing.assert_allclose(nats, before["log_likelihood"], rtol=1e-5)
+            nats = model.log_likelihood(params, state, batch, key)
+            found["log_likelihood"] = nats
         if "samples" in before:
-            sample = jax.jit(model.sample, static_argnums=3)
-            x = np.asarray(sample(params, state, KEY, 2)).ravel()
-            np.testing.assert_allclose(x, before["samples"], rtol=1e-5, atol=1e-5)
+            found["samples"] = model.sample(params, state, key, 2).ravel()
+        return found
+
+    with jax.default_matmul_precision("highest"):
+        found = everything(fill(params, renamed), state, KEY)
+    for player, value in found["loss"].items():
+        np.testing.assert_allclose(value, before["loss"][player], rtol=1e-5)
+    for what in found.keys() - {"loss"}:
+        np.testing.assert_allclose(found[what], before[what], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -214,9 +223,11 @@ def test_networks_that_attend_to_a_sequence_answer_what_they_did(name, net):
         np.random.default_rng(seed).normal(size=size).astype(np.float32)
         for seed, size in ((1, (2, 4, 4, 1)), (2, (2, 3, 6)))
     )
-    params = net.init(jax.random.key(0), x, t, {"context": context})["params"]
+    c = {"context": context}
+    params = jax.eval_shape(net.init, jax.random.key(0), x, t, c)["params"]
     assert {p: list(v.shape) for p, v in paths(params).items()} == before["params"]
+    variables = {"params": fill(params, {})}
     with jax.default_matmul_precision("highest"):
-        for key, c in (("output", {"context": context}), ("null", None)):
-            r = jax.jit(net.apply)({"params": fill(params, {})}, x, t, c)
-            np.testing.assert_allclose(r.ravel(), before[key], rtol=1e-5, atol=1e-5)
+        found = jax.jit(lambda v: [net.apply(v, x, t, c) for c in (c, None)])(variables)
+    for r, key in zip(found, ("output", "null"), strict=True):
+        np.testing.assert_allclose(np.ravel(r), before[key], rtol=1e-5, atol=1e-5)

@@ -124,10 +124,11 @@ def test_bfloat16_keeps_float32_parameters_and_outputs(name):
     chex.assert_trees_all_equal_shapes_and_dtypes(*made)
     variables = randomised(full, *inputs, scale=0.2)
     wide, narrow = (jax.jit(net.apply)(variables, *inputs) for net in (full, half))
-    for a, b in zip(jax.tree.leaves(wide), jax.tree.leaves(narrow), strict=True):
-        assert b.dtype == jnp.float32
+    wide, narrow = (jax.tree.leaves(jax.device_get(out)) for out in (wide, narrow))
+    for a, b in zip(wide, narrow, strict=True):
+        assert b.dtype == np.float32
         # bfloat16 has 8 bits: 2^-8 a layer, of the largest number there is.
-        assert 0 < jnp.max(jnp.abs(a - b)) < 0.05 * jnp.max(jnp.abs(a))
+        assert 0 < np.max(np.abs(a - b)) < 0.05 * np.max(np.abs(a))
 
 
 # XLA's own order of operations on CPU, which is for speed, runs what remat recomputes
@@ -149,20 +150,22 @@ def gradient(loss, params):
 
 IMAGES, TIMES = jnp.tile(X, (8, 1, 1, 1)), jnp.tile(T, 8)
 SIZE, SYMBOLS = (8, 6, 1), jax.random.randint(KEY, (16, 48), 0, 5)
-# How much of what a network keeps, and of XLA's peak, is left at most. The Gated
-# PixelCNN's peak stays: there XLA still recomputes all at once. By the fused group norm
-# the ResNet's peak fell by 4 % and rose by 6 % where blocks are recomputed.
+# How much of what a network keeps for the backward pass is left at most.
 BLOCKS = {
-    "unet": (UNet(16, (1,), blocks=2), (IMAGES, TIMES), 0.25, 0.9),
-    "resnet": (ResNet(5, 16, (1,), 3), (IMAGES,), 0.25, 0.95),
-    "transformer": (Transformer(5, 48, 5, 16, 3, 2), (SYMBOLS,), 0.25, 0.9),
-    "lstm": (LSTM(5, 5, 16, 3), (SYMBOLS,), 0.25, 0.9),
-    "wavenet": (WaveNet(5, 5, 32, 10), (SYMBOLS,), 0.25, 0.95),
-    "pixelrnn": (PixelRNN(5, SIZE, 5, 8, 4, RowLSTM), (SYMBOLS,), 0.5, 0.95),
-    "pixelcnn": (PixelCNN(5, SIZE, 5, 16, 4), (SYMBOLS,), 0.25, 0.95),
-    "gated": (GatedPixelCNN(5, SIZE, 5, 16, 4), (SYMBOLS,), 0.25, 1.1),
-    "pixelcnn++": (PixelCNNPP(5, SIZE, 5, 8, 2, 1), (SYMBOLS[..., None],), 0.25, 0.9),
+    "unet": (UNet(16, (1,), blocks=2), (IMAGES, TIMES), 0.25),
+    "resnet": (ResNet(5, 16, (1,), 3), (IMAGES,), 0.25),
+    "transformer": (Transformer(5, 48, 5, 16, 3, 2), (SYMBOLS,), 0.25),
+    "lstm": (LSTM(5, 5, 16, 3), (SYMBOLS,), 0.25),
+    "wavenet": (WaveNet(5, 5, 32, 10), (SYMBOLS,), 0.25),
+    "pixelrnn": (PixelRNN(5, SIZE, 5, 8, 4, RowLSTM), (SYMBOLS,), 0.5),
+    "pixelcnn": (PixelCNN(5, SIZE, 5, 16, 4), (SYMBOLS,), 0.25),
+    "gated": (GatedPixelCNN(5, SIZE, 5, 16, 4), (SYMBOLS,), 0.25),
+    "pixelcnn++": (PixelCNNPP(5, SIZE, 5, 8, 2, 1), (SYMBOLS[..., None],), 0.25),
 }
+# How much of the peak of XLA's program, and whether the gradient is the same, is looked
+# at where it is quickly compiled. By the fused group norm the ResNet's peak fell by 4 %
+# and rose by 6 % where blocks are recomputed.
+PEAKS = {"resnet": 0.95, "transformer": 0.9, "lstm": 0.9}
 
 
 def loss_of(net, inputs):
@@ -187,17 +190,20 @@ def test_in_bfloat16_the_forward_pass_keeps_less(name):
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_rematerialisation_changes_memory_and_nothing_else(name):
-    plain, inputs, left, of_peak = BLOCKS[name]
+    plain, inputs, left = BLOCKS[name]
     nets = plain, plain.clone(remat=True)
-    key = jax.random.key(0, impl="unsafe_rbg")  # compiles quickly
-    chex.assert_trees_all_equal(*(jax.jit(net.init)(key, *inputs) for net in nets))
+    trees = (jax.eval_shape(net.init, KEY, *inputs) for net in nets)
+    chex.assert_trees_all_equal_shapes_and_dtypes(*trees)
     params = randomised(plain, *inputs, scale=0.2)
     losses = [loss_of(net, inputs) for net in nets]
     kept, less = (residuals(loss, params) for loss in losses)
-    (one, peak), (other, lower) = (gradient(loss, params) for loss in losses)
-    chex.assert_trees_all_close(one, other, rtol=1e-4, atol=1e-6)
     assert less < left * kept
-    assert lower < of_peak * peak
+    if name in PEAKS:
+        (one, peak), (other, lower) = (gradient(loss, params) for loss in losses)
+        assert lower < PEAKS[name] * peak
+    else:
+        one, other = (jax.jit(loss)(params) for loss in losses)
+    chex.assert_trees_all_close(*jax.device_get((one, other)), rtol=1e-4, atol=1e-6)
 
 
 def test_in_a_loop_over_blocks_rematerialisation_keeps_one_array_a_block():
@@ -264,14 +270,10 @@ def on_devices(num, line):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("num", "mesh"), [(8, "data=8"), (8, "data=4,model=2")])
-def test_a_run_has_one_curve_on_any_mesh(cli, tmp_path, num, mesh):
-    for name in ("one", "many"):
-        line = f"{LINE} --workdir {tmp_path / name}"
-        if name == "one":
-            assert cli(line)[0] == 0
-        else:
-            on_devices(num, f"{line} --mesh {mesh}")
+def test_a_run_has_one_curve_on_any_mesh(cli, tmp_path):
+    """Batches are cut in four, and large parameters in two."""
+    assert cli(f"{LINE} --workdir {tmp_path / 'one'}")[0] == 0
+    on_devices(8, f"{LINE} --workdir {tmp_path / 'many'} --mesh data=4,model=2")
     curves = [
         [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").open()]
         for name in ("one", "many")
@@ -331,10 +333,10 @@ def test_the_program_accumulates_and_says_so_in_its_record(cli, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_every_family_trains_in_bfloat16(cli, tmp_path):
-    for name, options in TINY.items():
-        line = f"train {name} --steps 2 {options} {EVENTS} --precision bf16"
-        status, _, err = cli(f"{line} --workdir {tmp_path / name}")
-        assert status == 0, err
-        row = json.loads((tmp_path / name / "metrics.jsonl").read_text().split("\n")[0])
-        assert all(np.isfinite(v) for k, v in row.items() if k.endswith("/loss"))
+def test_a_classifier_trains_in_bfloat16(cli, tmp_path):
+    """The families are tried by shapes (test_experiments), their networks above."""
+    line = f"train classifier --steps 2 {TINY['classifier']} {EVENTS} --precision bf16"
+    status, _, err = cli(f"{line} --workdir {tmp_path}")
+    assert status == 0, err
+    row = json.loads((tmp_path / "metrics.jsonl").read_text().split("\n")[0])
+    assert np.isfinite(row["classifier/loss"])

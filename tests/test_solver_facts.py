@@ -42,6 +42,7 @@ from gengen.diffusion.solvers import (
     Heun,
     NoPredictor,
     PredictorCorrector,
+    Renoise,
     annealed_langevin,
 )
 from gengen.errors import BadInput
@@ -50,6 +51,7 @@ from gengen.scan import sample_keys
 KEY = jax.random.key(0)
 SOLVERS = [Euler(), Heun(), AdamsBashforth(2), AdamsBashforth(3), NoPredictor()]
 SOLVERS += [DDIM(), DDIM(0.5), DDPM(), Ancestral(), DPMSolver(), DPMSolver(0.5)]
+SOLVERS += [Renoise()]
 SOLVERS += [EDMSampler(), EDMSampler(2.0), EulerMaruyama(), annealed_langevin(2)]
 SOLVERS += [PredictorCorrector(DDIM()), PredictorCorrector(DPMSolver(1.0), 2)]
 SOLVERS += [Inpainting(DDIM(), np.ones((3, 2)), np.array([True, False]), 2)]

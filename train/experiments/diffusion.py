@@ -22,18 +22,24 @@ from .training import TrainingOptions
 
 
 @group()
-class DiffusionOptions(TrainingOptions):
-    """The condition of a diffusion model, and its sampler."""
+class DroppedLabelOptions(TrainingOptions):
+    """What a model of noisy images is conditioned on."""
+
+    conditional: bool = True
+    """Generate a given class, where the data set has labels."""
+    label_dropout: Share = 0.1
+    """Share of labels dropped in training, for guidance."""
+
+
+@group()
+class DiffusionOptions(DroppedLabelOptions):
+    """The sampler of a diffusion model, and its guidance."""
 
     sampling_steps: Annotated[Steps, Default()] = 50
     """Default steps of the sampler."""
     guidance_scale: Annotated[Weight | None, Default()] = None
     """Default classifier-free guidance of the sampler; 1 is none. By default 1.5 where
     the model can be guided."""
-    conditional: bool = True
-    """Generate a given class, where the data set has labels."""
-    label_dropout: Share = 0.1
-    """Share of labels dropped in training, for guidance."""
 
     def diffusion(self, preset, data, network: dict | None = None, **changes):
         """The Experiment of a preset with these values; refuses before any compute.
@@ -41,6 +47,8 @@ class DiffusionOptions(TrainingOptions):
         network: keywords of the network that no option gives.
         """
         condition, scale = data.condition(self.conditional), self.guidance_scale
+        if data.kind == "reals":  # latents have a density, and no bound of levels
+            changes["likelihood"] = LIKELIHOODS["pf-ode"]()
         if scale is None:
             guided = condition.droppable and self.label_dropout > 0
             scale = 1.5 if guided else 1.0

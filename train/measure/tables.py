@@ -12,6 +12,9 @@ COMPARISONS = {
     "noise_floor": "training, half against half",
 }
 
+FIGURES = ("bits_per_dim", "bits_per_byte", "accuracy", "cross_entropy")
+FIGURES += ("squared_error",)
+
 
 def print_evaluation(result: dict[str, Any], path: Path) -> None:
     """The metrics of an evaluation as tables."""
@@ -20,11 +23,16 @@ def print_evaluation(result: dict[str, Any], path: Path) -> None:
         title = f"images in the features of: {result['extractor']}"
         print_table(quality_lines(columns), title)
     lines = [["", ""]]
-    for name in ("bits_per_dim", "bits_per_byte", "accuracy", "cross_entropy"):
+    for name in FIGURES:
         for split, metric in result.get(name, {}).items():
             what = f"{name.replace('_', ' ')} ({metric['kind']})"
             what += f", {metric['num']:,} {split} {result['examples']}"
             lines.append([what, with_error(metric, ".4f", ".4f")])
+    for split, use in result.get("codebook", {}).items():
+        what = f"codes in use, perplexity; {use['num']:,} codes of {split}"
+        lines.append(
+            [what, f"{use['usage']:.1%} of {use['size']:,}, {use['perplexity']:,.1f}"]
+        )
     if (share := result.get("class_accuracy")) is not None:
         lines.append(["samples of the class asked for", f"{share:.1%}"])
     lines += mode_lines(result.get("modes")) + memory_lines(result.get("memory"))

@@ -3,7 +3,8 @@
     time        the ODE in t, ż = a′x̂ + b′ε̂            Euler, Heun, AdamsBashforth
     sigma       the ODE in σ = b/a, d(z/a)/dσ = ε̂      EDMSampler (DDIM is its Euler)
     log_ratio   the ODE and SDE in λ = log(a/b), by x̂  DPMSolver(eta)
-    posterior   draws from N(mean of q(z_s | z_t, x̂))  DDIM(eta), DDPM, Ancestral
+    posterior   draws from N(mean of q(z_s | z_t, x̂))  DDIM(eta), DDPM, Ancestral;
+                of consistency models                  Renoise
     sde         the SDE; steps along the score         EulerMaruyama, annealed_langevin,
                                                        PredictorCorrector
 
@@ -16,6 +17,7 @@ from gengen.diffusion.solvers.posterior import (
     DDIM,
     DDPM,
     Ancestral,
+    Renoise,
     fixed_large,
     learned_range,
 )
@@ -46,6 +48,7 @@ __all__ = [
     "Heun",
     "NoPredictor",
     "PredictorCorrector",
+    "Renoise",
     "Solver",
     "Traits",
     "adams_bashforth_weights",

@@ -1,4 +1,4 @@
-"""Draws from N(mean of q(z_s | z_t, x̂), σ²): DDIM, DDPM and Ancestral."""
+"""Draws from N(mean of q(z_s | z_t, x̂), σ²), and from q(z_s | x̂) itself."""
 
 from collections.abc import Callable
 
@@ -118,3 +118,19 @@ class Ancestral(Solver):
         std = jnp.exp(0.5 * self.log_variance(process.path, t, s, extra))
         std = jnp.where(process.path.b(s) == 0, 0.0, std)
         return mean + std * noise, solver_state
+
+
+@static
+class Renoise(Solver):
+    """z_s = a_s x̂ + b_s w, w ~ N(0, 1): the data, noised anew.
+
+    It is for networks whose x̂ is the end of a path, not the mean of many: of other
+    networks no number of steps makes it a sampler of the data. Song et al. 2023,
+    arXiv:2303.01469, algorithm 1.
+    """
+
+    traits = Traits(deterministic=False)
+
+    def step(self, noise, predict, process, z, solver_state, t, s):
+        x, _ = recover(process, z, predict(z, t), t)
+        return process.path.a(s) * x + process.path.b(s) * noise, solver_state
