@@ -198,8 +198,17 @@ class HasCodes(abc.ABC):
     """An autoencoder whose latents are codes: a prior over them makes it a model."""
 
     @abc.abstractmethod
+    def log_prob_by_place(self, params, state, batch: Batch, codes: Array, key: Key):
+        """log p(x | codes) [B, *shape] in nats, codes int32 [B, *latent_shape].
+
+        Summed over an example it is log p of its data; a symbol of several dimensions
+        spreads its own over them.
+        """
+
     def log_prob_of_codes(self, params, state, batch: Batch, codes: Array, key: Key):
         """log p(x | codes) [B] in nats, of codes int32 [B, *latent_shape]."""
+        by_place = self.log_prob_by_place(params, state, batch, codes, key)
+        return by_place.reshape(len(by_place), -1).sum(axis=-1)
 
 
 class HasFeatures(abc.ABC):
@@ -216,6 +225,20 @@ class Reconstructs(abc.ABC):
     @abc.abstractmethod
     def reconstruct(self, params, state, batch: Batch, key: Key) -> Array:
         """The batch after encoding and decoding: images in [-1, 1]."""
+
+
+class OnlyReconstructs(Reconstructs):
+    """An autoencoder without p(z): its `sample` raises BadInput."""
+
+
+def draws(model: Any) -> bool:
+    """Whether `sample` draws: not of a classifier, nor of an autoencoder alone.
+
+    >>> draws(object())
+    False
+    """
+    others = Discriminative, OnlyReconstructs
+    return hasattr(model, "sample") and not isinstance(model, others)
 
 
 class Completes(abc.ABC):

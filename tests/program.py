@@ -17,6 +17,8 @@ RARELY = (200_000, 50, 100)
 SMALL_NETS = "--channels 8 --multipliers 1 --batch-size 16"
 TEXT = "--dataset text --length 16 --layers 1 --width 8 --batch-size 16"
 OTHERS = {  # that `tests.kill` knows, and the suite does not run as programs
+    "autoencoder": "--hidden 8 --latent 2 --batch-size 16",
+    "vqvae": "--channels 8 --code-width 2 --codes 20 --batch-size 16",
     "hvae": "--channels 8 --latent 2 --components 2 --batch-size 16",
     "realnvp": "--channels 8 --batch-size 16",
     "ddpm": f"{SMALL_NETS} --sampling-steps 5",

@@ -116,16 +116,55 @@ def test_a_prior_and_its_decoder_are_one_model_whose_bits_are_a_code_length(book
     assert any(np.any(np.asarray(g)) for g in jax.tree.leaves(slope(own)))
 
 
-def test_a_code_length_is_a_lower_bound_on_the_evidence():
-    """Two pixels, enumerated: Σ_x Σ_codes p(x | codes) p(codes) = 1."""
+def two_pixels():
+    """(prior, its parameters, a model of two pixels by one of 9 codes, its arrays)."""
     space, book = Images((1, 2, 1), 2), FiniteScalar((3, 3))
     nets = Flat((1, 2)), Flat((1, 2, 1))
     model = VQVAE(*nets, book, Binomial(2), space, (1,))
     params, state = model.init(KEY)
-    params = scrambled(params)
     net = Transformer(9, 1, 9, 8, 1, 2)
     inner = Autoregressive(net, Categorical(9), Symbols((1,), 9))
-    own = scrambled(inner.init(KEY)[0])
+    return inner, scrambled(inner.init(KEY)[0]), model, scrambled(params), state
+
+
+def test_a_completion_is_of_the_posterior_of_the_codes():
+    """One of two pixels is seen: Σ_codes p(codes | x₁) E[x₂ | codes], enumerated."""
+    inner, _, model, params, state = two_pixels()
+    own, params = jax.jit(inner.init)(KEY)[0], scrambled(params, 1.5)
+    frozen = {"frozen": {"autoencoder": Variables(params, state)}}
+    every = jnp.arange(9)[:, None]
+    seen = np.array([True, False]).reshape(1, 2, 1)
+    batch = {"image": np.zeros((9, 1, 2, 1), np.uint8)}
+    by_place = model.log_prob_by_place(params, state, batch, every, KEY)
+    log_p = inner.log_likelihood(own, {}, {"codes": every}, KEY) + by_place[:, 0, 0, 0]
+    posterior = special.softmax(log_p)
+    means = model.from_latent(params, state, every)[:, 0, 1, 0]
+    rows, whole = 600, Coded(inner, model)
+    batch = {"image": np.zeros((rows, 1, 2, 1), np.uint8)}
+    x, effective = jax.jit(
+        lambda key: whole.complete(own, frozen, key, batch, seen, particles=64)
+    )(KEY)
+    assert x.shape == (rows, 1, 2, 1) and np.all(x[:, 0, 0] == -1.0)
+    spread = np.sqrt(posterior @ means**2 - (posterior @ means) ** 2)
+    close(np.mean(x[:, 0, 1]), posterior @ means, 4 * spread / np.sqrt(rows) + 0.01)
+    prior = special.softmax(log_p - by_place[:, 0, 0, 0])
+    assert abs(posterior @ means - prior @ means) > 0.1  # it matters what is seen
+    assert np.all((effective > 1) & (effective <= 64))
+
+
+def test_codes_are_kept_whose_places_are_seen_and_begin_the_order():
+    whole = Coded(prior(9), vqvae(FiniteScalar((3, 3))))
+    mask = np.zeros((3, 4, 4, 1), bool)
+    mask[0, :2] = True  # the upper half: both codes of the first row
+    mask[1, 2:] = True  # the lower half begins no order
+    mask[2, :2] = mask[2, 2, 0] = True  # a place is kept whole, or not
+    kept = [[True, True, False, False], [False] * 4, [True, True, False, False]]
+    np.testing.assert_array_equal(whole._beginning(mask), kept)
+
+
+def test_a_code_length_is_a_lower_bound_on_the_evidence():
+    """Two pixels, enumerated: Σ_x Σ_codes p(x | codes) p(codes) = 1."""
+    inner, own, model, params, state = two_pixels()
     images = np.array(list(itertools.product(range(2), repeat=2)), np.uint8)
     batch = {"image": images.reshape(-1, 1, 2, 1)}
     log_p = [

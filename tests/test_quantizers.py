@@ -7,13 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from gengen.errors import BadInput
+from gengen.latent.fitted import fitted_gaussian
 from gengen.latent.quantizers import (
     FiniteScalar,
     VectorQuantizer,
     digits_of,
     index_of,
+)
+from gengen.metrics.codebook import (
+    codebook_perplexity,
+    codebook_usage,
+    count_codes,
 )
 
 KEY = jax.random.key(0)
@@ -191,3 +198,44 @@ def test_vectors_of_another_width_are_refused():
     ):
         with pytest.raises(AssertionError):
             book(book.init(), jnp.zeros((4, size)))
+
+
+def test_before_the_first_batch_vectors_pass_as_they_are():
+    """A book of zeros would make every map constant, and its norm's slope infinite."""
+    book, z = VectorQuantizer(3, 2), jax.random.normal(KEY, (5, 2))
+    quantised = book(book.init(), z)
+    np.testing.assert_array_equal(quantised.z, z)
+    np.testing.assert_array_equal(quantised.distance, np.zeros(5))
+
+
+def test_the_nearest_code_is_not_found_in_rounded_products():
+    book = VectorQuantizer(3, 2)
+    trace = str(jax.make_jaxpr(book.nearest)(book.init(), jnp.zeros((5, 2))))
+    assert "Precision.HIGHEST" in trace
+
+
+def test_the_use_of_a_book_is_counted_over_an_epoch():
+    codes = np.random.default_rng(0).integers(0, 300, (40, 10))
+    counts = count_codes(codes, 300)
+    entropy = stats.entropy(np.unique(codes, return_counts=True)[1])
+    assert codebook_perplexity(counts) == pytest.approx(np.exp(entropy))
+    assert codebook_usage(counts) == len(np.unique(codes)) / 300
+    each = [codebook_perplexity(count_codes(row, 300)) for row in codes]
+    assert max(each) <= 10 < codebook_perplexity(counts)  # a batch cannot say it
+    with pytest.raises(BadInput, match="code 300 is out of range.*0 to 299"):
+        count_codes([3, 300], 300)
+    with pytest.raises(BadInput, match="code -1 is out of range"):
+        count_codes([-1, 2], 300)
+
+
+def test_a_fitted_gaussian_has_the_moments_of_the_codes():
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(50, 3)) @ rng.normal(size=(3, 3)) + rng.normal(size=3)
+    fitted = fitted_gaussian(codes)
+    factor = np.array(fitted.factor)
+    np.testing.assert_allclose(factor @ factor.T, np.cov(codes.T, bias=True))
+    draws = np.asarray(fitted.sample(KEY, 50_000))
+    np.testing.assert_allclose(draws.mean(0), codes.mean(0), atol=0.05)
+    np.testing.assert_allclose(np.cov(draws.T), factor @ factor.T, atol=0.1)
+    with pytest.raises(BadInput, match="singular: give more codes"):
+        fitted_gaussian(codes[:3])

@@ -1,205 +1,131 @@
-"""A run that reads another one's arrays: found by its record, verified, never saved."""
+"""A run over the latents of another one: found by its record, verified, never saved."""
 
 import dataclasses
 import json
 import re
 import shutil
-from pathlib import Path
-from typing import Any, ClassVar
+from functools import partial
+from types import SimpleNamespace
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from program import EVENTS, TINY, call, refused
+from program import EVENTS, call, refused
 
-from gengen.conditions import Nothing
 from gengen.errors import BadInput
+from gengen.models.autoencoder import Autoencoder
+from gengen.models.combinators.latent import Coded, Latent
+from gengen.nets.maps import MapDecoder, MapEncoder
 from gengen.spaces import Images
-from gengen.types import static
-from train.cli.groups import group
+from gengen.types import Variables
+from train.data.dataset import Dataset, Spec, take
+from train.data.load import load
 from train.experiments import EXPERIMENTS
-from train.experiments.experiment import Experiment, Reference, takes
 from train.run import record as experiments
 from train.run.checkpoint import Checkpoints
 from train.run.digests import leaf_names
+from train.run.first_stage import encoded
 from train.run.workdir import open_workdir
 
-RATE = 0.25
+CODES = "--channels 8 --code-width 2 --codes 300 --batch-size 80 --conv-levels 1"
+PRIOR = "--width 8 --layers 1 --heads 2 --batch-size 16"
 
 
-@static
-class MeanCode:
-    """Learns the mean w of an autoencoder's codes: w ← w - RATE (w - mean code).
-
-    Its samples are the decoder's of w.
-    """
-
-    autoencoder: Any
-    space: Images
-    condition: Nothing = Nothing()
-    density: ClassVar[str] = "none"
-
-    def init(self, key, batch):
-        return {"reader": {"w": jnp.zeros(2)}}, {}
-
-    def losses(self):
-        return {"reader": mean_code_loss(self.autoencoder)}
-
-    def sample(self, params, state, key, num, *, start_index=0):
-        z = jnp.broadcast_to(params["reader"]["w"], (num, 2))
-        frozen = state["frozen"]["autoencoder"]
-        return self.autoencoder.from_latent(*frozen, z)
+def trained(folder, steps=4, options=""):
+    return f"train vqvae --workdir {folder} {CODES} {EVENTS} --steps {steps} {options}"
 
 
-def mean_code_loss(autoencoder):
-    def loss(params, state, batch, key):
-        weights = state["frozen"]["autoencoder"].params
-        code, _ = autoencoder.posterior(weights, batch)
-        value = 0.5 * jnp.sum(jnp.mean((params["reader"]["w"] - code) ** 2, axis=0))
-        return value, (state, {})
-
-    return loss
-
-
-@group()
-class ReaderOptions:
-    """The mean code of an autoencoder."""
-
-    autoencoder: str = ""
-    """The folder of its run."""
-    batch_size: int = 16
-    """Images per step."""
-    steps: int = 4
-    """Steps of training."""
-
-
-@takes(ReaderOptions)
-def reader(data, o):
-    """The mean code of an autoencoder."""
-    inner = experiments.load(Path(o.autoencoder)).build().model
-    frozen = {"autoencoder": Reference(o.autoencoder)}
-    optimizers = {"reader": optax.sgd(RATE)}
-    model = MeanCode(inner, data.space())
-    return Experiment(model, optimizers, o.batch_size, o.steps, frozen=frozen)
-
-
-@pytest.fixture(autouse=True)
-def with_reader(monkeypatch):
-    """The program knows the experiment above."""
-    monkeypatch.setitem(EXPERIMENTS, "reader", reader)
+def line(folder, first, steps=4, options=""):
+    begun = f"train prior --workdir {folder} --first-stage {first} {PRIOR} {EVENTS}"
+    return f"{begun} --steps {steps} {options}"
 
 
 @pytest.fixture(scope="module")
-def pair(runs, tmp_path_factory):
-    """A folder with a VAE of four steps, and a run of four steps that reads it."""
+def pair(tmp_path_factory):
+    """A folder with a VQ-VAE, and a prior over its codes, of four steps each."""
     folder = tmp_path_factory.mktemp("pair")
-    shutil.copytree(runs / "vae", folder / "vae")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(EXPERIMENTS, "reader", reader)
-        line = f"train reader --workdir {folder / 'r'} --autoencoder {folder / 'vae'}"
-        assert call(f"{line} {EVENTS}") == 0
+    assert call(trained(folder / "vq")) == 0
+    assert call(line(folder / "r", folder / "vq")) == 0
     return folder
 
 
 @pytest.fixture
 def copied(pair, tmp_path):
     """The pair at another place: a record's references are as seen from its folder."""
-    shutil.copytree(pair, tmp_path / "pair")
-    # The option names the place where the pair was trained.
-    path = tmp_path / "pair" / "r" / experiments.FILE
-    path.write_text(path.read_text().replace(str(pair), str(tmp_path / "pair")))
-    return tmp_path / "pair"
+    return shutil.copytree(pair, tmp_path / "pair")
 
 
 def resume(cli, folder, steps=6, options=""):
-    line = f"train reader --workdir {folder / 'r'} --autoencoder {folder / 'vae'}"
-    return cli(f"{line} --steps {steps} {EVENTS} {options}")
-
-
-def mean_codes(folder, num):
-    """w after so many steps, by hand: the program's batches, the VAE's averages."""
-    from train.data.feed import Feed
-    from train.data.load import load
-
-    vae = open_workdir(folder / "vae")
-    feed, w = Feed(load("digits"), 16, 0), np.zeros(2)
-    for step in range(num):
-        batch = feed.fetch(feed.data, jax.tree.map(lambda x: x[0], feed.items(step, 1)))
-        code, _ = vae.model.posterior(vae.params, batch)
-        w = w - RATE * (w - np.mean(code, axis=0))
-    return w
+    return cli(line(folder / "r", folder / "vq", steps, options))
 
 
 def test_the_record_says_where_at_which_step_and_which_arrays(pair):
     document = json.loads((pair / "r" / experiments.FILE).read_text())
     (name, said), *others = document["frozen"].items()
     assert name == "autoencoder" and not others
-    assert said["workdir"] == "../vae" and said["step"] == 4
+    assert said["workdir"] == "../vq" and said["step"] == 4
     assert len(said["digest"]) == 8
+    latents = document["latents"]
+    assert (latents["shape"], latents["levels"]) == ([4, 4], 300)
+    assert latents["kind"] == "symbols" and "first_stage" not in document["options"]
 
 
 def test_the_losses_and_the_sampler_read_the_averaged_arrays(pair, cli):
-    trained, vae = open_workdir(pair / "r"), open_workdir(pair / "vae")
-    frozen = trained.state["frozen"]["autoencoder"]
-    chex.assert_trees_all_equal(frozen.params, vae.params)
-    w = trained.params["reader"]["w"]
-    np.testing.assert_allclose(w, mean_codes(pair, 4), rtol=1e-5)
+    prior, vq = open_workdir(pair / "r"), open_workdir(pair / "vq")
+    frozen = prior.state["frozen"]["autoencoder"]
+    chex.assert_trees_all_equal(frozen.params, vq.params)
+    assert isinstance(prior.model, Coded) and prior.model.autoencoder == vq.model
     assert (pair / "r" / "samples.png").exists()
-    line = f"train.sample --workdir {pair / 'r'} --num 3 --out {pair / 'x.npz'}"
-    assert cli(line)[0] == 0
+    sample = f"train.sample --workdir {pair / 'r'} --num 3 --out {pair / 'x.npz'}"
+    assert cli(f"{sample} --temperature 0.9")[0] == 0
+    assert np.load(pair / "x.npz")["image"].shape == (3, 8, 8, 1)
+    refused(cli(f"train.sample --workdir {pair / 'vq'}"), "train prior --first-stage")
+
+
+def test_codes_are_computed_once_and_those_above_255_survive(pair):
+    """The loss of a batch of codes is that of its images."""
+    prior, vq = open_workdir(pair / "r"), open_workdir(pair / "vq")
+    codes = encoded(vq, load("digits"), None)
+    places = np.arange(990, 1000)
+    batch, own = load("digits").fetch(places), codes.fetch(places)
+    assert own["codes"].dtype == np.int32 and codes.size == 1000
+    found = vq.model.to_latent(vq.params, vq.state, vq.model.space.read(batch))
+    np.testing.assert_array_equal(own["codes"], found)
+    assert codes.fetch(np.arange(1000))["codes"].max() > 255
+    loss = jax.jit(prior.model.losses()["autoregressive"])
+    losses = [
+        loss(prior.params, prior.state, x, jax.random.key(0)) for x in (batch, own)
+    ]
+    np.testing.assert_array_equal(losses[0][0], losses[1][0])
 
 
 def test_no_checkpoint_holds_what_is_frozen(pair):
     _, tree = Checkpoints(pair / "r").raw()
-    names = leaf_names(tree)
-    learnt = [n for n in names if not n.startswith("nonfinite/")]
-    assert learnt == ["key", "params/reader/w", "step"]
+    assert not [name for name in leaf_names(tree) if "vqvae" in name or "book" in name]
 
 
 def test_a_resumed_run_stays_with_its_step_of_the_other(copied, cli):
-    line = f"train vae --workdir {copied / 'vae'} {TINY['vae']} {EVENTS} --steps 6"
-    assert cli(line)[0] == 0
-    assert open_workdir(copied / "vae").step == 6
-    expected = mean_codes_at_step_4(copied)
+    digest = open_workdir(copied / "r").record.frozen["autoencoder"].digest
+    assert cli(trained(copied / "vq", 6))[0] == 0
+    assert open_workdir(copied / "vq").step == 6
     status, out, err = resume(cli, copied)
     assert status == 0 and "resumed from the checkpoint at step 4" in out, err
-    w = open_workdir(copied / "r").params["reader"]["w"]
-    np.testing.assert_allclose(w, expected, rtol=1e-5)
-
-
-def mean_codes_at_step_4(folder):
-    then = folder.parent / "then"
-    shutil.copytree(folder, then)
-    shutil.rmtree(then / "vae" / "checkpoints" / "6")
-    assert open_workdir(then / "vae").step == 4
-    return mean_codes(then, 6)
-
-
-def test_the_view_of_each_device_has_the_arrays_too(pair, cli, tmp_path):
-    line = f"train reader --workdir {tmp_path / 'r'} --autoencoder {pair / 'vae'}"
-    status, _, err = cli(f"{line} {EVENTS} --parallel pmap")
-    assert status == 0, err
-    w = open_workdir(tmp_path / "r").params["reader"]["w"]
-    np.testing.assert_allclose(w, mean_codes(pair, 4), rtol=1e-5)
-
-
-def test_another_runs_arrays_are_refused(copied, cli, tmp_path):
-    other = tmp_path / "other"
-    line = f"train vae --workdir {other} {TINY['vae']} {EVENTS} --steps 4 --seed 1"
-    assert cli(line)[0] == 0
-    shutil.rmtree(copied / "vae")
-    shutil.copytree(other, copied / "vae")
-    says = f"autoencoder of the run in {copied / 'vae'} at step 4, whose arrays are no"
-    refused(resume(cli, copied), says, "--fresh")
-    with pytest.raises(BadInput, match=re.escape(says)):
+    frozen = open_workdir(copied / "r").record.frozen["autoencoder"]
+    assert (frozen.step, frozen.digest) == (4, digest)
+    # The codes of the step that it was not trained with are refused.
+    says = (f"of digest {digest}", "at step 6", "--fresh")
+    refused(cli(line(copied / "r", f"{copied / 'vq'}@6", 8)), *says)
+    # And so is a first stage whose arrays are others at that step.
+    shutil.rmtree(copied / "vq" / "checkpoints" / "4")
+    shutil.copytree(copied / "vq" / "checkpoints" / "6", copied / "4")
+    shutil.move(copied / "4", copied / "vq" / "checkpoints" / "4")
+    with pytest.raises(BadInput, match="step 4"):
         open_workdir(copied / "r")
 
 
 def test_a_changed_byte_is_refused(copied, cli):
-    folder = copied / "vae" / "checkpoints" / "4"
+    folder = copied / "vq" / "checkpoints" / "4"
     file = max(folder.rglob("*"), key=lambda path: path.stat().st_size)
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -208,12 +134,18 @@ def test_a_changed_byte_is_refused(copied, cli):
 
 
 def test_a_missing_run_or_step_is_refused(copied, cli):
-    shutil.move(copied / "vae" / "checkpoints" / "4", copied / "vae" / "4")
-    says = f"needs the autoencoder of the run in {copied / 'vae'} at step 4, which"
+    shutil.move(copied / "vq" / "checkpoints" / "4", copied / "vq" / "4")
+    says = f"needs the autoencoder of the run in {copied / 'vq'} at step 4, which"
     refused(resume(cli, copied), says, "no checkpoint of step 4")
-    (copied / "vae" / experiments.FILE).rename(copied / "record")
+    (copied / "vq" / experiments.FILE).rename(copied / "record")
     with pytest.raises(BadInput, match=f"{re.escape(says)}.*holds no run"):
         open_workdir(copied / "r")
+
+
+def test_a_run_without_its_first_stage_is_another(copied, cli):
+    options = f"{PRIOR} {EVENTS} --steps 6"
+    told = cli(f"train prior --workdir {copied / 'r'} {options}")
+    refused(told, "a prior is of the codes of a run: give --first-stage")
 
 
 def test_runs_that_refer_to_each_other_are_refused(copied):
@@ -232,10 +164,10 @@ def test_runs_that_refer_to_each_other_are_refused(copied):
     "frozen",
     [
         ["autoencoder"],
-        {"autoencoder": "../vae"},
-        {"autoencoder": {"workdir": "../vae"}},
-        {"autoencoder": {"workdir": "../vae", "step": "4", "digest": "01234567"}},
-        {"autoencoder": {"workdir": "../vae", "step": 4, "digest": "0", "other": 1}},
+        {"autoencoder": "../vq"},
+        {"autoencoder": {"workdir": "../vq"}},
+        {"autoencoder": {"workdir": "../vq", "step": "4", "digest": "01234567"}},
+        {"autoencoder": {"workdir": "../vq", "step": 4, "digest": "0", "other": 1}},
     ],
 )
 def test_a_reference_of_another_form_is_no_record(copied, frozen):
@@ -253,3 +185,66 @@ def test_a_record_of_an_older_version_has_no_references(runs, tmp_path):
     path.write_text(json.dumps(document))
     assert experiments.load(tmp_path / "vae").frozen == {}
     assert open_workdir(tmp_path / "vae").state["frozen"] == {}
+
+
+# ------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("experiment", "first", "words"),
+    [
+        ("prior", "vae", "holds a vae, which has no codes for a prior: take the run"),
+        ("flow", "vae", "makes vectors of 2 numbers of images"),
+        ("flow", "gan", "has no reconstruct: --first-stage"),
+        (
+            "gan",
+            "vae",
+            "makes real numbers of images, and gan models images: take flow",
+        ),
+        ("flow", "vae --augment shift", "--augment shift changes images"),
+        ("flow", "vae --levels 5", "of 17 levels, and --dataset digits has"),
+        ("flow", "vae@best", "name the step of that checkpoint"),
+        ("flow", "nowhere", "holds no run"),
+    ],
+)
+def test_what_is_no_first_stage_is_one_sentence(
+    cli, runs, tmp_path, experiment, first, words
+):
+    begun = f"train {experiment} --workdir {tmp_path / 'r'} --first-stage {runs}/"
+    refused(cli(f"{begun}{first}"), words)
+    assert not (tmp_path / "r").exists()
+
+
+def test_levels_and_codes_that_no_book_has_are_one_sentence(cli, tmp_path):
+    begun = f"train vqvae --workdir {tmp_path / 'r'}"
+    fsq = f"{begun} --quantizer fsq --fsq-levels"
+    refused(cli(f"{fsq} 8 2 8"), "--fsq-levels 2: it must be at least 3")
+    refused(cli(f"{fsq} {'1000 ' * 4}"), "fewer than 2³¹ codes")
+    refused(cli(f"{begun} --codes 1"), "--codes 1: it must be at least 2")
+    refused(cli(f"{begun} --conv-levels 4"), "a side of 8 pixels does not allow")
+
+
+# ------------------------------------------------------------------- real latents
+
+
+def test_real_latents_are_standardised_over_the_training_set_and_restored():
+    space = Images((4, 4, 1), 3)
+    nets = MapEncoder(2, 4, 1, groups=2), MapDecoder((4, 4, 1), 4, 1, groups=2)
+    model = Autoencoder(*nets, space, (2, 2, 2))
+    params, state = jax.jit(model.init)(jax.random.key(0))
+    image = np.random.default_rng(0).integers(0, 3, (70, 4, 4, 1)).astype(np.uint8)
+    spec = Spec("noise", (4, 4, 1), 3, 0, ())
+    dataset = Dataset(spec, 70, partial(take, {"image": image}), "")
+    first = SimpleNamespace(model=model, params=params, state=state, workdir="first")
+    latents = encoded(first, dataset, None)
+    x = latents.spec.space().read(latents.fetch(np.arange(70)))
+    np.testing.assert_allclose(np.std(x, axis=(0, 1, 2)), 1.0, atol=1e-3)
+    np.testing.assert_allclose(np.mean(x, axis=(0, 1, 2)), 0.0, atol=1e-3)
+    # A run that goes on standardises as it began.
+    half = dataclasses.replace(dataset, size=35)
+    assert encoded(first, half, latents.spec).spec == latents.spec
+    inner = EXPERIMENTS["flow"](latents.spec, channels=8, multipliers=(1,)).model
+    held = {"frozen": {"autoencoder": Variables(params, state)}}
+    back = Latent(inner, model).decoded(held, x)
+    restored = model.reconstruct(params, state, {"image": image}, None)
+    np.testing.assert_allclose(back, restored, atol=1e-5)

@@ -17,7 +17,7 @@ from train.data.feed import Feed
 from train.data.load import load
 from train.data.text import pydoc, starts
 from train.experiments import EXPERIMENTS
-from train.experiments.text import SIZES
+from train.experiments.sequence import SIZES
 from train.run import record as experiment
 from train.run.same import difference
 

@@ -48,7 +48,7 @@ def start(arguments: list[str]) -> None:
     train(run, name, keywords, functools.partial(quality_of, run))
 
 
-def quality_of(run, record, load_split) -> list:
+def quality_of(run, record, model, load_split) -> list:
     """What measures the samples while the run trains, as far as it is asked for."""
     from .measure.game_watch import watch_of
     from .measure.known_modes import modes_of
@@ -59,7 +59,12 @@ def quality_of(run, record, load_split) -> list:
     from .measure.while_training import sample_quality_of
 
     found = sample_quality_of(
-        run.evaluate_every, run.workdir, record, load_split, data_dir=run.data_dir
+        run.evaluate_every,
+        run.workdir,
+        record,
+        model,
+        load_split,
+        data_dir=run.data_dir,
     )
     return [*always, *([found] if found else [])]
 

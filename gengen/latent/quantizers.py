@@ -212,13 +212,18 @@ class VectorQuantizer:
         """The code of the nearest vector, int32 [...]: argmin |e|² - 2 z·e."""
         chex.assert_axis_dimension(z, -1, self.dim)
         book = self.book(state)
-        scores = jnp.sum(book**2, axis=-1) - 2.0 * z @ book.T
+        inner = jnp.matmul(z, book.T, precision=jax.lax.Precision.HIGHEST)
+        scores = jnp.sum(book**2, axis=-1) - 2.0 * inner
         return jnp.argmin(scores, axis=-1).astype(jnp.int32)
 
     def __call__(self, state: Tree, z: Array) -> Quantized:
-        """The nearest vector; gradients pass to z, not to the book."""
+        """The nearest vector; gradients pass to z, not to the book.
+
+        Before the first batch there is no book, and z passes as it is.
+        """
         codes = self.nearest(state, z)
-        e = jax.lax.stop_gradient(self.embed(state, codes))
+        e = jnp.where(state["started"] == 0, z, self.embed(state, codes))
+        e = jax.lax.stop_gradient(e)
         distance = jnp.sum(jnp.square(z - e), axis=-1)
         return Quantized(straight_through(e, z), codes, distance)
 

@@ -21,11 +21,18 @@ from gengen.losses.likelihood import per_example
 from gengen.nets.conditioning import agree, init_params
 from gengen.objective import loss
 from gengen.spaces import Space, Symbols
-from gengen.types import Array, HasFeatures, HasLatents, Inverts, Reconstructs, static
+from gengen.types import (
+    Array,
+    HasFeatures,
+    HasLatents,
+    Inverts,
+    OnlyReconstructs,
+    static,
+)
 
 
 @static
-class Autoencoder(HasLatents, Inverts, HasFeatures, Reconstructs):
+class Autoencoder(HasLatents, Inverts, HasFeatures, OnlyReconstructs):
     """An encoder x -> z and a decoder z -> x, trained on the squared error."""
 
     encoder: nn.Module
@@ -105,6 +112,10 @@ class Autoencoder(HasLatents, Inverts, HasFeatures, Reconstructs):
         return self.decoder.apply(
             {"params": params["autoencoder"]["decoder"]}, z, {}, train=False
         )
+
+    def nfe(self) -> int:
+        """Calls of the decoder per code."""
+        return 1
 
     def reconstruct(self, params, state, batch, key) -> Array:
         """The batch after encoding and decoding; the key is not used."""

@@ -28,11 +28,11 @@ from gengen.nets.conditioning import agree, init_params
 from gengen.objective import Weight, loss, weight_at
 from gengen.observations.observation import Observation, check_levels, decoded
 from gengen.spaces import Images, Space, Symbols
-from gengen.types import Array, HasCodes, HasFeatures, Reconstructs, static
+from gengen.types import Array, HasCodes, HasFeatures, OnlyReconstructs, static
 
 
 @static
-class VQVAE(HasCodes, HasFeatures, Reconstructs):
+class VQVAE(HasCodes, HasFeatures, OnlyReconstructs):
     """An encoder x -> z, a quantiser z -> codes, a decoder of the codes' vectors."""
 
     encoder: nn.Module
@@ -110,7 +110,8 @@ class VQVAE(HasCodes, HasFeatures, Reconstructs):
         key_observe, key_book = jax.random.split(key)
         z = self.encode(params, self.space.read(batch), train=True)
         quantised = self.quantizer(state["book"], z)
-        log_p = self._log_prob(params, quantised.z, batch, key_observe, train=True)
+        given = params, quantised.z, batch, key_observe
+        log_p = per_example(self._by_place(*given, train=True))
         distance = per_example(quantised.distance)
         book = self.quantizer.update(state["book"], z, key_book)
         metrics = {"reconstruction": -jnp.mean(log_p), "distance": jnp.mean(distance)}
@@ -118,12 +119,15 @@ class VQVAE(HasCodes, HasFeatures, Reconstructs):
         value = -jnp.mean(log_p) + beta * jnp.mean(distance)
         return value, ({**state, "book": book}, metrics)
 
-    def _log_prob(self, params, z, batch, key, train: bool = False) -> Array:
+    def _by_place(self, params, z, batch, key, train: bool = False) -> Array:
         own, data, volume = params["vqvae"]["likelihood"], self.space.data(batch), 0.0
         if self.observation.continuous:
             data, volume = self.space.dequantize(key, data), self.space.log_volume
-        features = self.decode(params, z, train)
-        return per_example(self.observation.log_prob(own, features, data)) + volume
+        features, size = self.decode(params, z, train), data[0].size
+        log_p = self.observation.log_prob(own, features, data)
+        each = log_p.reshape(*log_p.shape, *[1] * (data.ndim - log_p.ndim))
+        spread = each * (each.size / data.size)  # of one symbol over its dimensions
+        return jnp.broadcast_to(spread, data.shape) + volume / size
 
     def to_latent(self, params, state, x: Array) -> Array:
         """The codes of x, int32 [B, *grid]."""
@@ -137,10 +141,10 @@ class VQVAE(HasCodes, HasFeatures, Reconstructs):
         clips = self.observation.continuous and isinstance(self.space, Images)
         return jnp.clip(mean, -1.0, 1.0) if clips else mean
 
-    def log_prob_of_codes(self, params, state, batch, codes: Array, key) -> Array:
-        """log p(x | codes) [B], nats of the batch's data."""
+    def log_prob_by_place(self, params, state, batch, codes: Array, key) -> Array:
+        """log p(x | codes) [B, *shape], nats of the batch's data."""
         z = self.quantizer.embed(state["book"], codes)
-        return self._log_prob(params, z, batch, key)
+        return self._by_place(params, z, batch, key)
 
     def reconstruct(self, params, state, batch, key) -> Array:
         """E[x | codes of x], x [B, *shape]; the key is not used."""

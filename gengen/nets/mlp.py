@@ -40,25 +40,29 @@ class MLPEncoder(nn.Module):
         return mean, logvar
 
 
-class MLPDecoder(nn.Module):
-    """z [B, latent] and c -> features [B, *shape]."""
+class MLP(nn.Module):
+    """x [B, ...] and c -> features [B, *shape]."""
 
     shape: tuple[int, ...]
     """Shape of the features of one example."""
     hidden: tuple[int, ...] = (256, 512)
-    """Widths of the layers; () is the linear decoder."""
+    """Widths of the layers; () is linear."""
     condition: Any = Nothing()
-    """What c holds: labels and scalars, which enter beside z."""
+    """What c holds: labels and scalars, which enter beside x."""
     dtype: Any = None
     """Type of the hidden layers: bfloat16, or None for float32."""
 
     @nn.compact
-    def __call__(self, z: Array, c: Given | None = None, train: bool = False) -> Array:
+    def __call__(self, x: Array, c: Given | None = None, train: bool = False) -> Array:
         del train
-        h = with_condition(z, self.condition, c)
+        h = with_condition(x.reshape(x.shape[0], -1), self.condition, c)
         for width in self.hidden:
             h = nn.silu(nn.Dense(width, dtype=self.dtype)(h))
         return nn.Dense(math.prod(self.shape))(h).reshape(-1, *self.shape)
+
+
+class MLPDecoder(MLP):
+    """z [B, latent] and c -> features [B, *shape]: `MLPEncoder` mirrored."""
 
 
 class MLPCritic(nn.Module):

@@ -158,6 +158,9 @@ class RunOptions(DataOptions, LogOptions, StepOptions, DeviceOptions, ProcessOpt
     init_from: str | None = None
     """RUN or RUN@STEP: start from the parameters, and the average, of another run's
     checkpoint (its folder, and its step or best), with other options as needed."""
+    first_stage: str | None = None
+    """RUN or RUN@STEP: model the latents of another run (the codes of a vqvae; the maps
+    of an autoencoder or a VAE), and draw images by its decoder."""
     seed: Seed = 0
     """Seed of the initial parameters, the order of the data and all noise."""
     minutes: Positive | None = None

@@ -5,6 +5,7 @@ an `Experiment`. The options are groups (of a network, of training, …), compos
 imports stay inside the functions, so that `--help` is quick.
 """
 
+from .autoencoder import autoencoder
 from .classifier import classifier
 from .consistency import consistency
 from .ddpm import ddpm
@@ -17,26 +18,22 @@ from .meanflow import meanflow
 from .pixelcnn import pixelcnn
 from .pixelcnnpp import pixelcnnpp
 from .pixelrnn import pixelrnn
+from .prior import prior
 from .realnvp import realnvp
 from .score_sde import score_sde
 from .text import text
 from .transformer import transformer
 from .vae import vae
+from .vqvae import vqvae
 
-FAMILIES = (
-    vae,
-    hvae,
-    realnvp,
-    gan,
-    flow,
-    ddpm,
-    score_sde,
-    edm,
-    dit,
-    meanflow,
-    consistency,
-)
+FAMILIES = (vae, hvae, realnvp, autoencoder, vqvae, prior, gan)
+FAMILIES += (flow, ddpm, score_sde, edm, dit, meanflow, consistency)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}
+OF_LATENTS = {
+    "symbols": ("prior",),
+    "reals": ("flow", "ddpm", "score_sde", "edm", "dit"),
+}
+"""The experiments on the latents of another run, by the latents' kind."""
 NOT_ONLY_IMAGES = OF_TEXT | {"gan"}

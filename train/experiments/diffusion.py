@@ -47,6 +47,8 @@ class DiffusionOptions(DroppedLabelOptions):
         network: keywords of the network that no option gives.
         """
         condition, scale = data.condition(self.conditional), self.guidance_scale
+        if data.kind == "reals":  # latents have a density, and no bound of levels
+            changes["likelihood"] = LIKELIHOODS["pf-ode"]()
         if scale is None:
             guided = condition.droppable and self.label_dropout > 0
             scale = 1.5 if guided else 1.0

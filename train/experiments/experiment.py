@@ -25,9 +25,7 @@ class Reference:
 class Experiment:
     """What the loop needs to know: a model, and one optimiser (optax) per player.
 
-    frozen: the runs whose arrays the losses and the sampler read as
-    `state["frozen"][name]`, such as an autoencoder or a teacher. learning_rate: that of
-    a step, to be logged; None where nobody says it.
+    learning_rate: that of a step, to be logged; None where nobody says it.
     """
 
     model: Any
@@ -36,8 +34,20 @@ class Experiment:
     steps: int
     ema_decay: float | None = None
     order: tuple[str, ...] | None = None
-    frozen: dict[str, Reference] = dataclasses.field(default_factory=dict)
     learning_rate: Callable[[int], float] | None = None
+
+
+def second_stage(experiment: Experiment, autoencoder: Any) -> Experiment:
+    """An experiment on the latents of an autoencoder as one on the data.
+
+    Its model draws data by the autoencoder's decoder, whose arrays are
+    state["frozen"]["autoencoder"].
+    """
+    from gengen.models.combinators.latent import Coded, Latent
+    from gengen.types import HasCodes
+
+    kind = Coded if isinstance(autoencoder, HasCodes) else Latent
+    return dataclasses.replace(experiment, model=kind(experiment.model, autoencoder))
 
 
 def takes(options: type) -> Callable:

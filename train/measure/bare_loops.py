@@ -148,6 +148,28 @@ def of_autoregressive(model, num: int) -> Reference:
     return Reference(call, None, "no bare program is written for this network and head")
 
 
+def of_coded(model, num: int) -> Reference:
+    """The prior's own bare program, a row of the book per code, one decoder call."""
+    from gengen.observations.observation import decoded
+
+    inner, outer = of_autoregressive(model.model, num), model.autoencoder
+
+    def decode(state, codes):
+        own = state["frozen"][model.name]
+        params, book = own.params["vqvae"], own.state["book"]
+        z = outer.quantizer.embed(book, codes)
+        output = outer.decoder.apply({"params": params["decoder"]}, z, {})
+        features = decoded(outer.observation, output, outer.space.shape)
+        return outer.observation.mean(params["likelihood"], features)
+
+    def call(params, state):
+        return inner.call(params, state), decode(state, model.model.space.zeros(num))
+
+    if inner.bare is None:
+        return Reference(call, None, inner.reason)
+    return Reference(call, lambda p, state, key: decode(state, inner.bare(p, {}, key)))
+
+
 def of_multiscale(model, num: int) -> Reference:
     """No bare program; a call is one pass of both networks."""
     import jax
@@ -166,6 +188,7 @@ def reference(model, num: int, **keywords) -> Reference:
     """The model's bare program, by family."""
     from gengen.errors import BadInput
     from gengen.models.autoregressive import Autoregressive
+    from gengen.models.combinators.latent import Coded
     from gengen.models.diffusion import Diffusion
     from gengen.models.gan import GAN
     from gengen.models.hvae import HierarchicalVAE
@@ -181,6 +204,7 @@ def reference(model, num: int, **keywords) -> Reference:
         Diffusion: of_diffusion,
         Autoregressive: of_autoregressive,
         Multiscale: of_multiscale,
+        Coded: of_coded,
     }
     if type(model) not in families:
         raise BadInput(

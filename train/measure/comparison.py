@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gengen.errors import BadInput
-from gengen.types import Discriminative
+from gengen.types import draws
 
 from .. import experiments
 from ..cli.bounds import check_numbers
@@ -46,12 +46,12 @@ def select_experiments(options, spec: Spec) -> dict[str, dict]:
             if name in options.families:
                 raise
             continue  # nothing for these data, as a classifier without labels
-        if not isinstance(model, Discriminative):
+        if draws(model):
             selected[name] = keywords
         elif name in options.families:
             raise BadInput(
-                f"--families {name}: it is discriminative and draws no samples; "
-                "leave it out"
+                f"--families {name}: a {type(model).__name__} draws no samples; leave "
+                "it out"
             )
     return selected
 

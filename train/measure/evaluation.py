@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from gengen.errors import BadInput
-from gengen.types import Discriminative
+from gengen.types import draws
 
 from ..cli.bounds import check_numbers
 from ..data.dataset import Dataset
@@ -17,7 +17,7 @@ from ..run.workdir import OpenRun, open_workdir
 from .features import alone, empty
 from .known_modes import count_modes, known_modes
 from .options import Evaluate
-from .per_example import Metric, example_metrics, over_splits
+from .per_example import Metric, codebook_use, example_metrics, over_splits
 from .quality import PART, Quality
 from .tables import print_evaluation
 
@@ -46,13 +46,13 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         f"{result['parameters']} parameters; {result['device']}"
     )
     quality = None
-    if isinstance(trained.model, Discriminative):
-        refuse_sampling(options)
+    if not draws(trained.model):
+        refuse_sampling(trained.model, options)
     splits = open_splits(trained, options.data_dir)
     notes = [trained.changed_since(*split) for split in splits.items()]
     if changed := list(filter(None, notes)):
         result["data_changed"] = changed
-    if not isinstance(trained.model, Discriminative):
+    if draws(trained.model):
         quality = Quality(trained, splits, options)
     metrics = example_metrics(trained, splits["train"], options)
     for line in cost(quality, metrics, trained, splits, options):
@@ -62,6 +62,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
             result |= quality.measure()
         result |= modes_of_samples(trained, options)
     result |= over_splits(trained, splits, metrics, options)
+    result |= codebook_use(trained, splits, options)
     result["examples"] = trained.record.data.examples
     path = options.workdir / "evaluation.json"
     write_json(path, result)
@@ -108,17 +109,16 @@ def cost(
     return lines
 
 
-def refuse_sampling(options: Evaluate) -> None:
-    """BadInput for what means nothing of a classifier."""
+def refuse_sampling(model, options) -> None:
+    """BadInput for what means nothing of a classifier, or of an autoencoder alone."""
+    what = f"a {type(model).__name__}"
     for name, value in given_keywords(options).items():
         raise BadInput(
-            f"--{name.replace('_', '-')} {value}: a classifier draws no samples; "
-            "leave it out"
+            f"--{name.replace('_', '-')} {value}: {what} draws no samples; leave it out"
         )
     if not options.likelihood_num:
         raise BadInput(
-            "--likelihood-num 0 leaves nothing to measure of a classifier: take at "
-            "least 10"
+            f"--likelihood-num 0 leaves nothing to measure of {what}: take at least 10"
         )
 
 

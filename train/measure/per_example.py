@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,11 +12,18 @@ import numpy as np
 from gengen.conditions import labels_of
 from gengen.images import bits_name, bits_per_dim
 from gengen.metrics.result import standard_error
-from gengen.types import Discriminative
+from gengen.types import Discriminative, HasCodes, OnlyReconstructs
 
 from ..data.dataset import Dataset
 from ..progress import counted, progress
-from ..run.heldout import batches, measure, subset, with_importance_samples
+from ..run.codebook import encoder, use_of_codes
+from ..run.heldout import (
+    batches,
+    measure,
+    squared_error,
+    subset,
+    with_importance_samples,
+)
 from ..run.workdir import OpenRun
 from .mixture import KIND, mixture_over_classes
 
@@ -46,13 +54,19 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     """The metrics of the run's model.
 
     Bits per dimension (of text, per byte) where there is a density, of the mixture over
-    classes where it is conditional; accuracy and cross-entropy of a classifier.
+    classes where it is conditional; accuracy and cross-entropy of a classifier; the
+    squared error of what only reconstructs.
     """
     model, shape = trained.model, trained.record.data.shape
     model = with_importance_samples(model, options.importance_samples)
     if isinstance(model, Discriminative):
         return classifier_metrics(model)
-    if model.density == "none" or not options.likelihood_num:
+    if not options.likelihood_num:
+        return []
+    if isinstance(model, OnlyReconstructs):
+        error = jax.jit(partial(squared_error, model))
+        return [Metric("squared_error", "per dimension of x in [-1, 1]", error)]
+    if model.density == "none":
         return []
     kind, likelihoods = model.likelihood_kind, 1
     if labels := labels_of(model.condition):
@@ -93,6 +107,19 @@ def over_splits(trained, splits: dict, metrics: list[Metric], options) -> dict:
             if (mean := mean_over(trained, split, dataset, metric, options))
         }
     return result
+
+
+def codebook_use(trained: OpenRun, splits: dict, options) -> dict:
+    """{"codebook": {split: its use}} of a model with codes, over all of each split."""
+    model, use = trained.model, {}
+    if not isinstance(model, HasCodes):
+        return use
+    encode = partial(jax.jit(encoder(model)), trained.params, trained.state)
+    for split, dataset in splits.items():
+        stream = batches(dataset, np.arange(dataset.size), options.batch_size)
+        use[split] = use_of_codes(encode, model.codes.size, stream, dataset.size)
+        use[split]["size"] = model.codes.size
+    return {"codebook": use}
 
 
 def mean_over(

@@ -120,7 +120,8 @@ def representations(trained, options) -> dict[str, Any]:
         ) from error
     features = jax.jit(model.features)
     learnt = trained.params, trained.state
-    untrained = jax.jit(model.init)(key, example)
+    params, state = jax.jit(model.init)(key, example)
+    untrained = params, {**state, "frozen": trained.state["frozen"]}
 
     def of(arrays):
         return lambda image: map_over_batches(

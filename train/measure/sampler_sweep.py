@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gengen.errors import BadInput
-from gengen.types import Discriminative
+from gengen.types import draws
 
 from ..cli.bounds import check_numbers
 from ..files import finite_or_null, write_json
@@ -146,10 +146,10 @@ def refuse_unmeasurable(trained, options) -> None:
     """BadInput for a run without samples to measure, or without steps to sweep."""
     data, model = trained.record.data, trained.model
     data.images_only("train.sweep")
-    if isinstance(model, Discriminative):
+    if not draws(model):
         raise BadInput(
-            f"--workdir {options.workdir}: a classifier draws no samples; take the run "
-            "of a generative model"
+            f"--workdir {options.workdir}: a {type(model).__name__} draws no samples; "
+            "take the run of a generative model"
         )
     if options.extractor is None and not data.num_classes:
         raise BadInput(NO_LABELS.format(data.name))

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import tyro
 
 from gengen.errors import BadInput
-from gengen.types import Discriminative
+from gengen.types import draws
 
 from .. import experiments
 from ..cli.bounds import check_numbers, check_values
@@ -55,7 +55,7 @@ def sweep_training(options) -> dict[str, Any]:
         f"{out.parent}"
     )
     extractor = None
-    if not isinstance(record.build().model, Discriminative):
+    if draws(record.build().model):
         where = (options.extractor, options.workdir, record, options.data_dir)
         extractor = extractor_if_any(*where)
     results, failed = measure_all(members, extractor)

@@ -14,7 +14,7 @@ import numpy as np
 
 from gengen.conditions import labels_of
 from gengen.metrics.frechet import Moments, frechet_distance, moments
-from gengen.types import Discriminative
+from gengen.types import draws
 
 from ..data.dataset import Dataset
 from ..data.feed import order
@@ -88,6 +88,7 @@ def sample_quality_of(
     every: int,
     workdir: Path,
     record: Record,
+    model: Any,
     load_split: Callable[[str], Dataset],
     extractor: Path | None = None,
     data_dir: Path | None = None,
@@ -97,9 +98,9 @@ def sample_quality_of(
     extractor: as in `open_extractor`: by default the classifier beside the workdir,
     which is trained first where there is none.
     """
-    model, data = record.build().model, record.data
-    if isinstance(model, Discriminative):
-        reason = "a classifier draws no samples"
+    data = record.data
+    if not draws(model):
+        reason = f"a {type(model).__name__} draws no samples"
     elif data.kind != "images":
         reason = f"{data.name} has no images"
     elif extractor is None and not data.num_classes:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from gengen.types import Discriminative
+from gengen.types import Discriminative, OnlyReconstructs
 
 from ..cli.options import RunOptions
 from ..data.dataset import Dataset
@@ -79,10 +79,10 @@ def own_evaluators(
     held_out = HeldOut(run.sample_every, model, record.data.shape, load_split, **common)
 
     def make():
-        if isinstance(model, Discriminative) and not held_out.batches:
-            return None
         drawn = record.data.kind in ("images", "text") or is_plane(record.data)
-        if not drawn or not hasattr(model, "sample"):
+        of_held_out = isinstance(model, Discriminative | OnlyReconstructs)
+        can = held_out.batches if of_held_out else hasattr(model, "sample")
+        if not drawn or not can:
             return None
         return picture(model, record.data, batches=held_out.batches, **common)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -12,11 +13,12 @@ import numpy as np
 from gengen.conditions import Nothing, labels_of
 from gengen.errors import BadInput
 from gengen.images import bits_name, bits_per_dim
-from gengen.types import Discriminative
+from gengen.types import Discriminative, HasCodes, OnlyReconstructs
 
 from ..data.dataset import Dataset, named
 from ..data.feed import order
 from .cache import compiled_quickly
+from .codebook import encoder, use_of_codes
 
 EXAMPLES = 512
 
@@ -37,7 +39,7 @@ def metric(model, shape) -> tuple[str, Callable] | None:
     """(name, (params, state, batch, key) -> [B]) of a model's per-example figure.
 
     Bits per dimension (of text, per byte) where there is a density, accuracy where
-    there is p(y|x).
+    there is p(y|x), the squared error of what only reconstructs.
     """
     if getattr(model, "density", "none") != "none":  # one's own need not say it
 
@@ -56,7 +58,16 @@ def metric(model, shape) -> tuple[str, Callable] | None:
             )
 
         return "accuracy", right
+    if isinstance(model, OnlyReconstructs):
+        return "squared_error", partial(squared_error, model)
     return None
+
+
+def squared_error(model, params, state, batch, key):
+    """The mean over dimensions of (x - reconstruction)², [B], of x in [-1, 1]."""
+    x = model.space.read(batch)
+    error = jnp.square(x - model.reconstruct(params, state, batch, key))
+    return jnp.mean(error.reshape(len(x), -1), axis=-1)
 
 
 def subset(dataset, num: int) -> np.ndarray:
@@ -179,4 +190,20 @@ class HeldOut:
         arguments = (params, train_state.state, self.batches, self._num)
         label, key = depends_on(self.model), jax.random.key(self.seed)
         values = measure(self._function, *arguments, key, label)
-        return {self.figures[0]: float(np.mean(values))} if len(values) else {}
+        figures = {self.figures[0]: float(np.mean(values))} if len(values) else {}
+        return figures | self._use_of_codes(params, train_state.state)
+
+    @functools.cached_property
+    def _encode(self) -> Callable:
+        return jax.jit(encoder(self.model), compiler_options=compiled_quickly())
+
+    def _use_of_codes(self, params, state) -> dict[str, float]:
+        """How much of its codebook the model uses, if it has one."""
+        if not isinstance(self.model, HasCodes):
+            return {}
+        encode, size = partial(self._encode, params, state), self.model.codes.size
+        use = use_of_codes(encode, size, self.batches, self._num)
+        return {
+            f"{self._split[0]}/codebook_{name}": use[name]
+            for name in ("usage", "perplexity")
+        }

@@ -28,10 +28,8 @@ def asked(
     """
     if init_from is None:
         return record, None
-    path, _, step = init_from.rpartition("@")
-    if not path or not (step.isdecimal() or step == "best"):
-        path, step = init_from, ""
-    number = int(step) if step.isdecimal() else None
+    path, step = place_of(init_from)
+    number = None if step == "best" else step
     place = Reference(os.path.relpath(path, workdir), number)
     begun = None
     if (workdir / records.FILE).exists() and not fresh:
@@ -45,6 +43,14 @@ def asked(
     arrays = {name: tree[name] for name in GROUPS}
     exact = dataclasses.replace(place, step=number, digest=digest_of(arrays["params"]))
     return dataclasses.replace(record, initial=exact), arrays
+
+
+def place_of(run: str) -> tuple[str, int | str | None]:
+    """(folder, step) of RUN or RUN@STEP; the step may be "best"."""
+    path, _, step = run.rpartition("@")
+    if not path or not (step.isdecimal() or step == "best"):
+        return run, None
+    return path, int(step) if step.isdecimal() else step
 
 
 def check(shapes, arrays: dict | None, init_from: str | None) -> None:

@@ -35,13 +35,14 @@ from . import record as records
 from .checkpoint import Checkpoints
 from .description import describe, describe_optimizers
 from .digests import leaf_names, with_leaves
+from .first_stage import Stage
 from .loop import identity_of, run_experiment
 from .record import FIT, Record, fits
 from .workdir import OpenRun, open_workdir
 
 # The options that say where data are, and the figure that the program alone makes.
 _NO_OPTIONS = {"dataset", "data_dir", "image_size", "length", "on_bad_record"}
-_NO_OPTIONS |= {"evaluate_every"}
+_NO_OPTIONS |= {"evaluate_every", "first_stage"}
 
 
 def fit(
@@ -85,7 +86,7 @@ def fit(
         levels: of the pixels or symbols.
         seed: of the initial parameters, the order of the data and all noise.
         options: an option of `python -m train` by its name, such as log_every=50; not
-            those of data sets, and not evaluate_every.
+            those of data sets, and neither evaluate_every nor first_stage.
 
     Returns:
         The run, open, at its last step.
@@ -108,7 +109,8 @@ def fit(
     processes.start(run)
     with processes.fail_together():
         try:
-            run_experiment(run, record, experiment, load_split)
+            stage = Stage(record, None, {}, load_split("train"))
+            run_experiment(run, stage, experiment, load_split)
         except SystemExit as stop:
             if stop.code != 128 + signal.SIGINT:
                 raise

@@ -10,6 +10,7 @@ import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -21,7 +22,7 @@ from ..data.digest import change
 from ..data.feed import Feed
 from ..data.load import load
 from ..experiments.experiment import Experiment
-from . import initial, processes, references
+from . import initial, processes
 from . import record as records
 from .best import check_metric
 from .budget import Budget
@@ -31,6 +32,7 @@ from .compile import make_step
 from .devices import check_batch, make_mesh, make_view
 from .evaluators import Evaluator, own_evaluators
 from .finish import summarise
+from .first_stage import Stage, staged
 from .job import Job
 from .lock import locked
 from .record import Record
@@ -39,10 +41,9 @@ from .same import difference, refuse_other_run
 from .signals import Stop
 from .state import InitialState
 from .steps import run_steps
-from .workdir import open_workdir
 
 LoadSplit = Callable[[str], Dataset]
-MoreEvaluators = Callable[[Record, LoadSplit], list[Evaluator]]
+MoreEvaluators = Callable[[Record, Any, LoadSplit], list[Evaluator]]
 
 
 def train(
@@ -57,8 +58,8 @@ def train(
         run: the options of every run.
         name: the experiment's.
         options: its keywords.
-        more: `more(record, load_split)` are evaluators beside the run's own, which are
-            a figure of held-out data and a picture; it is called as late as can be.
+        more: `more(record, model, load_split)` are evaluators beside the run's own,
+            which are a figure of held-out data and a picture; called late.
     """
     processes.start(run)
     with processes.fail_together():
@@ -69,7 +70,9 @@ def train(
         processes.same_options({"experiment": name, **asked})
         load_split = splits_of(run)
         record = record_of(run, name, options, load_split("train"))
-        return run_experiment(run, record, record.build(), load_split, more)
+        stage = staged(run, record, load_split("train"))
+        experiment = stage.record.build(stage.autoencoder)
+        return run_experiment(run, stage, experiment, load_split, more)
 
 
 def splits_of(run: RunOptions) -> LoadSplit:
@@ -118,7 +121,7 @@ def identity_of(run: RunOptions) -> dict:
 
 def run_experiment(
     run: RunOptions,
-    record: Record,
+    stage: Stage,
     experiment: Experiment,
     load_split: LoadSplit,
     more: MoreEvaluators | None = None,
@@ -127,22 +130,20 @@ def run_experiment(
 
     Args:
         run: the options of every run; what it says of the data set is not read.
-        record: what the run is, as it will stand in its workdir.
+        stage: what the run is, as it will stand in its workdir, and its first stage.
         experiment: what is trained.
         load_split: the data set of "train", "validation" or "test"; BadInput with
             `no_such_split` where there is none.
         more: as of `train`.
     """
     workdir, primary = run.workdir, processes.is_primary()
-    record = records.with_digests(record, load_split)
+    record = records.with_digests(stage.record, load_split)
     record, arrays = initial.asked(record, run.init_from, workdir, run.fresh)
     if primary:
         refuse_other_run(workdir, record, run.fresh)
     if (note := enable_compilation_cache()) and primary:
         print(f"note: {note}")
-    record = references.asked(record, experiment.frozen, workdir, run.fresh)
-    record, frozen = references.load(record, workdir, open_workdir)
-    dataset, mesh = load_split("train"), make_mesh(run.mesh)
+    dataset, frozen, mesh = stage.dataset, stage.frozen, make_mesh(run.mesh)
     view = make_view(run.parallel, mesh)
     check_batch(mesh, experiment.batch_size)
     feed = feed_of(run, dataset, experiment.batch_size, view)
@@ -154,7 +155,7 @@ def run_experiment(
         jax.eval_shape(step, start.abstract, batch, frozen)
     initial.check(start.shapes, arrays, run.init_from)
     evaluators = own_evaluators(run, record, experiment, load_split)
-    evaluators += more(record, load_split) if more else []
+    evaluators += more(record, experiment.model, load_split) if more else []
     check_metric(run.keep_best, evaluators)
     processes.all_gather()
     with begun(run, record):

@@ -42,7 +42,7 @@ def check_finite(job: Job, train_state, before: int) -> int:
     )
     if turns == before:
         return turns
-    name = first_nonfinite(train_state, job.record.data.example(1))
+    name = first_nonfinite(train_state, job.feed.dataset.spec.example(1))
     last = int(train_state.step) == job.experiment.steps
     if in_a_row < (1 if last else job.run.max_skipped):
         job.report.say(

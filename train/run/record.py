@@ -19,7 +19,7 @@ from gengen.errors import BadInput
 from ..cli.doors import command
 from ..data.dataset import READER, Dataset, Spec
 from ..data.split import PARTS
-from ..experiments.experiment import Experiment, Reference
+from ..experiments.experiment import Experiment, Reference, second_stage
 from ..files import write_atomically
 from .lock import locked
 
@@ -42,9 +42,15 @@ class Record:
     "The run that it started from, by --init-from; None for random parameters."
     description: dict[str, str] = dataclasses.field(default_factory=dict)
     "What `fit` was given, its model and optimisers; {} of an experiment."
+    latents: Spec | None = None
+    "What the first stage makes of the data, whose model it is; None without one."
 
-    def build(self) -> Experiment:
-        """The experiment, from its function and keywords."""
+    def build(self, autoencoder: Any = None) -> Experiment:
+        """The experiment, from its function and keywords.
+
+        autoencoder: the model of the first stage; without it, the model of a run with
+        one is that of the latents alone.
+        """
         from ..experiments import EXPERIMENTS, NOT_ONLY_IMAGES
         from ..experiments.fit import fit
 
@@ -52,11 +58,18 @@ class Record:
             fit(self.data, **self.options)
         if self.experiment not in NOT_ONLY_IMAGES:
             self.data.images_only(f"the experiment {self.experiment}")
-        return EXPERIMENTS[self.experiment](self.data, **self.options)
+        if self.latents is None:
+            return EXPERIMENTS[self.experiment](self.data, **self.options)
+        check_latents(self.experiment, self.latents)
+        experiment = EXPERIMENTS[self.experiment](self.latents, **self.options)
+        if autoencoder is None:
+            return experiment
+        return second_stage(experiment, autoencoder)
 
     def as_json(self) -> dict:
         """Plain dictionaries and lists; the data options stand under "run"."""
         fields = {**dataclasses.asdict(self), "data": self.data.as_json()}
+        fields["latents"] = self.latents and self.latents.as_json()
         fields["run"] = fields.pop("data_options")
         return json.loads(json.dumps(fields))
 
@@ -98,6 +111,24 @@ def load(workdir: Path) -> Record:
             f"{path} is not the record of a run that this version can read "
             f"({str(error)[:200]!r}): restore the file, or take another --workdir"
         ) from error
+
+
+def check_latents(experiment: str, latents: Spec) -> None:
+    """BadInput for an experiment whose network is not for these latents."""
+    from ..experiments import OF_LATENTS
+
+    if experiment not in (models := OF_LATENTS[latents.kind]):
+        what = {"symbols": "codes", "reals": "real numbers"}[latents.kind]
+        raise BadInput(
+            f"{latents.name} makes {what} of images, and {experiment} models images: "
+            f"take {' or '.join(models)}"
+        )
+    if latents.kind == "reals" and len(latents.shape) != 3:
+        raise BadInput(
+            f"{latents.name} makes vectors of {latents.shape[0]} numbers of images, "
+            f"and the network of {experiment} is for maps: take a first stage with "
+            "--architecture conv"
+        )
 
 
 def options_of(experiment: str) -> dict[str, Any]:
@@ -148,11 +179,19 @@ def _record(raw: dict) -> Record:
         types = {"workdir": str, "step": int, "digest": str}
         if not all(fits(getattr(reference, name), types[name]) for name in types):
             raise ValueError(f"{reference}")
+    latents = Spec.from_json(raw["latents"]) if raw.get("latents") else None
+    if latents and not (
+        all(fits(v, get_type_hints(Spec)[n]) for n, v in vars(latents).items())
+        and latents.is_possible()
+        and latents.kind in ("symbols", "reals")
+        and frozen
+    ):
+        raise ValueError(f"latents {latents}")
     digests, description = raw.get("digests", {}), raw.get("description", {})
     for words in (*digests.values(), description):
         if not all(fits(value, str) for value in words.values()):
             raise ValueError(f"digests are {digests!r}, description {description!r}")
-    known = (frozen, digests, initial, description)
+    known = (frozen, digests, initial, description, latents)
     return Record(raw["experiment"], options, run, data, *known)
 
 

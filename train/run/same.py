@@ -28,12 +28,7 @@ def difference(old: Record, new: Record) -> str | None:
         data = dataclasses.replace(old.data, name=new.data.name)
         old = dataclasses.replace(old, data_options=old.data_options | name, data=data)
     a, b = old.as_json(), new.as_json()
-    both = old.frozen.keys() & new.frozen.keys()
-    frozen = {name: (old.frozen[name], new.frozen[name]) for name in both}
-    frozen = {n: pair for n, pair in frozen.items() if all(x.digest for x in pair)}
-    # The option of that name says where the other run is, and its digest what it is.
-    free = {name for name, (x, y) in frozen.items() if x.digest == y.digest}
-    free |= defaults_in(records.options_of(old.experiment))
+    free = defaults_in(records.options_of(old.experiment))
     if a["options"].get("rate_schedule", "constant") == "constant":
         free |= {"steps"}
     for group in ("run", "options"):
@@ -53,9 +48,10 @@ def difference(old: Record, new: Record) -> str | None:
         return f"a data set with {name} {_words(there)}, not {_words(value)}"
     if changed := _other_start(old.initial, new.initial):
         return changed
-    for name, (there, value) in frozen.items():
-        if there.digest != value.digest:
-            return f"another {name} (step {there.step})"
+    there, value = (x.frozen.get("autoencoder") for x in (old, new))
+    if (there and there.digest) != (value and value.digest):
+        there, value = (x and f"{x.workdir}@{x.step}" for x in (there, value))
+        return f"--first-stage {there}, not {value}"
     return None
 
 

@@ -11,7 +11,10 @@ import numpy as np
 from gengen.conditions import Nothing, labels_of
 from gengen.errors import BadInput
 from gengen.images import require_finite
+from gengen.models.combinators.latent import Coded, Latent
+from gengen.types import HasCodes, OnlyReconstructs
 
+from ..cli.doors import command
 from ..cli.names import GRIDS, SOLVERS
 from .cache import compiled_quickly
 from .windows import Sliding
@@ -73,8 +76,14 @@ def as_values(given: dict) -> dict:
     return {OF_THE_LIBRARY.get(name, name): value for name, value in given.items()}
 
 
+def drawn_by(model):
+    """The model whose sampler draws: of a second stage, that of the latents."""
+    return model.model if isinstance(model, Latent | Coded) else model
+
+
 def default_sampler(model):
     """The value of a model's `sampler` keyword; None if it has none."""
+    model = drawn_by(model)
     if hasattr(model, "sampler"):
         return model.sampler
     if not hasattr(model, "sample"):
@@ -93,8 +102,9 @@ def keywords_of(model) -> set[str]:
     guidance = getattr(sampler, "guidance", None)
     names = _fields(sampler) | _fields(guidance)
     for method in ("sample", "complete"):
-        if hasattr(model, method):
-            names |= inspect.signature(getattr(model, method)).parameters.keys()
+        for each in (model, drawn_by(model)):
+            if hasattr(each, method):
+                names |= inspect.signature(getattr(each, method)).parameters.keys()
     return names | {o for o, name in OF_THE_LIBRARY.items() if name in names}
 
 
@@ -162,6 +172,7 @@ class Sampler:
         few: bool = False,
         **options,
     ):
+        refuse_undrawn(model)
         keywords = as_keywords(model, options)
         self.batch_size, self.length = batch_size, length
         # A model of one's own need not say its space, which only a prompt needs.
@@ -217,6 +228,16 @@ class Sampler:
         if self._sliding:
             return self._sliding(*arguments, x, given)
         return x if self.length is None else x[:, : self.length]
+
+
+def refuse_undrawn(model) -> None:
+    """BadInput, with the remedy, for an autoencoder, whose codes nobody draws yet."""
+    if isinstance(model, OnlyReconstructs):
+        kind = "prior" if isinstance(model, HasCodes) else "flow"
+        raise BadInput(
+            f"this {type(model).__name__} has no p(z) to draw from: train a model of "
+            f"its codes, {command(kind)} --first-stage WORKDIR, and sample that run"
+        )
 
 
 def check_prompt(prompt: bytes, length: int) -> None:

@@ -1,4 +1,4 @@
-"""What a run draws of itself: a grid of samples, texts, or sorted images."""
+"""What a run draws: samples, texts, sorted images, or images and what is restored."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from gengen.conditions import Nothing, labels_of
 from gengen.images import to_unit
-from gengen.types import Discriminative
+from gengen.types import Discriminative, OnlyReconstructs
 
 from .outputs import save_texts
 from .pictures import save_grid, to_uint8
@@ -102,10 +102,42 @@ class Sorted:
         return save_grid(path, to_uint8(x), COLUMNS, self.names)
 
 
+class Restored:
+    """The picture of an autoencoder: rows of held-out images, and of what is restored.
+
+    A row of images, and below it their reconstructions.
+    """
+
+    suffix = ".png"
+    pairs = 4
+
+    def __init__(self, model, spec, batches: list[dict]):
+        num, size = self.pairs * COLUMNS, len(batches[0]["image"])
+        parts = [batch["image"] for batch in batches[: -(-num // size)]]
+        image = np.concatenate(parts)[:num]
+        self.image = image[: len(image) // COLUMNS * COLUMNS or len(image)]
+        self.spec, self._reconstruct = spec, jax.jit(model.reconstruct)
+
+    def save(self, path: Path, train_state) -> Path:
+        """Reconstruct with the averaged parameters, write the PNG."""
+        params = train_state.params if train_state.ema is None else train_state.ema
+        batch, key = {"image": self.image}, jax.random.key(0)
+        restored = self._reconstruct(params, train_state.state, batch, key)
+        image = np.asarray(to_unit(self.image, self.spec.levels))
+        columns = min(COLUMNS, len(image))
+        rows = np.stack([image, np.asarray(restored)])  # [2, N, H, W, C]
+        rows = rows.reshape(2, -1, columns, *image.shape[1:]).swapaxes(0, 1)
+        names = ("images", "restored") * (len(image) // columns)
+        flat = to_uint8(rows.reshape(-1, *image.shape[1:]))
+        return save_grid(path, flat, columns, names)
+
+
 def picture(model, spec, seed: int, batch_size: int, batches: list[dict]):
     """What a run draws of itself: samples, or what it makes of held-out batches."""
     if isinstance(model, Discriminative):
         return Sorted(model, spec, batches)
+    if isinstance(model, OnlyReconstructs):
+        return Restored(model, spec, batches)
     if spec.kind == "text":
         return Texts(model, seed, batch_size)
     if is_plane(spec):

@@ -206,8 +206,8 @@ def open_workdir(
         inside: the folders of the runs that refer to this one.
     """
     record = records.load(workdir)
-    record, frozen = references.load(record, Path(workdir), open_workdir, inside)
-    experiment = record.build()
+    record, opened = references.load(record, Path(workdir), open_workdir, inside)
+    experiment = record.build(*(first.model for first in opened.values()))
     checkpoints = Checkpoints(workdir)
     checkpoints.some_step()
     seed = record.data_options["seed"]
@@ -218,6 +218,7 @@ def open_workdir(
         print(f"note: {note}", file=sys.stderr)
     params = train_state.params if train_state.ema is None else train_state.ema
     refuse_nonfinite(params, f"{workdir}, step {int(train_state.step)}")
+    frozen = {name: references.variables_of(x) for name, x in opened.items()}
     return OpenRun(
         Path(workdir),
         record,

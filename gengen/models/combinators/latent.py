@@ -17,16 +17,23 @@ which is the length of what a receiver needs to restore x: first its codes, then
 Rombach et al. 2022, arXiv:2112.10752; van den Oord et al. 2017, arXiv:1711.00937.
 """
 
+from functools import partial
 from typing import Any, ClassVar
 
 import chex
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from gengen.autoregressive.clamping import known_mask, resampled
 from gengen.conditions import Condition, check_batch
 from gengen.errors import BadInput, no_density
+from gengen.scan import fold_in, sample_keys
 from gengen.spaces import Space
 from gengen.types import (
     Array,
+    Completes,
+    Completion,
     HasCodes,
     HasFeatures,
     HasLatents,
@@ -84,7 +91,12 @@ class _SecondStage(HasFeatures):
         return self.model.condition
 
     def encoded(self, state, batch):
-        """The batch with latents, gradient stopped, under the inner space's key."""
+        """The batch with latents, gradient stopped, under the inner space's key.
+
+        A batch without data is one of latents, which were computed before.
+        """
+        if self.space.key not in batch:
+            return batch
         own, x = frozen(state, self.name), self.space.read(batch)
         z = self.autoencoder.to_latent(own.params, own.state, x)
         return {**batch, self.model.space.key: jax.lax.stop_gradient(z)}
@@ -95,7 +107,9 @@ class _SecondStage(HasFeatures):
         return self.autoencoder.from_latent(own.params, own.state, data)
 
     def init(self, key, batch=None):
-        """The inner model's parameters; a batch of data is checked and not needed."""
+        """The inner model's parameters; a batch is checked and not needed."""
+        if batch is not None and self.space.key not in batch:
+            return self.model.init(key, batch)
         check_batch(self.space, self.condition, batch)
         return self.model.init(key, None)
 
@@ -147,7 +161,7 @@ class Latent(_SecondStage, HasLatents):
 
 
 @static
-class Coded(_SecondStage):
+class Coded(_SecondStage, Completes):
     """A prior over the codes of an autoencoder, and its decoder: one model of x."""
 
     density: ClassVar[str] = "bound"
@@ -167,6 +181,60 @@ class Coded(_SecondStage):
                 f"a prior of {self.model.space.size} codes over a book of {codes}: "
                 "make both for the same book"
             )
+
+    def complete(
+        self, params, state, key, batch, observed, *, start_index=0, particles=1, **how
+    ) -> Completion:
+        """Draws of the codes and E[x | codes], where x is not observed.
+
+        The posterior of the codes is p(codes) p(x_observed | codes). Proposed are the
+        codes whose places, their shares of the image's grid, are wholly observed and
+        begin the prior's order, as the encoder reads them; and draws of the prior for
+        the others. One of `particles` is then selected by p(x_observed | codes). So
+        the draws become those of the posterior with many particles, but for the codes
+        that are kept: an encoder reads beyond their places, where x is not observed and
+        stands as the first draw has it.
+
+        Args, beside those of `sample`:
+            batch: the data, of which the observed part is read, and the condition.
+            observed: bool, of a shape that broadcasts to [B, *shape]; known values.
+            particles: the number of draws that are weighed per row.
+            **how: the prior's own keywords of `generate`, such as `sampler`.
+        """
+        own, x = frozen(state, self.name), self.space.read(batch)
+        mask = known_mask(self.space, observed, len(x))
+        kept = self._beginning(mask)
+        keys, guess = sample_keys(key, len(x), start_index), jnp.zeros_like(x)
+        for turn in range(2 if kept.any() else 1):
+            seen = jnp.where(mask, x, guess)
+            codes = self.autoencoder.to_latent(own.params, own.state, seen)
+            rows = (
+                self.condition.read(batch),
+                self.model.in_order(codes),
+                jnp.asarray(kept),
+            )
+            generate = partial(self._weighed, params, own, key, how)
+            data = self.space.data(batch)
+            drawn = fold_in(keys, turn), rows, data, mask, particles
+            codes, effective = resampled(generate, *drawn)
+            guess = self.autoencoder.from_latent(*own, codes)
+        return Completion(jnp.where(mask, x, guess), effective)
+
+    def _beginning(self, mask):
+        """Which codes begin the prior's order and are wholly observed, bool [B, T]."""
+        whole = mask
+        for axis, count in enumerate(self.autoencoder.latent_shape, 1):
+            cut = (*whole.shape[:axis], count, -1, *whole.shape[axis + 1 :])
+            whole = whole.reshape(cut).all(axis=axis + 1)
+        whole = whole.reshape(len(mask), *self.autoencoder.latent_shape, -1).all(-1)
+        return np.logical_and.accumulate(self.model.in_order(whole), axis=1)
+
+    def _weighed(self, params, own, key, how, keys, rows, data, observed):
+        """Codes of the prior, and what they say of the data: log p [B, *shape]."""
+        symbols, _ = self.model.generate(params, keys, *rows, **how)
+        codes, batch = self.model.to_model(symbols), {self.space.key: data}
+        by_place = self.autoencoder.log_prob_by_place(*own, batch, codes, key)
+        return codes, by_place
 
     def log_likelihood(self, params, state, batch, key):
         """log p(x | codes) + log p(codes), [B] nats of the data."""
