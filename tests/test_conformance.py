@@ -416,9 +416,9 @@ def size_of(params):
     return sum(np.sum(np.abs(x)) for x in jax.tree.leaves(jax.device_get(params)))
 
 
-# Two are left out: a network is another here, and an array has another name, which
-# decides what is drawn for it.
-OTHERS = {"DDPM, learned variances", "GAN, conditional"}
+# Of three the networks are others here, or the names of arrays, which decide what is
+# drawn for them.
+OTHERS = {"DDPM, learned variances", "GAN", "GAN, conditional"}
 AS_BEFORE = [n for n in ROWS if "init" in BEFORE.get(n, {}) and n not in OTHERS]
 
 
