@@ -149,12 +149,16 @@ class Model(Protocol):
         ...
 
 
-class Discriminative(abc.ABC):
-    """A model of p(y|x); its `sample` raises BadInput."""
+class InfersLabels(abc.ABC):
+    """A model with a p(y|x), of `labels`: a `gengen.conditions.Labels`."""
 
     @abc.abstractmethod
     def log_prob_labels(self, params, state, batch: Batch, key: Key) -> Array:
         """log p(y|x) [B, classes] in nats."""
+
+
+class Discriminative(InfersLabels):
+    """A model of p(y|x) alone; its `sample` raises BadInput."""
 
 
 class HasLatents(abc.ABC):

@@ -20,6 +20,7 @@ OTHERS = {  # that `tests.kill` knows, and the suite does not run as programs
     "autoencoder": "--hidden 8 --latent 2 --batch-size 16",
     "vqvae": "--channels 8 --code-width 2 --codes 20 --batch-size 16",
     "hvae": "--channels 8 --latent 2 --components 2 --batch-size 16",
+    "m2": "--hidden 8 --latent 2 --channels 8 --batch-size 16",
     "realnvp": "--channels 8 --batch-size 16",
     "stylegan2": "--channels 4 --latent 2 --style 4 --batch-size 16",
     "cyclegan": "--channels 4 --blocks 1 --critic-channels 4 --batch-size 16",

@@ -54,6 +54,7 @@ from gengen.models.autoregressive import Autoregressive
 from gengen.models.classifier import Classifier
 from gengen.models.combinators.consistency import Consistency
 from gengen.models.combinators.latent import Coded, Latent
+from gengen.models.combinators.semisupervised import SemiSupervised
 from gengen.models.cyclegan import CycleGAN
 from gengen.models.diffusion import Diffusion
 from gengen.models.flow_map import FlowMap
@@ -107,6 +108,11 @@ def mlp_vae(observation, condition=Nothing()):
 def conv_vae():
     nets = ConvEncoder(2, 8, 1, groups=4), ConvDecoder(SHAPE, 8, 1, groups=4)
     return VAE(*nets, Gaussian(), SPACE, 2, importance_samples=2)
+
+
+def semi_supervised():
+    net = ResNet(10, 8, (1,), groups=4)
+    return SemiSupervised(mlp_vae(Binomial(LEVELS), TEN), net)
 
 
 def gan(condition=Nothing(), **kwargs):
@@ -258,6 +264,7 @@ ROWS = {
     "VAE, conditional": partial(mlp_vae, Binomial(LEVELS), TEN),
     "VAE, convolutional": conv_vae,
     "VAE, flows": flow_vae,
+    "VAE, semi-supervised": semi_supervised,
     "hierarchical VAE": hierarchical_vae,
     "normalising flow": realnvp,
     "VQ-VAE and its prior": vqvae_prior,
@@ -427,9 +434,9 @@ def size_of(params):
     return sum(np.sum(np.abs(x)) for x in jax.tree.leaves(jax.device_get(params)))
 
 
-# Two are left out: a network is another here, and an array has another name, which
-# decides what is drawn for it.
-OTHERS = {"DDPM, learned variances", "GAN, conditional"}
+# Of three the networks are others here, or the names of arrays, which decide what is
+# drawn for them.
+OTHERS = {"DDPM, learned variances", "GAN", "GAN, conditional"}
 AS_BEFORE = [n for n in ROWS if "init" in BEFORE.get(n, {}) and n not in OTHERS]
 
 
@@ -596,6 +603,7 @@ def test_a_model_declares_exactly_what_it_can_do(name):
     model = ROWS[name]()
     for capability in CAPABILITIES:
         has = all(hasattr(model, part) for part in capability.__abstractmethods__)
+        has &= capability is not Discriminative or model.density == "none"
         assert isinstance(model, capability) == has, capability.__name__
     assert isinstance(model, HasLatents) == hasattr(model, "latent_shape")
 

@@ -56,6 +56,7 @@ def choices():
         kinds = typing.get_type_hints(EXPERIMENTS[name])
         of = name if name in OWN else "diffusion"
         of = "gan" if name in ("stylegan2", "cyclegan") else of
+        of = "vae" if name == "m2" else of
         for keyword, kind in kinds.items():
             literal = typing.get_origin(kind) is typing.Literal
             some = typing.get_origin(kind) in (typing.Union, types.UnionType)

@@ -38,7 +38,7 @@ ROOMS = {
     "observations": {*LEAVES, "losses", "autoregressive"},
     "nets": LEAVES,
     "diffusion": {*LEAVES, "losses"},
-    "latent": {*LEAVES, "losses", "objective"},
+    "latent": {*LEAVES, "losses", "objective", "autoregressive"},
     "models": LEAVES | MATHEMATICS,
     "presets": {*LEAVES, "diffusion", "models"},
     "tasks": LEAVES | MATHEMATICS | {"models"},

@@ -28,7 +28,7 @@ from gengen.metrics.frechet import (
 from gengen.metrics.inception import inception_score
 from gengen.metrics.kernel import kernel_distance
 from gengen.metrics.modes import mode_kl, modes_found, nearest_mode
-from gengen.metrics.neighbours import density_coverage, precision_recall
+from gengen.metrics.neighbours import density_coverage, nearest, precision_recall
 from gengen.metrics.quality import LEAST_SAMPLES, possible_metrics, sample_quality
 from gengen.metrics.ranking import auroc, auroc_standard_error, average_precision
 from gengen.metrics.result import Result, standard_error
@@ -745,3 +745,19 @@ def test_modes_may_be_none_and_whole_floats():
     assert modes_found([0.0, 1.0, 1.0], 3) == 2
     with pytest.raises(BadInput, match="integers"):
         modes_found([0.5], 3)
+
+
+# ---------------------------------------------------------------- nearest of a set
+
+
+def test_nearest_are_those_of_scipys_tree():
+    rng = np.random.default_rng(0)
+    x, reference = rng.normal(size=(20, 5)), rng.normal(size=(50, 5))
+    reference[7] = x[3]
+    distances, indices = NearestNeighbors(n_neighbors=4).fit(reference).kneighbors(x)
+    found = nearest(x, reference, 4)
+    np.testing.assert_array_equal(found[0], indices)
+    np.testing.assert_allclose(found[1], distances, atol=1e-12)
+    assert found[0][3, 0] == 7 and found[1][3, 0] == 0
+    with pytest.raises(BadInput, match="k = 51 nearest of 50"):
+        nearest(x, reference, 51)

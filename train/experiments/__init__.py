@@ -15,6 +15,7 @@ from .edm import edm
 from .flow import flow
 from .gan import gan
 from .hvae import hvae
+from .m2 import m2
 from .meanflow import meanflow
 from .pixelcnn import pixelcnn
 from .pixelcnnpp import pixelcnnpp
@@ -28,7 +29,7 @@ from .transformer import transformer
 from .vae import vae
 from .vqvae import vqvae
 
-FAMILIES = (vae, hvae, realnvp, autoencoder, vqvae, prior)
+FAMILIES = (vae, hvae, m2, realnvp, autoencoder, vqvae, prior)
 FAMILIES += (gan, stylegan2, cyclegan)
 FAMILIES += (flow, ddpm, score_sde, edm, dit, meanflow, consistency)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)

@@ -34,6 +34,17 @@ def of_vae(model, num: int) -> Reference:
     return Reference(call, bare)
 
 
+def of_semi_supervised(model, num: int) -> Reference:
+    """The generative model's own program."""
+    inner = reference(model.generative, num)
+
+    def of_inner(program):
+        return lambda params, *more: program(params["m2"]["generative"], *more)
+
+    bare = of_inner(inner.bare) if inner.bare else None
+    return Reference(of_inner(inner.call), bare, inner.reason)
+
+
 def of_hierarchical_vae(model, num: int) -> Reference:
     """Noise for each group, uniform labels, one pass down, the mean."""
     import jax
@@ -212,6 +223,7 @@ def reference(model, num: int, **keywords) -> Reference:
     from gengen.errors import BadInput
     from gengen.models.autoregressive import Autoregressive
     from gengen.models.combinators.latent import Coded
+    from gengen.models.combinators.semisupervised import SemiSupervised
     from gengen.models.diffusion import Diffusion
     from gengen.models.gan import GAN
     from gengen.models.hvae import HierarchicalVAE
@@ -223,6 +235,7 @@ def reference(model, num: int, **keywords) -> Reference:
     families = {
         VAE: of_vae,
         HierarchicalVAE: of_hierarchical_vae,
+        SemiSupervised: of_semi_supervised,
         NormalizingFlow: of_normalizing_flow,
         GAN: of_gan,
         StyleGAN: of_stylegan,

@@ -14,6 +14,7 @@ from ..files import write_json
 from ..run.report import read_rows
 from ..run.sampler import given_keywords
 from ..run.workdir import OpenRun, open_workdir
+from .disentangling import disentanglement
 from .features import alone, empty
 from .known_modes import count_modes, known_modes
 from .options import Evaluate
@@ -62,6 +63,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
             result |= quality.measure()
         result |= modes_of_samples(trained, options)
     result |= over_splits(trained, splits, metrics, options)
+    result |= disentanglement(trained, splits["train"], options)
     result |= codebook_use(trained, splits, options)
     result["examples"] = trained.record.data.examples
     path = options.workdir / "evaluation.json"

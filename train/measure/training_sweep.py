@@ -83,13 +83,16 @@ def point_of(settings: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, 
     kept += ("network_evaluations", "training_seconds")
     point = {name: evaluation[name] for name in kept if name in evaluation}
     point |= {f"modes_{k}": v for k, v in evaluation.get("modes", {}).items()}
-    for name in ("bits_per_dim", "bits_per_byte", "accuracy"):
+    for name in ("bits_per_dim", "bits_per_byte", "rate", "distortion", "accuracy"):
         of_split = evaluation.get(name, {})
         for split in ("test", "validation", "train"):
             if split in of_split:
                 point[name] = of_split[split]["value"]
                 point["split"] = split
                 break
+    for name in ("mig", "sap"):
+        if gap := evaluation.get("disentanglement", {}).get(name):
+            point[name] = gap["value"]
     return {"options": settings, **point}
 
 
