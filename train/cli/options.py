@@ -46,7 +46,7 @@ class SourceOptions:
     """The data set."""
 
     dataset: str = "digits"
-    """digits, shapes (drawn, of known factors), mnist, fashion_mnist, emoji (in colour),
+    """digits, shapes (drawn, of known factors), mnist, fashion_mnist, emoji (colour),
     folder:PATH (images), npz:FILE (arrays image and label), text:PATH (a file or
     folder; text alone is Python's language reference), or any prepared TFDS name;
     binarised:NAME draws black or white by the pixels' grey, few-labels:N:NAME hides all
