@@ -14,6 +14,7 @@ from ..files import write_json
 from ..run.report import read_rows
 from ..run.sampler import given_keywords
 from ..run.workdir import OpenRun, open_workdir
+from .critic import critic_figures
 from .features import alone, empty
 from .known_modes import count_modes, known_modes
 from .options import Evaluate
@@ -61,6 +62,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         with alone(options.workdir / PART):
             result |= quality.measure()
         result |= modes_of_samples(trained, options)
+        result |= critic_figures(trained, splits, options.seed)
     result |= over_splits(trained, splits, metrics, options)
     result |= codebook_use(trained, splits, options)
     result["examples"] = trained.record.data.examples
