@@ -15,6 +15,7 @@ from ..run.report import read_rows
 from ..run.sampler import given_keywords
 from ..run.workdir import OpenRun, open_workdir
 from .critic import critic_figures
+from .disentangling import disentanglement
 from .features import alone, empty
 from .known_modes import count_modes, known_modes
 from .options import Evaluate
@@ -64,6 +65,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         result |= modes_of_samples(trained, options)
         result |= critic_figures(trained, splits, options.seed)
     result |= over_splits(trained, splits, metrics, options)
+    result |= disentanglement(trained, splits["train"], options)
     result |= codebook_use(trained, splits, options)
     result["examples"] = trained.record.data.examples
     path = options.workdir / "evaluation.json"
