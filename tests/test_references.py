@@ -178,6 +178,25 @@ def test_a_reference_of_another_form_is_no_record(copied, frozen):
         experiments.load(copied / "r")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "images"},
+        {"levels": 1},
+        {"levels": "300"},
+        {"shape": []},
+        {"kind": "reals"},
+        {"unknown": 1},
+    ],
+)
+def test_latents_that_cannot_be_are_no_record(pair, tmp_path, change):
+    document = json.loads((pair / "r" / experiments.FILE).read_text())
+    document["latents"] |= change
+    (tmp_path / experiments.FILE).write_text(json.dumps(document))
+    with pytest.raises(BadInput, match="is not the record of a run"):
+        experiments.load(tmp_path)
+
+
 def test_a_record_of_an_older_version_has_no_references(runs, tmp_path):
     shutil.copytree(runs / "vae", tmp_path / "vae")
     path = tmp_path / "vae" / experiments.FILE
