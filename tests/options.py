@@ -11,10 +11,13 @@ from tests.markdown import MADE, wrapped
 from train.cli.command import options_class
 from train.cli.groups import groups_of, meaning
 from train.cli.options import RunOptions
-from train.experiments import EXPERIMENTS, OF_TEXT
+from train.experiments import DATASETS, EXPERIMENTS
 
 DOORS = {
-    "drawing": ("sample", "complete", "restore", "edit", "interpolate", "traverse"),
+    "drawing": (
+        *("sample", "complete", "restore", "edit", "interpolate", "traverse"),
+        *("styles", "translate"),
+    ),
     "measuring": ("evaluate", "compare", "sweep", "benchmark", "throughput"),
     "tasks": ("bayes", "outliers", "probe", "inspect"),
 }
@@ -130,7 +133,7 @@ def pages() -> dict[str, str]:
     commands = {page: {} for page in (*KINDS, "others")}
     for name, function in EXPERIMENTS.items():
         page = next((page for page, names in KINDS.items() if name in names), "others")
-        commands[page][f"train {name}"] = options_class(function, name in OF_TEXT)
+        commands[page][f"train {name}"] = options_class(function, DATASETS.get(name))
     for page, names in DOORS.items():
         commands[page] = {f"train.{name}": door(name) for name in names}
     every = [options for page in commands.values() for options in page.values()]

@@ -159,7 +159,10 @@ def test_an_interrupted_evaluation_goes_on(cli, copy, monkeypatch):
     assert not (workdir / "evaluation.json").exists()
     del drawn[:]
     resumed, out = evaluated(cli, workdir, "--batch-size 16")
-    assert "going on: 32 samples" in out and set(drawn) == {32}
+    # The first again, for the picture with their neighbours.
+    assert "going on: 32 samples" in out and set(drawn) == {32, 0}
+    assert (workdir / "neighbours.png").exists()
+    assert resumed["memory"]["samples"] > 0 and resumed["memory"]["test_images"] > 0
     assert not (workdir / "evaluation.part").exists()
     whole, _ = evaluated(cli, workdir, "--batch-size 16")
     for name, figure in whole["sample_quality"].items():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.stats
+import sklearn.calibration
 import sklearn.metrics
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
@@ -28,9 +29,14 @@ from gengen.metrics.frechet import (
 from gengen.metrics.inception import inception_score
 from gengen.metrics.kernel import kernel_distance
 from gengen.metrics.modes import mode_kl, modes_found, nearest_mode
-from gengen.metrics.neighbours import density_coverage, precision_recall
+from gengen.metrics.neighbours import density_coverage, nearest, precision_recall
 from gengen.metrics.quality import LEAST_SAMPLES, possible_metrics, sample_quality
-from gengen.metrics.ranking import auroc, auroc_standard_error, average_precision
+from gengen.metrics.ranking import (
+    auroc,
+    auroc_standard_error,
+    average_precision,
+    calibration_error,
+)
 from gengen.metrics.result import Result, standard_error
 
 
@@ -745,3 +751,33 @@ def test_modes_may_be_none_and_whole_floats():
     assert modes_found([0.0, 1.0, 1.0], 3) == 2
     with pytest.raises(BadInput, match="integers"):
         modes_found([0.5], 3)
+
+
+# ---------------------------------------------------------------- calibration
+
+
+def test_calibration_error_is_that_of_scikit_learns_curve():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(size=2_000)
+    y = rng.uniform(size=2_000) < p**2
+    happened, said = sklearn.calibration.calibration_curve(y, p, n_bins=10)
+    share = np.bincount((p * 10).astype(int)) / len(p)
+    found = calibration_error(p, y)
+    np.testing.assert_allclose(found, np.sum(share * np.abs(happened - said)))
+    assert calibration_error(p, rng.uniform(size=2_000) < p) < 0.05 < found
+
+
+# ---------------------------------------------------------------- nearest of a set
+
+
+def test_nearest_are_those_of_scipys_tree():
+    rng = np.random.default_rng(0)
+    x, reference = rng.normal(size=(20, 5)), rng.normal(size=(50, 5))
+    reference[7] = x[3]
+    distances, indices = NearestNeighbors(n_neighbors=4).fit(reference).kneighbors(x)
+    found = nearest(x, reference, 4)
+    np.testing.assert_array_equal(found[0], indices)
+    np.testing.assert_allclose(found[1], distances, atol=1e-12)
+    assert found[0][3, 0] == 7 and found[1][3, 0] == 0
+    with pytest.raises(BadInput, match="k = 51 nearest of 50"):
+        nearest(x, reference, 51)

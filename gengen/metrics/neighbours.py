@@ -55,6 +55,36 @@ def _balls(centers: np.ndarray, k: int, points: np.ndarray) -> tuple:
     return balls, held
 
 
+def nearest(x, reference, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """(indices [N, k], distances [N, k]) of the nearest of a reference, nearest first.
+
+    Beside a sample, its nearest training images show whether it is a copy.
+
+    Args:
+        x: features [N, F].
+        reference: features [M, F].
+        k: how many, at most M.
+
+    Raises BadInput where k is not in 1 … M.
+
+    >>> nearest([[0.0]], [[3.0], [1.0], [9.0]], k=2)
+    (array([[1, 0]]), array([[1., 3.]]))
+    """
+    x, reference = as_features(x, reference)
+    refuse_unless(
+        1 <= k <= len(reference),
+        f"k = {k} nearest of {len(reference)}: give 1 <= k <= M.",
+    )
+    found = np.empty((len(x), k), int)
+    for rows, squared, _ in _distances(x, reference):
+        some = np.argpartition(squared, k - 1, axis=1)[:, :k]
+        order = np.argsort(np.take_along_axis(squared, some, 1), axis=1)
+        found[rows] = np.take_along_axis(some, order, 1)
+    # By differences: where two are equal, the product leaves a rounding error.
+    distances = np.linalg.norm(x[:, None] - reference[found], axis=-1)
+    return found, distances
+
+
 def precision_recall(real, fake, k: int = K_PRECISION) -> tuple[float, float]:
     """(precision, recall): fraction of fakes in a real ball, of reals in a fake one.
 

@@ -37,6 +37,7 @@ from ..run.sampler import (
 from ..run.workdir import OpenRun
 from .extractors import Extractor, open_extractor
 from .features import Features, Parts, check_finite, known_labels, of_dataset
+from .memory import ROWS, draw_neighbours, memory
 from .tables import COMPARISONS
 
 KEPT = 10_000  # features kept for the metrics that need all of them at once
@@ -194,6 +195,11 @@ class Quality:
             result["against_test"] = reference.compared(fake, test)
             result["test_images"] = reference.compared(test)
         result["noise_floor"] = reference.noise_floor()
+        held_out = test.kept if "test" in self.splits else None
+        result["memory"] = memory(fake.kept, reference.features.kept, held_out)
+        x, path = self.timed(0, {})[0], self.options.workdir / "neighbours.png"
+        draw_neighbours(path, x[:ROWS], reference, self.splits["train"])
+        print(f"samples and their nearest training images: {path}")
         return result
 
     def against(
