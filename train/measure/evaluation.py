@@ -115,7 +115,7 @@ def cost(
 
 def refuse_sampling(model, options) -> None:
     """BadInput for what means nothing of a classifier, or of an autoencoder alone."""
-    what = f"a {type(model).__name__}"
+    what = f"this {type(model).__name__}"
     for name, value in given_keywords(options).items():
         raise BadInput(
             f"--{name.replace('_', '-')} {value}: {what} draws no samples; leave it out"
