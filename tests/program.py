@@ -22,6 +22,8 @@ OTHERS = {  # that `tests.kill` knows, and the suite does not run as programs
     "hvae": "--channels 8 --latent 2 --components 2 --batch-size 16",
     "m2": "--hidden 8 --latent 2 --channels 8 --batch-size 16",
     "realnvp": "--channels 8 --batch-size 16",
+    "stylegan2": "--channels 4 --latent 2 --style 4 --batch-size 16",
+    "cyclegan": "--channels 4 --blocks 1 --critic-channels 4 --batch-size 16",
     "ddpm": f"{SMALL_NETS} --sampling-steps 5",
     "score_sde": f"{SMALL_NETS} --sampling-steps 3",
     "edm": f"{SMALL_NETS} --sampling-steps 2",

@@ -46,13 +46,14 @@ class SourceOptions:
     """The data set."""
 
     dataset: str = "digits"
-    """digits, shapes (drawn, of known factors), mnist, fashion_mnist, folder:PATH
-    (images), npz:FILE (arrays image and label), text:PATH (a file or folder; text alone
-    is Python's language reference), or any prepared TFDS name; binarised:NAME draws
-    black or white by the pixels' grey, and few-labels:N:NAME hides all but N training
-    labels of each class."""
+    """digits, shapes (drawn, of known factors), mnist, fashion_mnist, emoji (colour),
+    folder:PATH (images), npz:FILE (arrays image and label), text:PATH (a file or
+    folder; text alone is Python's language reference), or any prepared TFDS name;
+    binarised:NAME draws black or white by the pixels' grey, few-labels:N:NAME hides all
+    but N training labels of each class, and pair:CHANGE:NAME (inverted, thick, tinted)
+    and unpaired:A,B have two domains."""
     data_dir: Path | None = None
-    """Where the IDX files or the prepared TFDS sets are."""
+    """Where the IDX files, the emoji's font or the prepared TFDS sets are."""
     image_size: Width | None = None
     """Scale the shorter side to this and crop the centre; by default nothing is."""
     levels: Levels | None = None

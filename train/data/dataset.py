@@ -21,7 +21,7 @@ from gengen.errors import BadInput
 
 from .digest import WHOLE, of_fetch
 
-BUILT_IN = ("digits", "shapes", "mnist", "fashion_mnist")
+BUILT_IN = ("digits", "shapes", "mnist", "fashion_mnist", "emoji")
 BUILT_IN += ("folder:PATH", "text:PATH", "npz:FILE")
 BUILT_IN += ("gaussians:ring", "gaussians:grid")
 
@@ -58,6 +58,8 @@ class Spec:
     std: tuple[float, ...] = ()
     grey: int = 0
     "Levels from which a training step draws its binary pixels; 0 where it reads them."
+    partner: bool = False
+    "Whether a batch also has images of a second domain, of the same shape."
     labelled: int = 0
     "Training examples of each class whose label is known; 0 for all."
     factors: tuple[str, ...] = ()
@@ -73,6 +75,14 @@ class Spec:
         """The type of the numbers in a batch."""
         wide = np.int32 if self.kind == "symbols" or self.levels > 256 else np.uint8
         return np.float32 if self.kind == "reals" else wide
+
+    def two_domains(self, who: str) -> None:
+        """Refuse a data set of one domain where two are mapped to one another."""
+        if not self.partner:
+            raise BadInput(
+                f"{who} maps one domain to another, and {self.name} is one: take "
+                "--dataset pair:inverted:digits, or unpaired:A,B of two data sets"
+            )
 
     def images_only(self, who: str) -> None:
         """Refuse what is no image where only images make sense."""
@@ -140,6 +150,8 @@ class Spec:
     def example(self, num: int) -> dict[str, np.ndarray]:
         """A batch of `num` examples of zeros (and labels 0), for shapes."""
         batch = {KEYS[self.kind]: np.zeros((num, *self.shape), self.dtype)}
+        if self.partner:
+            batch["partner"] = np.zeros((num, *self.shape), self.dtype)
         if self.num_classes:
             batch["label"] = np.zeros(num, np.int32)
         return batch

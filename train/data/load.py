@@ -13,6 +13,7 @@ from .binarise import PREFIX as BINARISED
 from .binarise import binarised
 from .dataset import READER, Dataset, named
 from .digits import digits
+from .emoji import emoji
 from .few_labels import PREFIX as FEW_LABELS
 from .few_labels import few_labels, parse
 from .folder import folder
@@ -20,6 +21,7 @@ from .gaussians import PREFIX as GAUSSIANS
 from .gaussians import gaussians
 from .idx import idx
 from .npz import npz
+from .pairs import PAIR, UNPAIRED, paired, unpaired
 from .shapes import shapes
 from .stacked import PREFIX as STACKED
 from .stacked import stacked
@@ -27,7 +29,12 @@ from .text import text
 from .tfds import prepared
 
 OnBadRecord = Literal["refuse", "skip"]
-WRAPPERS = {BINARISED: lambda dataset, split: binarised(dataset), STACKED: stacked}
+WRAPPERS = {  # prefix -> (a reader of names, the rest of the name, split) -> Dataset
+    BINARISED: lambda read, name, split: binarised(read(name)),
+    STACKED: lambda read, name, split: stacked(read(name), split),
+    PAIR: paired,
+    UNPAIRED: unpaired,
+}
 
 
 def load(
@@ -49,7 +56,8 @@ def load(
         a set that TFDS has prepared as array_record. "binarised:NAME" draws pixels 0 or
         1 of any set of images by their grey levels; "stacked:NAME" puts three of them
         into the channels of one; "few-labels:N:NAME" hides all but N training labels of
-        each class. "gaussians:ring" and ":grid" are points of the plane.
+        each class; "pair:CHANGE:NAME" and "unpaired:A,B" have two domains (pairs.py).
+        "gaussians:ring" and ":grid" are points of the plane.
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
         size there is, which must then be one for all images.
@@ -76,7 +84,7 @@ def load(
     )
     for prefix, wrapped in WRAPPERS.items():
         if name.startswith(prefix):
-            return wrapped(again(name.removeprefix(prefix)), split)
+            return wrapped(again, name.removeprefix(prefix), split)
     if name.startswith(FEW_LABELS):
         num, inner = parse(name)
         return few_labels(again(inner), num, split)
@@ -94,6 +102,8 @@ def load(
         dataset = shapes(name, split)
     elif name in ("mnist", "fashion_mnist"):
         dataset = idx(name, split, data_dir, image_size)
+    elif name == "emoji":
+        dataset = emoji(name, split, data_dir, image_size)
     elif name.startswith("folder:"):
         dataset = folder(name, split, image_size, on_bad_record == "skip", reader)
     elif name.startswith("npz:"):

@@ -124,6 +124,29 @@ def of_gan(model, num: int) -> Reference:
     return Reference(call, bare)
 
 
+def of_stylegan(model, num: int) -> Reference:
+    """z ~ N(0, 1), uniform labels, a mapping, and a synthesis with noise."""
+    import jax
+    import jax.numpy as jnp
+
+    def generate(params, state, z, c, keys):
+        weights = {"params": params["generator"], **state["generator"]}
+        w = model.generator.apply(weights, z, c, method="styles")
+        return model.generator.apply(weights, w, keys, method="synthesize")
+
+    def bare(params, state, key):
+        key_z, key_label, key_noise = jax.random.split(key, 3)
+        z = jax.random.normal(key_z, (num, model.latent))
+        c = uniform_labels(model, key_label, num)
+        return generate(params, state, z, c, jax.random.split(key_noise, num))
+
+    def call(params, state):
+        c, keys = model.condition.zeros(num), jax.random.split(jax.random.key(0), num)
+        return generate(params, state, jnp.zeros((num, model.latent)), c, keys)
+
+    return Reference(call, bare)
+
+
 def of_autoregressive(model, num: int) -> Reference:
     """A scan over the network's `decode`, and `jax.random.categorical`."""
     import jax
@@ -206,6 +229,7 @@ def reference(model, num: int, **keywords) -> Reference:
     from gengen.models.hvae import HierarchicalVAE
     from gengen.models.multiscale import Multiscale
     from gengen.models.normalizing_flow import NormalizingFlow
+    from gengen.models.stylegan import StyleGAN
     from gengen.models.vae import VAE
 
     families = {
@@ -214,6 +238,7 @@ def reference(model, num: int, **keywords) -> Reference:
         SemiSupervised: of_semi_supervised,
         NormalizingFlow: of_normalizing_flow,
         GAN: of_gan,
+        StyleGAN: of_stylegan,
         Diffusion: of_diffusion,
         Autoregressive: of_autoregressive,
         Multiscale: of_multiscale,

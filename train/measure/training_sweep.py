@@ -19,6 +19,7 @@ from ..cli.near import did_you_mean
 from ..cli.options import IDENTITY, RunOptions
 from ..files import write_json
 from ..run import record as records
+from ..run.first_stage import place_of
 from ..run.loop import splits_of
 from ..run.record import Record
 from .extractors import default_name, extractor_if_any
@@ -110,6 +111,7 @@ def member_of(point: dict, record: Record, folder: Path, options) -> Member:
     shared |= {k: v for k, v in point.items() if k == "seed"}
     run = RunOptions(
         workdir=folder / name,
+        first_stage=place_of(record, options.workdir),
         data_dir=options.data_dir,
         minutes=options.minutes,
         **shared,
@@ -168,7 +170,7 @@ def training_values(settings: tuple[str, ...], record: Record) -> dict[str, tupl
 def parse_value(name: str, text: str, record: Record):
     """A value as the experiment's own command line reads it."""
     function = experiments.EXPERIMENTS[record.experiment]
-    made = options_class(function, record.data.kind == "text")
+    made = options_class(function, experiments.DATASETS.get(record.experiment))
     option, words = f"--{name.replace('_', '-')}", text.split()
     if words in (["True"], ["False"], ["true"], ["false"]):
         flag = option if words[0].lower() == "true" else f"--no-{option[2:]}"

@@ -29,7 +29,7 @@ def asked(
     """
     if init_from is None:
         return record, None
-    path, step = place_of(init_from)
+    path, step = folder_and_step(init_from)
     number = None if step == "best" else step
     place = Reference(os.path.relpath(path, workdir), number)
     begun = None
@@ -46,7 +46,7 @@ def asked(
     return dataclasses.replace(record, initial=exact), arrays
 
 
-def place_of(run: str) -> tuple[str, int | str | None]:
+def folder_and_step(run: str) -> tuple[str, int | str | None]:
     """(folder, step) of RUN or RUN@STEP; the step may be "best"."""
     path, _, step = run.rpartition("@")
     if not path or not (step.isdecimal() or step == "best"):
