@@ -197,6 +197,11 @@ class GAN(HasLatents, HasFeatures):
         new.pop("intermediates")
         return logit, sown["classes"][0], new
 
+    def logits(self, params, state, x: Array, c: Given) -> Array:
+        """Logits [B] of examples as they are: the critic in evaluation."""
+        weights = {"params": params["discriminator"], **state["discriminator"]}
+        return self.discriminator.apply(weights, self._packed(x), c)
+
     def _fake(self, params, state, batch, key):
         c = self.condition.read(batch)
         z = jax.random.normal(key, (len(self.space.data(batch)), self.latent))

@@ -40,6 +40,8 @@ def print_evaluation(result: dict[str, Any], path: Path) -> None:
     if (share := result.get("class_accuracy")) is not None:
         lines.append(["samples of the class asked for", f"{share:.1%}"])
     lines += mode_lines(result.get("modes")) + memory_lines(result.get("memory"))
+    for name, value in result.get("critic", {}).items():
+        lines.append([f"critic: {name.replace('_', ' ')}", f"{value:.3f}"])
     if (seconds := result.get("seconds_per_sample")) is not None:
         calls = str(result["network_evaluations"] or "adaptive")
         lines.append(["what was drawn", result["samples"]])

@@ -19,6 +19,7 @@ from ..cli.near import did_you_mean
 from ..cli.options import IDENTITY, RunOptions
 from ..files import write_json
 from ..run import record as records
+from ..run.first_stage import place_of
 from ..run.loop import splits_of
 from ..run.record import Record
 from .extractors import default_name, extractor_if_any
@@ -110,6 +111,7 @@ def member_of(point: dict, record: Record, folder: Path, options) -> Member:
     shared |= {k: v for k, v in point.items() if k == "seed"}
     run = RunOptions(
         workdir=folder / name,
+        first_stage=place_of(record, options.workdir),
         data_dir=options.data_dir,
         minutes=options.minutes,
         **shared,
