@@ -22,10 +22,12 @@ DOORS = {
     "tasks": ("bayes", "outliers", "probe", "inspect"),
 }
 KINDS = {  # of experiments; the page "others" has the rest
+    "adversarial": ("gan", "stylegan2", "cyclegan"),
     "diffusion": ("flow", "ddpm", "score_sde", "edm", "dit", "meanflow", "consistency"),
     "autoregressive": ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer", "text"),
 }
 TITLES = {
+    "adversarial": "Options of the experiments: adversarial networks",
     "diffusion": "Options of the experiments: diffusion",
     "autoregressive": "Options of the experiments: autoregressive models",
     "others": "Options of the experiments: all others",
@@ -145,12 +147,19 @@ def pages() -> dict[str, str]:
     runs = [group for group in shared if group in groups_of(RunOptions)]
     opened = [g for g in shared if g in trained and g not in runs]
     groups = [g for g in shared if g not in trained and g not in runs]
+    own = {g for o in commands["adversarial"].values() for g in groups_of(o)}
+    for page, those in commands.items():
+        if page != "adversarial":
+            own -= {g for o in those.values() for g in groups_of(o)}
+    own = [g for g in groups if g in own]  # that only its experiments share
+    groups = [g for g in groups if g not in own]
     texts = {
         page: [command(name, o, set(shared)) for name, o in those.items()]
         for page, those in commands.items()
     }
     for page, those in ("runs", runs), ("groups", groups), ("opened", opened):
         texts[page] = [section(heading(g), g, groups_of(g)[g]) for g in those]
+    texts["adversarial"] += [section(heading(g), g, groups_of(g)[g]) for g in own]
     back = "[All options](../options.md)"
     index = [f"- [{title}](options/{page}.md)" for page, title in TITLES.items()]
     intro = wrapped(
