@@ -81,7 +81,7 @@ class Spec:
         if not self.partner:
             raise BadInput(
                 f"{who} maps one domain to another, and {self.name} is one: take "
-                "--dataset pair:inverted:digits, or unpaired:A,B of two data sets"
+                "--dataset pair:thick:digits, or unpaired:A,B of two data sets"
             )
 
     def images_only(self, who: str) -> None:

