@@ -76,7 +76,8 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     def bits(*arguments):
         return bits_per_dim(model.log_likelihood(*arguments), shape)
 
-    return [Metric(bits_name(shape), kind, jax.jit(bits), likelihoods)]
+    unit = getattr(getattr(trained.model, "space", None), "unit", bits_name(shape))
+    return [Metric(unit, kind, jax.jit(bits), likelihoods)]
 
 
 def classifier_metrics(model: Discriminative) -> list[Metric]:
