@@ -149,12 +149,16 @@ class Model(Protocol):
         ...
 
 
-class Discriminative(abc.ABC):
-    """A model of p(y|x); its `sample` raises BadInput."""
+class InfersLabels(abc.ABC):
+    """A model with a p(y|x), of `labels`: a `gengen.conditions.Labels`."""
 
     @abc.abstractmethod
     def log_prob_labels(self, params, state, batch: Batch, key: Key) -> Array:
         """log p(y|x) [B, classes] in nats."""
+
+
+class Discriminative(InfersLabels):
+    """A model of p(y|x) alone; its `sample` raises BadInput."""
 
 
 class HasLatents(abc.ABC):
@@ -170,12 +174,39 @@ class HasLatents(abc.ABC):
         return jax.vmap(draw)(keys)
 
 
+class HasStyles(HasLatents):
+    """A model that maps a latent to a style w for each of its layers."""
+
+    num_styles: int
+    """The layers that take a style."""
+
+    @abc.abstractmethod
+    def styles(self, params, state, z: Array, **condition) -> Array:
+        """w [B, num_styles, D] of latents, the same one for every layer."""
+
+    @abc.abstractmethod
+    def mean_style(self, params, state) -> Array:
+        """The mean of w over latents, [D]."""
+
+    @abc.abstractmethod
+    def from_styles(self, params, state, w: Array) -> Array:
+        """Samples of styles [B, num_styles, D], which may differ between layers."""
+
+
 class Inverts(abc.ABC):
     """A model that finds the latent of which a given sample is the function."""
 
     @abc.abstractmethod
     def to_latent(self, params, state, x: Array, **condition) -> Array:
         """Latents [B, *latent_shape] of samples."""
+
+
+class Translates(abc.ABC):
+    """A model of two domains, a and b; its `sample` raises BadInput."""
+
+    @abc.abstractmethod
+    def translate(self, params, state, x: Array, to: str = "b") -> Array:
+        """x [B, *shape] of one domain as images of the domain `to`, "a" or "b"."""
 
 
 class Encodes(abc.ABC):
@@ -232,12 +263,12 @@ class OnlyReconstructs(Reconstructs):
 
 
 def draws(model: Any) -> bool:
-    """Whether `sample` draws: not of a classifier, nor of an autoencoder alone.
+    """Whether `sample` draws: not of a classifier, an autoencoder, a translator.
 
     >>> draws(object())
     False
     """
-    others = Discriminative, OnlyReconstructs
+    others = Discriminative, OnlyReconstructs, Translates
     return hasattr(model, "sample") and not isinstance(model, others)
 
 

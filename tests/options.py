@@ -11,18 +11,23 @@ from tests.markdown import MADE, wrapped
 from train.cli.command import options_class
 from train.cli.groups import groups_of, meaning
 from train.cli.options import RunOptions
-from train.experiments import EXPERIMENTS, OF_TEXT
+from train.experiments import DATASETS, EXPERIMENTS
 
 DOORS = {
-    "drawing": ("sample", "complete", "restore", "edit", "interpolate", "traverse"),
+    "drawing": (
+        *("sample", "complete", "restore", "edit", "interpolate", "traverse"),
+        *("styles", "translate"),
+    ),
     "measuring": ("evaluate", "compare", "sweep", "benchmark", "throughput"),
     "tasks": ("bayes", "outliers", "probe", "inspect"),
 }
 KINDS = {  # of experiments; the page "others" has the rest
+    "adversarial": ("gan", "stylegan2", "cyclegan"),
     "diffusion": ("flow", "ddpm", "score_sde", "edm", "dit", "meanflow", "consistency"),
     "autoregressive": ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer", "text"),
 }
 TITLES = {
+    "adversarial": "Options of the experiments: adversarial networks",
     "diffusion": "Options of the experiments: diffusion",
     "autoregressive": "Options of the experiments: autoregressive models",
     "others": "Options of the experiments: all others",
@@ -130,7 +135,7 @@ def pages() -> dict[str, str]:
     commands = {page: {} for page in (*KINDS, "others")}
     for name, function in EXPERIMENTS.items():
         page = next((page for page, names in KINDS.items() if name in names), "others")
-        commands[page][f"train {name}"] = options_class(function, name in OF_TEXT)
+        commands[page][f"train {name}"] = options_class(function, DATASETS.get(name))
     for page, names in DOORS.items():
         commands[page] = {f"train.{name}": door(name) for name in names}
     every = [options for page in commands.values() for options in page.values()]
@@ -142,12 +147,19 @@ def pages() -> dict[str, str]:
     runs = [group for group in shared if group in groups_of(RunOptions)]
     opened = [g for g in shared if g in trained and g not in runs]
     groups = [g for g in shared if g not in trained and g not in runs]
+    own = {g for o in commands["adversarial"].values() for g in groups_of(o)}
+    for page, those in commands.items():
+        if page != "adversarial":
+            own -= {g for o in those.values() for g in groups_of(o)}
+    own = [g for g in groups if g in own]  # that only its experiments share
+    groups = [g for g in groups if g not in own]
     texts = {
         page: [command(name, o, set(shared)) for name, o in those.items()]
         for page, those in commands.items()
     }
     for page, those in ("runs", runs), ("groups", groups), ("opened", opened):
         texts[page] = [section(heading(g), g, groups_of(g)[g]) for g in those]
+    texts["adversarial"] += [section(heading(g), g, groups_of(g)[g]) for g in own]
     back = "[All options](../options.md)"
     index = [f"- [{title}](options/{page}.md)" for page, title in TITLES.items()]
     intro = wrapped(

@@ -17,6 +17,8 @@ PAGES = {  # folder of results/ -> title
     "representations": "Digits and Fashion-MNIST: labels, outliers, representations",
     "latent-variables": "Latent variables: priors, posteriors, hierarchies, flows",
     "autoregression": "Autoregression: images, decoding, text",
+    "adversarial": "Adversarial networks: modes, losses, what a step costs",
+    "styles": "StyleGAN2 and CycleGAN: truncation, translations",
     "diffusion": "Diffusion: published choices, predictions, couplings",
     "guidance": "Diffusion: network evaluations and guidance",
     "bounds": "Diffusion's bound: its estimate, and where it ends",

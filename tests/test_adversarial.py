@@ -83,6 +83,8 @@ def test_the_best_critic_is_p_over_p_plus_q(name):
     found, slope = jax.value_and_grad(lambda x: expected(game.discriminator, x))(best)
     close(slope, np.zeros(5))
     assert value is None or abs(found - value) < 1e-6
+    if hasattr(game, "probability"):
+        close(game.probability(game.margin(best, best)), P / (P + Q))
     # Of separable games the curvature is diagonal: above 0 at every symbol.
     ahead = jax.grad(lambda x: expected(game.discriminator, x))(best + 0.1)
     assert np.all(np.asarray(ahead) > 1e-4)

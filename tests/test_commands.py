@@ -16,7 +16,7 @@ from train.cli.config import with_config
 from train.cli.doors import DOORS
 from train.cli.groups import groups_of
 from train.data.load import load
-from train.experiments import EXPERIMENTS, OF_TEXT
+from train.experiments import DATASETS, EXPERIMENTS
 from train.run import record as records
 from train.run.loop import record_of
 
@@ -63,7 +63,7 @@ def test_help_is_quick_and_as_wide_as_80_columns(helps):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_help_has_a_group_for_every_class_that_defines_options(helps, name):
     text = "\n".join(helps[name][1]).partition("show this help")[2]
-    options = options_class(EXPERIMENTS[name], name in OF_TEXT)
+    options = options_class(EXPERIMENTS[name], DATASETS.get(name))
     for group, members in groups_of(options).items():
         heading = " ".join(group.__doc__.partition("\n")[0].split()[:5])
         assert heading in text, group
@@ -201,7 +201,7 @@ WORDS += [
 def command_lines(num: int):
     """(command, options, arguments), from a fixed seed."""
     draw = np.random.default_rng(0)
-    known = {n: options_class(f, n in OF_TEXT) for n, f in EXPERIMENTS.items()}
+    known = {n: options_class(f, DATASETS.get(n)) for n, f in EXPERIMENTS.items()}
     for _ in range(num):
         name = draw.choice(list(known))
         options = known[name]

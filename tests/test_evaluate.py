@@ -34,6 +34,7 @@ from train.measure.quality import PART
 from train.measure.series import budget_used
 from train.progress import print_table
 from train.run.heldout import batches, subset
+from train.run.report import read_rows
 from train.run.samples import mistaken
 from train.run.workdir import open_workdir
 
@@ -405,6 +406,13 @@ def test_one_module_writes_the_json_of_files():
     writers = {path.name for path in modules if "json.dump" in path.read_text()}
     assert writers == {"files.py", "features.py", "record.py", "processes.py"}
     assert to_json({"loss": math.nan}) == '{"loss": null}\n'
+
+
+def test_a_line_of_metrics_keeps_its_place_where_a_number_is_not_finite(tmp_path):
+    rows = [{"step": 1, "loss": math.nan}, {"step": 2, "loss": 0.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(map(to_json, rows)))
+    first, second = read_rows(tmp_path / "metrics.jsonl")
+    assert math.isnan(first.pop("loss")) and first == {"step": 1} and second == rows[1]
 
 
 def test_bits_have_the_unit_of_the_space():

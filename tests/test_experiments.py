@@ -28,7 +28,8 @@ OWN = ("vae", "autoencoder", "vqvae", "gan", "pixelrnn", "pixelcnn", "pixelcnnpp
 OWN += ("transformer",)
 AUTOREGRESSIVE = ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer")
 IMAGES = [x for x in EXPERIMENTS if x not in OF_TEXT | {"classifier", "prior"}]
-BATCH = {"image": np.zeros((2, 8, 8, 1), np.uint8), "label": np.zeros(2, np.int32)}
+SPECS = {"cyclegan": replace(DIGITS, partner=True)}  # others: digits
+BATCH = replace(DIGITS, partner=True).example(2)
 REFUSED = {("path", "table"): "take the noise, data or v prediction"}
 REFUSED["solver", "ddpm-learned"] = "this network learned no variances"
 OF_SAMPLING = ("solver", "grid", "likelihood")
@@ -55,9 +56,11 @@ def choices():
     first, training = {}, {field.name for field in fields(TrainingOptions)}
     for name in IMAGES:
         kinds = typing.get_type_hints(EXPERIMENTS[name])
+        family = name if name in OWN else "diffusion"
+        family = "gan" if name in ("stylegan2", "cyclegan") else family
+        family = "vae" if name == "m2" else family
         for keyword, kind in kinds.items():
-            of = name if name in OWN else "diffusion"
-            of = "training" if keyword in training else of
+            of = "training" if keyword in training else family
             literal = typing.get_origin(kind) is typing.Literal
             some = typing.get_origin(kind) in (typing.Union, types.UnionType)
             values = typing.get_args(kind) if literal or some else ()
@@ -99,7 +102,7 @@ def test_every_network_of_text_trains_and_samples(name):
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_every_experiment_trains_and_samples_by_default(name):
-    experiment = EXPERIMENTS[name](DIGITS)
+    experiment = EXPERIMENTS[name](SPECS.get(name, DIGITS))
     assert set(experiment.optimizers) == set(experiment.model.losses())
     check(experiment.model)
 
@@ -111,7 +114,7 @@ def test_every_choice_trains_and_samples_or_is_refused():
         given = {k: v for k, v in SMALL.items() if k in takes} | {keyword: value}
         refusal = REFUSED.get((keyword, value))
         with pytest.raises(BadInput, match=refusal) if refusal else nullcontext():
-            experiment = EXPERIMENTS[name](DIGITS, **given)
+            experiment = EXPERIMENTS[name](SPECS.get(name, DIGITS), **given)
             model = experiment.model
             assert set(experiment.optimizers) == set(model.losses())
             if isinstance(model, Diffusion):

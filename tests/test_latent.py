@@ -19,7 +19,7 @@ from gengen.latent.bounds import (
     log_weight,
     total_correlation,
 )
-from gengen.latent.evidence import annealed_log_weight, temperatures
+from gengen.latent.evidence import annealed, temperatures
 from gengen.latent.objectives import ELBO, IWAE
 from gengen.latent.priors import (
     FlowPrior,
@@ -39,6 +39,7 @@ from gengen.observations.discretized_logistic import DiscretizedLogistic
 from gengen.observations.gaussian import Gaussian
 from gengen.scan import sample_keys
 from gengen.spaces import Images, Reals
+from gengen.tasks.latents import rate_and_distortion
 from gengen.types import static
 from train.measure.bare_loops import reference
 
@@ -473,6 +474,41 @@ def test_bare_programs_draw_what_the_models_draw():
 W = jnp.array([[1.0, -0.5], [0.3, 2.0], [0.7, 0.7]])
 
 
+def test_rate_and_distortion_are_the_two_terms_of_the_bound():
+    for values in ({}, {"prior": GaussianMixture(2), "flow": AffineCouplings(2, (8,))}):
+        model, params = changed(**values)
+        terms = jax.jit(partial(rate_and_distortion, model))(params, {}, BATCH, KEY)
+        value, (_, seen) = jax.jit(model.loss)(params, {}, BATCH, KEY)
+        close(np.mean(terms[0]), seen["kl"], 1e-5, 1e-5)
+        close(np.mean(terms[0] + terms[1]), value, 1e-5, 1e-5)
+
+
+def test_completions_are_draws_of_the_exact_conditional():
+    """x = W z + b + noise: of x₀ seen, x₁ and x₂ are Gaussian with known moments."""
+    nets = MLPEncoder(2, ()), MLPDecoder((3,), ())
+    model = VAE(*nets, Gaussian(), Reals((3,), 1.0, 2.0), 2)
+    b, log_s = jnp.array([0.3, -0.2, 0.1]), math.log(0.5)
+    own = model.init(KEY)[0]["vae"]
+    own |= {"decoder": {"Dense_0": {"kernel": W.T, "bias": b}}}
+    params = {"vae": {**own, "likelihood": {"log_scale": jnp.float32(log_s)}}}
+    num, seen = 3000, 2.4
+    batch = {"latent": jnp.full((num, 3), jnp.array([1.0 + 2.0 * seen, 9.0, -9.0]))}
+    mask = np.array([True, False, False])
+    complete = partial(model.complete, params, {}, moves=20, particles=4)
+    x, effective = jax.jit(lambda key: complete(key, batch, mask))(KEY)
+    x = np.asarray(x, np.float64)
+    close(x[:, 0], np.full(num, seen), 1e-6, 1e-6)
+    cov = np.asarray(W @ W.T) + 0.25 * np.eye(3)
+    mean = b[1:] + cov[1:, 0] / cov[0, 0] * (seen - b[0])
+    rest = cov[1:, 1:] - np.outer(cov[1:, 0], cov[0, 1:]) / cov[0, 0]
+    error = np.sqrt(np.diag(rest) / num)
+    assert np.all(np.abs(x[:, 1:].mean(0) - mean) < 4 * error)
+    found = np.cov(x[:, 1:].T)
+    spread = np.sqrt((rest**2 + np.outer(np.diag(rest), np.diag(rest))) / num)
+    assert np.all(np.abs(found - rest) < 4 * spread)
+    assert np.all((effective >= 1) & (effective <= 4.001))
+
+
 @pytest.mark.parametrize("start", ["prior", "posterior"])
 def test_annealing_finds_the_exact_evidence(start, float64):
     """x = W z + noise: log N(x; 0, W Wᵀ + s² I), from the prior and from a wrong q."""
@@ -493,9 +529,9 @@ def test_annealing_finds_the_exact_evidence(start, float64):
         def draw(key):
             return mean + math.exp(logvar / 2) * jax.random.normal(key, (4, 2))
 
-        return annealed_log_weight(key, draw, log_start, log_joint, temperatures(60), 5)
+        return annealed(key, draw, log_start, log_joint, temperatures(60), 5)
 
-    log_w, accepted = chain(jax.random.split(KEY, 400))
+    _, log_w, accepted = chain(jax.random.split(KEY, 400))
     weight = np.exp(log_w - exact.logpdf(x))  # unbiased: its mean is 1
     assert np.all(np.abs(weight.mean(0) - 1) < 4 * weight.std(0) / 20)
     assert np.all(weight.std(0) < 1.5) and np.all(accepted > 0.4)
@@ -517,8 +553,8 @@ def test_annealing_is_unbiased_where_step_sizes_would_betray_it():
     def draw(key):
         return 3.0 * jax.random.normal(key, (20_000, 1))
 
-    run = partial(annealed_log_weight, leapfrogs=3, step_size=0.3)
-    log_w, _ = jax.jit(
+    run = partial(annealed, leapfrogs=3, step_size=0.3)
+    _, log_w, _ = jax.jit(
         lambda key: run(key, draw, log_start, log_joint, temperatures(40))
     )(KEY)
     weight = np.exp(np.asarray(log_w, np.float64))

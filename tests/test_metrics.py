@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.stats
+import sklearn.calibration
 import sklearn.metrics
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
@@ -30,7 +31,12 @@ from gengen.metrics.kernel import kernel_distance
 from gengen.metrics.modes import mode_kl, modes_found, nearest_mode
 from gengen.metrics.neighbours import density_coverage, nearest, precision_recall
 from gengen.metrics.quality import LEAST_SAMPLES, possible_metrics, sample_quality
-from gengen.metrics.ranking import auroc, auroc_standard_error, average_precision
+from gengen.metrics.ranking import (
+    auroc,
+    auroc_standard_error,
+    average_precision,
+    calibration_error,
+)
 from gengen.metrics.result import Result, standard_error
 
 
@@ -745,6 +751,20 @@ def test_modes_may_be_none_and_whole_floats():
     assert modes_found([0.0, 1.0, 1.0], 3) == 2
     with pytest.raises(BadInput, match="integers"):
         modes_found([0.5], 3)
+
+
+# ---------------------------------------------------------------- calibration
+
+
+def test_calibration_error_is_that_of_scikit_learns_curve():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(size=2_000)
+    y = rng.uniform(size=2_000) < p**2
+    happened, said = sklearn.calibration.calibration_curve(y, p, n_bins=10)
+    share = np.bincount((p * 10).astype(int)) / len(p)
+    found = calibration_error(p, y)
+    np.testing.assert_allclose(found, np.sum(share * np.abs(happened - said)))
+    assert calibration_error(p, rng.uniform(size=2_000) < p) < 0.05 < found
 
 
 # ---------------------------------------------------------------- nearest of a set

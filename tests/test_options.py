@@ -20,7 +20,7 @@ from train.cli.bounds import Above, AtLeast, AtMost, Below, bounds_of, check_num
 from train.cli.command import options_class
 from train.cli.groups import groups_of, meaning
 from train.data.dataset import Spec
-from train.experiments import EXPERIMENTS, OF_TEXT
+from train.experiments import DATASETS, EXPERIMENTS, OF_TEXT
 from train.experiments.training import TrainingOptions
 from train.run import record as records
 from train.run.checkpoint import Checkpoints
@@ -30,12 +30,12 @@ DIGITS = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
 TEXT = Spec("text", (16,), 256, 0, (), "text")
 BEFORE = json.loads((Path(__file__).parent / "fixtures/records.json").read_text())
 DOORS = "bayes benchmark compare complete edit inspect interpolate outliers probe"
-DOORS = f"{DOORS} restore sample sweep throughput traverse".split()
+DOORS = f"{DOORS} restore sample styles sweep throughput translate traverse".split()
 
 
 def commands() -> dict[str, type]:
     """{command: its options} of all experiments and doors."""
-    made = {name: options_class(f, name in OF_TEXT) for name, f in EXPERIMENTS.items()}
+    made = {n: options_class(f, DATASETS.get(n)) for n, f in EXPERIMENTS.items()}
     for name in DOORS:
         made[name] = getattr(importlib.import_module(f"train.{name}"), name.title())
     made["evaluate"] = importlib.import_module("train.measure.options").Evaluate

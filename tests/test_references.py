@@ -11,6 +11,7 @@ import chex
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from program import EVENTS, call, refused
 
 from gengen.errors import BadInput
@@ -26,6 +27,7 @@ from train.run import record as experiments
 from train.run.checkpoint import Checkpoints
 from train.run.digests import leaf_names
 from train.run.first_stage import encoded
+from train.run.samples import as_data
 from train.run.workdir import open_workdir
 
 CODES = "--channels 8 --code-width 2 --codes 300 --batch-size 80 --conv-levels 1"
@@ -92,7 +94,10 @@ def test_codes_are_computed_once_and_those_above_255_survive(pair):
     assert own["codes"].dtype == np.int32 and codes.size == 1000
     found = vq.model.to_latent(vq.params, vq.state, vq.model.space.read(batch))
     np.testing.assert_array_equal(own["codes"], found)
-    assert codes.fetch(np.arange(1000))["codes"].max() > 255
+    every = codes.fetch(np.arange(1000))["codes"]
+    assert every.max() > 255
+    back = as_data(every, prior.record.latents, prior.model.model)
+    np.testing.assert_array_equal(back, every)  # what `sample` of a run of codes gives
     loss = jax.jit(prior.model.losses()["autoregressive"])
     losses = [
         loss(prior.params, prior.state, x, jax.random.key(0)) for x in (batch, own)
@@ -177,6 +182,25 @@ def test_a_reference_of_another_form_is_no_record(copied, frozen):
         experiments.load(copied / "r")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "images"},
+        {"levels": 1},
+        {"levels": "300"},
+        {"shape": []},
+        {"kind": "reals"},
+        {"unknown": 1},
+    ],
+)
+def test_latents_that_cannot_be_are_no_record(pair, tmp_path, change):
+    document = json.loads((pair / "r" / experiments.FILE).read_text())
+    document["latents"] |= change
+    (tmp_path / experiments.FILE).write_text(json.dumps(document))
+    with pytest.raises(BadInput, match="is not the record of a run"):
+        experiments.load(tmp_path)
+
+
 def test_a_record_of_an_older_version_has_no_references(runs, tmp_path):
     shutil.copytree(runs / "vae", tmp_path / "vae")
     path = tmp_path / "vae" / experiments.FILE
@@ -185,6 +209,56 @@ def test_a_record_of_an_older_version_has_no_references(runs, tmp_path):
     path.write_text(json.dumps(document))
     assert experiments.load(tmp_path / "vae").frozen == {}
     assert open_workdir(tmp_path / "vae").state["frozen"] == {}
+
+
+def test_codes_of_a_file_are_learned_and_written_as_they_are(cli, tmp_path):
+    codes = np.arange(400).reshape(50, 8)[:, :4] % 400
+    np.savez(tmp_path / "codes.npz", codes=codes)
+    options = f"--dataset npz:{tmp_path / 'codes.npz'} {PRIOR} {EVENTS} --steps 2"
+    status, _, err = cli(f"train prior --workdir {tmp_path / 'r'} {options}")
+    assert status == 0, err
+    out = tmp_path / "x.npz"
+    line = f"train.sample --workdir {tmp_path / 'r'} --num 20 --out {out}"
+    assert cli(line)[0] == 0
+    drawn = np.load(out)["codes"]
+    assert drawn.shape == (20, 4) and drawn.dtype == np.int32
+    assert 255 < drawn.max() < 396 and drawn.min() >= 0
+
+
+# -------------------------------------------------------------- what reconstructs only
+
+
+def test_what_reconstructs_only_is_measured_by_its_error_and_its_book(pair, cli):
+    told = cli(f"train.evaluate --workdir {pair / 'vq'} --likelihood-num 20")
+    assert told[0] == 0, told
+    said = json.loads((pair / "vq" / "evaluation.json").read_text())
+    vq = open_workdir(pair / "vq")
+    assert said["squared_error"]["test"]["num"] == 20 and "bits_per_dim" not in said
+    codes = encoded(vq, load("digits"), None).fetch(np.arange(1000))["codes"]
+    used = said["codebook"]["train"]
+    assert (used["num"], used["size"]) == (codes.size, 300)
+    assert used["usage"] == len(np.unique(codes)) / 300
+    # While it trains: the same of held-out images, and what is restored of them.
+    row = json.loads((pair / "vq" / "metrics.jsonl").read_text().splitlines()[-1])
+    batch = load("digits", split="validation").fetch(np.arange(350))
+    x = vq.model.space.read(batch)
+    restored = vq.model.reconstruct(vq.params, vq.state, batch, None)
+    error = np.mean((np.asarray(x) - np.asarray(restored)) ** 2)
+    assert row["validation/squared_error"] == pytest.approx(error, rel=1e-4)
+    assert 0 < row["validation/codebook_usage"] <= 1
+    picture = np.asarray(Image.open(pair / "vq" / "samples.png"))
+    assert picture.shape[0] > 8 * 64  # four rows of images, four of what is restored
+
+
+def test_what_draws_no_samples_is_not_compared_by_them(pair, cli):
+    for command in ("sweep --steps 2", "sample"):
+        module, *options = command.split()
+        line = f"train.{module} --workdir {pair / 'vq'} {' '.join(options)}"
+        assert cli(line)[0] == 2
+    line = "train.compare --families autoencoder --minutes 1"
+    refused(cli(line), "--families autoencoder: it draws no samples")
+    line = f"train.evaluate --workdir {pair / 'vq'} --temperature 0.5"
+    refused(cli(line), "draws no samples; leave it out")
 
 
 # ------------------------------------------------------------------- what is refused

@@ -190,7 +190,7 @@ def test_what_cannot_be_swept_is_refused_before_work(cli, runs):
     refused(cli(f"{flow} --steps 5 --out x.png"), "--out x.png", ".json")
     refused(cli(f"{gan} --evaluations 5"), "GAN's sampler has no steps to sweep")
     line = f"train.sweep --workdir {runs / 'classifier'} --steps 5"
-    refused(cli(line), "a Classifier draws no samples")
+    refused(cli(line), "this Classifier draws no samples")
     status, _, err = cli(f"{flow} --solver heum --steps 5")
     assert status == 2 and "heum" in err and "Traceback" not in err
     assert not (runs / "flow" / "sweep.json").exists()

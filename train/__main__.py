@@ -31,7 +31,7 @@ def start(arguments: list[str]) -> None:
 
     from .cli.command import options_class, parse, split_options
     from .cli.near import did_you_mean
-    from .experiments import EXPERIMENTS, OF_TEXT
+    from .experiments import DATASETS, EXPERIMENTS
 
     if not arguments or arguments[0] in ("-h", "--help"):
         return overview()
@@ -44,7 +44,7 @@ def start(arguments: list[str]) -> None:
             f"{did_you_mean(name, [*EXPERIMENTS, *DOORS])}: {command('--help')} lists "
             "both"
         )
-    options = options_class(EXPERIMENTS[name], name in OF_TEXT)
+    options = options_class(EXPERIMENTS[name], DATASETS.get(name))
     run, keywords = split_options(parse(options, name, rest))
     from .run.loop import train
 

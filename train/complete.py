@@ -1,5 +1,6 @@
 """python -m train.complete --workdir DIR --out FILE.png: half-seen images, whole."""
 
+import inspect
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,8 @@ class Complete(RunToOpen, SolverOptions, GuidanceOptions, SymbolOptions):
 
     A row: the image, what is seen of it, completions. Those of an autoregressive model
     are exact where the part is a beginning of its order, else chosen among particles by
-    their weight; the sampler of a diffusion model is made to agree with the part.
+    their weight; the sampler of a diffusion model is made to agree with the part; a VAE
+    infers its latent from the part.
     """
 
     out: Path | None = None
@@ -34,10 +36,11 @@ class Complete(RunToOpen, SolverOptions, GuidanceOptions, SymbolOptions):
     rows: Count = 8
     """Test images, one a row."""
     particles: Count | None = None
-    """Candidates for each completion by an autoregressive model, which chooses one by
-    its weight. One, the default, is exact where the part is a beginning of the model's
-    order: the top, in raster order. With --scales 2, whose small image comes first, no
-    half is one, so more are needed."""
+    """Candidates for each completion, one of which is chosen by its weight. Of an
+    autoregressive model one, the default, is exact where the part is a beginning of the
+    model's order: the top, in raster order. With --scales 2, whose small image comes
+    first, no half is one, so more are needed. Of a VAE they are chains of its latent, 8
+    by default."""
     method: Literal["repaint", "replace", "posterior", "projection"] | None = None
     """How a diffusion model completes: what is seen replaces those pixels at every
     level of noise, once or --repeats times per step (repaint, the default), or guides
@@ -88,9 +91,9 @@ def complete(options: Complete) -> None:
     dataset = trained.dataset("test", options.data_dir)
     batch = subset(dataset, options.rows, options.seed)
     mask = seen(options.keep, options.share, dataset.spec.shape, options.seed)
-    num, particles = len(batch["image"]), options.particles or 1
+    num = len(batch["image"])
     calls = calls_in_words(evaluations(trained.model, keywords))
-    print(f"cost: {num * options.num * particles:,} samples, {calls} each")
+    print(f"cost: {num * options.num:,} completions, {calls} each")
     drawn = program(trained, options, mask, keywords)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     rows = []
@@ -99,8 +102,8 @@ def complete(options: Complete) -> None:
             rows.append(drawn(i, {name: x[i : i + 1] for name, x in batch.items()}))
             advance(i + 1)
     write(out, trained, batch, mask, [x for x, _ in rows], options)
-    if particles > 1:
-        effective = [count for _, count in rows]
+    effective = [count for _, count in rows]
+    if (particles := particles_of(trained.model, keywords)) > 1:
         print(
             f"effective particles: {np.mean(effective):.1f} of {particles} "
             f"(the worst row: {np.min(effective):.1f})"
@@ -133,7 +136,9 @@ def check_run(trained, options: Complete, given: dict) -> dict:
     from .run.sampler import as_keywords
 
     trained.record.data.images_only("train.complete")
-    require(trained.model, Completes, "take a diffusion or an autoregressive model")
+    require(
+        trained.model, Completes, "take a VAE, a diffusion or an autoregressive model"
+    )
     return as_keywords(trained.model, given)
 
 
@@ -189,16 +194,26 @@ def write(out: Path, trained, batch, mask, completions, options: Complete) -> No
 def evaluations(model, keywords: dict) -> int | None:
     """Network evaluations of one completion."""
     from gengen.diffusion.inverse import inverse_solver
+    from gengen.latent.completion import CompletesByLatent
     from gengen.models.diffusion import Diffusion
 
     from .run.sampler import calls_of
 
+    if isinstance(model, CompletesByLatent):
+        return model.completion_nfe(**keywords)
     if not isinstance(model, Diffusion):
-        return calls_of(model, keywords)
+        return particles_of(model, keywords) * calls_of(model, keywords)
     sampler = keywords.get("sampler", model.sampler)
     method, repeats = keywords.get("method", "repaint"), keywords.get("repeats", 10)
     solver, guides = inverse_solver(method, sampler.solver, 0, 0, repeats)
     return model.nfe(sampler.replace(solver=solver, guides=guides))
+
+
+def particles_of(model, keywords: dict) -> int:
+    """The candidates for each completion, 1 of a model that has no choice."""
+    takes = inspect.signature(model.complete).parameters
+    usual = takes["particles"].default if "particles" in takes else 1
+    return keywords.get("particles", usual)
 
 
 def main() -> None:

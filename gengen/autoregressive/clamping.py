@@ -59,6 +59,30 @@ def check_particles(particles: int, in_order: np.ndarray) -> None:
         )
 
 
+def check_beginning(observation, mask: np.ndarray) -> None:
+    """BadInput for a mask whose data have no log-probability in closed form.
+
+    Args:
+        observation: p(data | features): its symbols are observed as a whole, and if
+            it is `sequential` those before an observed one are.
+        mask: bool [B, ..., C], known values.
+
+    >>> from gengen.observations.binomial import Binomial
+    >>> check_beginning(Binomial(2), np.array([[[False, True]]]))
+    """
+    if observation.symbol and np.any(mask.any(-1) != mask.all(-1)):
+        raise BadInput(
+            "some channels of a pixel are observed and others not, and this model "
+            "reads pixels as a whole: observe all channels"
+        )
+    flat = mask.reshape(len(mask), -1)
+    if observation.sequential and np.any(flat[:, 1:] & ~flat[:, :-1]):
+        raise BadInput(
+            "some observed pixels come after unobserved ones in the order, of which "
+            "this model's pixels know nothing: observe a beginning, such as the top"
+        )
+
+
 def resampled(
     generate: Callable,
     keys: Array,
@@ -96,9 +120,25 @@ def resampled(
     rows = jax.tree.map(lambda a: jnp.repeat(a, particles, axis=0), rows)
     x, log_p = generate(each, *rows)
     log_w = per_example(jnp.where(rows[-1], log_p, 0.0)).reshape(num, particles)
+    x = x.reshape(num, particles, *x.shape[1:])
+    return selected(fold_in(keys, particles), x, log_w)
+
+
+def selected(keys: Array, x: Array, log_w: Array) -> tuple[Array, Array]:
+    """One of P particles per row, by its weight, and 1/Σ w² (0 for no weight) [B].
+
+    Args:
+        keys: [B] keys.
+        x: the particles [B, P, ...].
+        log_w: their log-weights [B, P], -inf for none.
+
+    >>> x, log_w = jnp.array([[3.0, 4.0]]), jnp.array([[-jnp.inf, 0.0]])
+    >>> selected(jax.random.split(jax.random.key(0), 1), x, log_w)[0].tolist()
+    [4.0]
+    """
+    chex.assert_shape(log_w, x.shape[:2])
     possible = jnp.any(jnp.isfinite(log_w), axis=-1, keepdims=True)
     log_w = jax.nn.log_softmax(jnp.where(possible, log_w, 0.0))
-    selected = jax.vmap(jax.random.categorical)(fold_in(keys, particles), log_w)
-    x = x.reshape(num, particles, *x.shape[1:])[jnp.arange(num), selected]
+    place = jax.vmap(jax.random.categorical)(keys, log_w)
     effective = jnp.exp(-jax.nn.logsumexp(2 * log_w, axis=-1))
-    return x, jnp.where(possible[:, 0], effective, 0.0)
+    return x[jnp.arange(len(x)), place], jnp.where(possible[:, 0], effective, 0.0)

@@ -41,7 +41,7 @@ def temperatures(num: int, sharp: float = 4.0) -> Array:
     return (line - line[0]) / (line[-1] - line[0])
 
 
-def annealed_log_weight(
+def annealed(
     key: Key,
     start: Callable[[Key], Array],
     log_start: Callable[[Array], Array],
@@ -49,8 +49,11 @@ def annealed_log_weight(
     schedule: Array,
     leapfrogs: int = 10,
     step_size: float = 0.1,
-) -> tuple[Array, Array]:
-    """One chain per example: (log w [B], the share of moves accepted [B]).
+) -> tuple[Array, Array, Array]:
+    """One chain per example: (z [B, *latent], log w [B], moves accepted [B]).
+
+    Weighted by w, the ends z of the chains are draws of the posterior: an average
+    Σ w f(z)/Σ w tends to E[f(z) | x]. The last is a share, of 1.
 
     A pilot run adapts the step sizes, along its own way; the run that is measured
     takes them as they are, so that each of its moves leaves f_b as it is and E w = p(x)
@@ -73,9 +76,9 @@ def annealed_log_weight(
     >>> def log_joint(z):  # p(x|z) = e for any z
     ...     return log_start(z) + 1.0
     >>> key, steps = jax.random.key(0), temperatures(5)
-    >>> log_w, _ = annealed_log_weight(key, start, log_start, log_joint, steps)
-    >>> round(log_w.item(), 4)
-    1.0
+    >>> z, log_w, _ = annealed(key, start, log_start, log_joint, steps)
+    >>> z.shape, round(log_w.item(), 4)
+    ((1, 1), 1.0)
     """
     chex.assert_type(schedule, float)
     chex.assert_rank(schedule, 1)
@@ -120,9 +123,9 @@ def annealed_log_weight(
         zeros = jnp.zeros(len(z), z.dtype)
         first = jnp.full_like(zeros, step_size), jnp.full_like(zeros, ACCEPTED)
         steps = schedule[:-1], schedule[1:], jax.random.split(key, moves), sizes
-        (_, log_w, _, _), seen = jax.lax.scan(move, (z, zeros, *first), steps)
-        return log_w, seen
+        (z, log_w, _, _), seen = jax.lax.scan(move, (z, zeros, *first), steps)
+        return z, log_w, seen
 
-    _, (_, sizes) = run(key_pilot, start(key_first), None)
-    log_w, (taken, _) = run(key_moves, z, jax.lax.stop_gradient(sizes))
-    return log_w, jnp.mean(taken, axis=0)
+    *_, (_, sizes) = run(key_pilot, start(key_first), None)
+    z, log_w, (taken, _) = run(key_moves, z, jax.lax.stop_gradient(sizes))
+    return z, log_w, jnp.mean(taken, axis=0)

@@ -93,6 +93,10 @@ class NonSaturating(Separable):
         """-log(1 - D)."""
         return softplus(logit)
 
+    def probability(self, margin: Array) -> Array:
+        """D = σ(l): that an example is real, which at the optimum it is."""
+        return jax.nn.sigmoid(margin)
+
 
 @static
 class Minimax(NonSaturating):
@@ -133,6 +137,10 @@ class LeastSquares(Separable):
     def margin(self, real: Array, fake: Array) -> Array:
         """l - 1/2: halfway between the two targets."""
         return super().margin(real, fake) - 0.5
+
+    def probability(self, margin: Array) -> Array:
+        """l, within [0, 1]: that an example is real."""
+        return jnp.clip(margin + 0.5, 0.0, 1.0)
 
 
 @static
@@ -211,6 +219,10 @@ class Relativistic:
         """D(x) - D(G(z)), [B]."""
         check_logits(real, fake)
         return real - fake
+
+    def probability(self, margin: Array) -> Array:
+        """σ(D(x) - D(x′)) of x being the real one of two, if ℓ is softplus(-·)."""
+        return jax.nn.sigmoid(margin)
 
 
 @static

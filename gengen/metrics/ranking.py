@@ -76,6 +76,26 @@ def auroc_standard_error(area: float, ones: int, zeros: int) -> float:
     return math.sqrt((spread + (zeros - 1) * (two - area**2)) / (ones * zeros))
 
 
+def calibration_error(probability, outcome, bins: int = 10) -> float:
+    """Σ_b n_b/N |mean outcome - mean probability| over equal bins of [0, 1].
+
+    The expected calibration error: 0 if what is given the probability p happens in a
+    share p of cases, in every bin. Guo et al. 2017, arXiv:1706.04599, equation 3.
+
+    Args:
+        probability: numbers in [0, 1], [N].
+        outcome: whether it happened, bool or 0 and 1, [N].
+        bins: the number of bins.
+
+    >>> calibration_error([0.75, 0.75, 0.75, 0.75], [1, 1, 1, 0])
+    0.0
+    """
+    p, y = np.asarray(probability, float), np.asarray(outcome, float)
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, weights=y - p, minlength=bins)
+    return float(np.sum(np.abs(gaps)) / len(p))
+
+
 def average_precision(scores, labels) -> float:
     """Σ (Rₙ - Rₙ₋₁) Pₙ over the distinct scores as thresholds, the highest first.
 

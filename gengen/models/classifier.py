@@ -86,7 +86,10 @@ class Classifier(Discriminative, HasFeatures):
 
     @loss
     def loss(self, params, state, batch, key):
-        """-log p(y|x), mean over the batch, in nats; metric "accuracy"."""
+        """-log p(y|x), mean over the known labels, in nats; metric "accuracy".
+
+        A label of -1 is unknown, and its image counts for nothing.
+        """
         x, label, t = self.space.read(batch), self._label(batch), None
         if self.path is not None:
             key, key_noise, key_time = jax.random.split(key, 3)
@@ -98,9 +101,11 @@ class Classifier(Discriminative, HasFeatures):
         target = jax.nn.one_hot(label, logits.shape[-1])
         target = (1.0 - self.label_smoothing) * target
         target = target + self.label_smoothing / logits.shape[-1]
-        loss = -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=-1))
+        nats = -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
         right = jnp.argmax(logits, axis=-1) == label
-        return loss, (state, {"accuracy": jnp.mean(right.astype(jnp.float32))})
+        known = (label >= 0).astype(nats.dtype)
+        each = known / jnp.maximum(jnp.sum(known), 1.0)
+        return jnp.sum(each * nats), (state, {"accuracy": jnp.sum(each * right)})
 
     def log_prob_labels(self, params, state, batch, key) -> Array:
         """log p(y|x) [B, classes] nats; the key is not used."""

@@ -162,11 +162,13 @@ class GAN(HasLatents, HasFeatures):
             critic = add(critic, scale(penalty, self.penalty_interval))
         return {"discriminator": critic, "generator": self.play_generator}
 
-    def generate(self, params, state, z: Array, c: Given):
-        """(images, new state) with batch statistics: the generator in training."""
-        return self.generator.apply(
-            {"params": params, **state}, z, c, train=True, mutable=list(state)
-        )
+    def generate(self, params, state, z: Array, c: Given, key):
+        """(images, new state) with batch statistics: the generator in training.
+
+        key: of what it draws besides, such as noise inputs.
+        """
+        own = {"rngs": {"noise": key}, "mutable": list(state)}
+        return self.generator.apply({"params": params, **state}, z, c, True, **own)
 
     def _packed(self, x: Array) -> Array:
         """[B, ..., C] -> [B/m, ..., m C]: m examples as the channels of one."""
@@ -195,10 +197,15 @@ class GAN(HasLatents, HasFeatures):
         new.pop("intermediates")
         return logit, sown["classes"][0], new
 
+    def logits(self, params, state, x: Array, c: Given) -> Array:
+        """Logits [B] of examples as they are: the critic in evaluation."""
+        weights = {"params": params["discriminator"], **state["discriminator"]}
+        return self.discriminator.apply(weights, self._packed(x), c)
+
     def _fake(self, params, state, batch, key):
         c = self.condition.read(batch)
         z = jax.random.normal(key, (len(self.space.data(batch)), self.latent))
-        return z, self.generate(params["generator"], state["generator"], z, c)[0]
+        return z, self.generate(params["generator"], state["generator"], z, c, key)[0]
 
     def _class_loss(self, classes: Array, c: Given) -> Array:
         """-log p(class | x) of an auxiliary classifier, times its weight, [B]."""
@@ -268,7 +275,7 @@ class GAN(HasLatents, HasFeatures):
         if self.auxiliary:
             loss = loss + self._class_loss(classes, c)
         average = state["ema"]["generator"]
-        _, statistics = self.generate(average, state["generator"], z, c)
+        _, statistics = self.generate(average, state["generator"], z, c, key)
         state = {**state, "generator": jax.lax.stop_gradient(statistics)}
         return jnp.mean(loss), (state, {})
 

@@ -11,7 +11,6 @@ Sønderby et al. 2016, arXiv:1602.02282; Vahdat and Kautz 2020, arXiv:2007.03898
 """
 
 import math
-from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -21,18 +20,23 @@ import numpy as np
 from gengen.conditions import Condition, Nothing, check_batch
 from gengen.errors import BadInput
 from gengen.latent.bounds import free_bits, iwae_bound
+from gengen.latent.completion import CompletesByLatent
+from gengen.latent.observing import Observing
+from gengen.latent.priors import unit_log_prob
 from gengen.losses.divergence import gaussian_kl
 from gengen.losses.likelihood import normal_log_prob, per_example
 from gengen.nets.conditioning import agree
 from gengen.objective import Weight, loss, weight_at
 from gengen.observations.observation import Observation, check_levels, decoded
 from gengen.scan import fold_in, normal, sample_keys
-from gengen.spaces import Images, Space, Symbols
+from gengen.spaces import Space, Symbols
 from gengen.types import Array, HasFeatures, HasLatents, Inverts, Reconstructs, static
 
 
 @static
-class HierarchicalVAE(HasLatents, Inverts, HasFeatures, Reconstructs):
+class HierarchicalVAE(
+    Observing, HasLatents, Inverts, HasFeatures, Reconstructs, CompletesByLatent
+):
     """A `Ladder`, or a network of its kind, and what p(x|z) is.
 
     Its latents are the noise ε of all groups in one vector, z_l = μ_p + σ_p ε_l: so
@@ -54,27 +58,15 @@ class HierarchicalVAE(HasLatents, Inverts, HasFeatures, Reconstructs):
     """The KL of each group up to which it costs nothing."""
     importance_samples: int = 1
     """The K of `log_likelihood`; 1 is the ELBO with its KL estimated."""
-    density: ClassVar[str] = "bound"
 
     def __post_init__(self):
         agree(self.net, self.condition)
         if isinstance(self.space, Symbols):
             raise BadInput(f"{self.space}: take an autoregressive model of symbols")
         check_levels(self.observation, self.space)
-        if self.importance_samples < 1:
-            raise BadInput(
-                f"importance_samples={self.importance_samples}: take at least 1"
-            )
+        self.check_importance_samples()
         if self.free_nats < 0:
             raise BadInput(f"free_nats={self.free_nats}: it must be at least 0")
-
-    @property
-    def likelihood_kind(self) -> str:
-        """What `log_likelihood` is: "ELBO" or "IWAE-K", "dequantised-" if it is."""
-        k = self.importance_samples
-        bound = "ELBO" if k == 1 else f"IWAE-{k}"
-        continuous = self.observation.continuous and self.space.size is not None
-        return f"dequantised-{bound}" if continuous else bound
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -120,10 +112,25 @@ class HierarchicalVAE(HasLatents, Inverts, HasFeatures, Reconstructs):
         return decoded(self.observation, output, self.space.shape), groups
 
     def _log_prob(self, params, features, batch, key) -> Array:
-        own, data, volume = params["hvae"]["likelihood"], self.space.data(batch), 0.0
-        if self.observation.continuous:
-            data, volume = self.space.dequantize(key, data), self.space.log_volume
-        return per_example(self.observation.log_prob(own, features, data)) + volume
+        own, data = params["hvae"]["likelihood"], self.observed_data(batch, key)
+        each = self.observation.log_prob(own, features, data)
+        return per_example(each) + self.observed_volume
+
+    def log_prior(self, params, z: Array) -> Array:
+        """log p(z) [B] of noise z [B, D], nats."""
+        return unit_log_prob(z)
+
+    def log_probs_given(self, params, z, data, c) -> Array:
+        """log p of every number of the data given noise z: [B, *shape] nats."""
+        features = self._features(params, self._split(z), c)
+        return self.observation.log_prob(params["hvae"]["likelihood"], features, data)
+
+    def draw_given(self, params, keys, z, c, given=None, observed=None) -> Array:
+        """A draw of p(x|z), x [B, *shape], of which some data may be given."""
+        own = params["hvae"]["likelihood"]
+        features = self._features(params, self._split(z), c)
+        data, _ = self.observation.sample(own, keys, features, given, observed)
+        return self.as_shown(data)
 
     @loss
     def loss(self, params, state, batch, key):
@@ -169,14 +176,7 @@ class HierarchicalVAE(HasLatents, Inverts, HasFeatures, Reconstructs):
         return self._mean(params, self._features(params, self._split(z), c))
 
     def _mean(self, params, features):
-        return self._shown(
-            self.observation.mean(params["hvae"]["likelihood"], features)
-        )
-
-    def _shown(self, x):
-        """A density of images knows no black and white, where images end."""
-        clips = self.observation.continuous and isinstance(self.space, Images)
-        return jnp.clip(x, -1.0, 1.0) if clips else x
+        return self.shown(self.observation.mean(params["hvae"]["likelihood"], features))
 
     def to_latent(self, params, state, x: Array, **given) -> Array:
         """The noise (μ_q - μ_p)/σ_p [B, D] that gives the posterior's means of x."""
@@ -198,14 +198,9 @@ class HierarchicalVAE(HasLatents, Inverts, HasFeatures, Reconstructs):
         keys = sample_keys(key, num, start_index)
         c = self.condition.given(given, num, keys)
         z = normal(keys, self.latent_shape)
-        features = self._features(params, self._split(z), c)
         if not (sample_pixels or self.observation.sequential):
-            return self._mean(params, features)
-        own = params["hvae"]["likelihood"]
-        data, _ = self.observation.sample(own, fold_in(keys, 1), features)
-        return self._shown(
-            data if self.observation.continuous else self.space.to_model(data)
-        )
+            return self._mean(params, self._features(params, self._split(z), c))
+        return self.draw_given(params, fold_in(keys, 1), z, c)
 
     def nfe(self) -> int:
         """Network calls per sample."""

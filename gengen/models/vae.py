@@ -26,7 +26,7 @@ arXiv:1511.06349, section 3.1.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -35,14 +35,16 @@ import jax.numpy as jnp
 from gengen.conditions import Condition, Given, Nothing, check_batch
 from gengen.errors import BadInput
 from gengen.latent.bounds import iwae_bound, log_weight, plain
+from gengen.latent.completion import CompletesByLatent
 from gengen.latent.objectives import ELBO, Objective
+from gengen.latent.observing import Observing
 from gengen.latent.priors import Prior, UnitGaussian, Vamp, unit_log_prob
 from gengen.losses.likelihood import per_example
 from gengen.nets.conditioning import agree, init_params
 from gengen.objective import loss
 from gengen.observations.observation import Observation, check_levels, decoded
 from gengen.scan import fold_in, sample_keys
-from gengen.spaces import Images, Space, Symbols
+from gengen.spaces import Space, Symbols
 from gengen.types import (
     Array,
     Encodes,
@@ -57,7 +59,15 @@ from gengen.types import (
 
 
 @static
-class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
+class VAE(
+    Observing,
+    HasLatents,
+    Inverts,
+    HasFeatures,
+    Reconstructs,
+    Encodes,
+    CompletesByLatent,
+):
     """An encoder x -> (mean, logvar), a decoder z -> features, and what p(x|z) is.
 
     With a condition both networks see it, and everything is of p(x | c) (Sohn, Lee and
@@ -85,7 +95,6 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
     flow: Any = None
     """A network of gengen.nets.flows that bends the Gaussian posterior, knowing its
     mean and log-variance; None leaves it as it is."""
-    density: ClassVar[str] = "bound"
 
     def __post_init__(self):
         check_hashable(self)
@@ -97,11 +106,7 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
                 "autoregressive model, or a VAE of Images or Reals"
             )
         check_levels(self.observation, self.space)
-        if self.importance_samples < 1:
-            raise BadInput(
-                f"importance_samples={self.importance_samples}: a bound takes at least "
-                "1 draw"
-            )
+        self.check_importance_samples()
         if getattr(self.objective, "total_correlation", 0.0) and (
             self.flow is not None or len(self.latent_shape) != 1
         ):
@@ -114,18 +119,6 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
                 "a Vamp prior mixes the encoder's Gaussians: leave out the condition "
                 "and the flow, or take another prior"
             )
-
-    @property
-    def likelihood_kind(self) -> str:
-        """What `log_likelihood` is: "ELBO" or "IWAE-K", "dequantised-" if it is."""
-        k = self.importance_samples
-        bound = "ELBO" if k == 1 else f"IWAE-{k}"
-        return f"dequantised-{bound}" if self._dequantises else bound
-
-    @property
-    def _dequantises(self) -> bool:
-        """Whether a density stands for the levels of the data."""
-        return self.observation.continuous and self.space.size is not None
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -178,6 +171,11 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
         x, c = self.space.read(batch), self.condition.read(batch)
         return self.encode(params, x, c, train)
 
+    def log_prior(self, params, z: Array) -> Array:
+        """log p(z) [B] of z [B, *latent], nats."""
+        prior = params["vae"].get("prior", {})
+        return self.prior.log_prob(prior, z, self._encoder(params))
+
     def latents(self, params, mean: Array, logvar: Array):
         """The function z₀ -> (z, surplus) of the prior and the flow, see `elbo`."""
         own = params["vae"]
@@ -189,8 +187,7 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
             if self.flow is not None:
                 h = jnp.concatenate([mean, logvar], axis=-1).reshape(len(mean), -1)
                 z, log_det = self.flow.apply({"params": own["flow"]}, first, h)
-            log_p = self.prior.log_prob(own.get("prior", {}), z, self._encoder(params))
-            return z, log_p + log_det - unit_log_prob(first)
+            return z, self.log_prior(params, z) + log_det - unit_log_prob(first)
 
         return latent
 
@@ -215,16 +212,18 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
         self, params, batch, key: Key, train: bool = False
     ) -> Callable[[Array], Array]:
         """The function z [B, *latent] -> log p(x|z) [B], nats of the batch's data."""
-        own, data = params["vae"]["likelihood"], self.space.data(batch)
-        c, volume = self.condition.read(batch), 0.0
-        if self.observation.continuous:
-            data, volume = self.space.dequantize(key, data), self.space.log_volume
+        data, c = self.observed_data(batch, key), self.condition.read(batch)
 
         def log_prob(z):
-            features = self.decode(params, z, c, train)
-            return per_example(self.observation.log_prob(own, features, data)) + volume
+            each = self.log_probs_given(params, z, data, c, train)
+            return per_example(each) + self.observed_volume
 
         return log_prob
+
+    def log_probs_given(self, params, z, data, c, train: bool = False) -> Array:
+        """log p of every number of the data given z: [B, *shape] nats."""
+        features = self.decode(params, z, c, train)
+        return self.observation.log_prob(params["vae"]["likelihood"], features, data)
 
     def log_likelihood(self, params, state, batch, key):
         """IWAE-K with K = importance_samples (1: the ELBO), [B] nats of the data."""
@@ -247,13 +246,7 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
 
     def _mean(self, params, z, c):
         own = params["vae"]["likelihood"]
-        return self._shown(self.observation.mean(own, self.decode(params, z, c)))
-
-    def _shown(self, x):
-        """A density of images knows no black and white, where images end."""
-        if self.observation.continuous and isinstance(self.space, Images):
-            return jnp.clip(x, -1.0, 1.0)
-        return x
+        return self.shown(self.observation.mean(own, self.decode(params, z, c)))
 
     def to_latent(self, params, state, x: Array, **given) -> Array:
         """The code of x [B, *shape], z [B, *latent]. given: c by name."""
@@ -283,11 +276,13 @@ class VAE(HasLatents, Inverts, HasFeatures, Reconstructs, Encodes):
         z = self.sample_latent(params, state, keys)
         if not (sample_pixels or self.observation.sequential):
             return self.from_latent(params, state, z, **c)
+        return self.draw_given(params, fold_in(keys, 1), z, c)
+
+    def draw_given(self, params, keys, z, c, given=None, observed=None) -> Array:
+        """A draw of p(x|z), x [B, *shape], of which some data may be given."""
         own, features = params["vae"]["likelihood"], self.decode(params, z, c)
-        data, _ = self.observation.sample(own, fold_in(keys, 1), features)
-        return self._shown(
-            data if self.observation.continuous else self.space.to_model(data)
-        )
+        data, _ = self.observation.sample(own, keys, features, given, observed)
+        return self.as_shown(data)
 
     def nfe(self) -> int:
         """Network calls per sample."""

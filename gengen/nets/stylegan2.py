@@ -32,6 +32,7 @@ from gengen.nets.equalized import EqualDense, leaky, normalised, weight
 from gengen.nets.layers import at_least_float32, check_divisible, normal
 from gengen.nets.resample import blurred, enlarged
 from gengen.nets.strided import convolution, doubling
+from gengen.scan import fold_in
 from gengen.types import Array
 
 
@@ -172,19 +173,10 @@ class StyleGAN2Generator(nn.Module):
         """How many layers take a style: convolutions, and the last map to pixels."""
         return 2 * self.downsamples + 2
 
-    def __call__(
-        self,
-        z: Array,
-        c: Given | None = None,
-        train: bool = False,
-        truncation: Array | float = 1.0,
-        noise: Array | None = None,
-    ) -> Array:
-        """truncation: ψ. noise: keys [B] of the noise images; None for fixed ones."""
-        w = self.styles(z, c, train)
-        if train:
-            noise = jax.random.split(self.make_rng("noise"), len(z))
-        return self.synthesize(self.truncated(w, truncation), noise)
+    def __call__(self, z: Array, c: Given | None = None, train: bool = False) -> Array:
+        """The noise images are drawn in training, and fixed ones otherwise."""
+        keys = jax.random.split(self.make_rng("noise"), len(z)) if train else None
+        return self.synthesize(self.styles(z, c, train), keys)
 
     def styles(self, z: Array, c: Given | None = None, train: bool = False) -> Array:
         """w of every layer, [B, num_styles, style]; mixed and tracked in training."""
@@ -204,24 +196,19 @@ class StyleGAN2Generator(nn.Module):
             w = jnp.where(late[..., None], other[:, None], w)
         return w
 
-    def truncated(self, w: Array, truncation: Array | float) -> Array:
-        """w̄ + ψ (w - w̄)."""
-        center = self.center.value
-        return center + truncation * (w - center)
+    def synthesize(self, w: Array, keys: Array | None = None) -> Array:
+        """Images of styles w [B, num_styles, style].
 
-    def synthesize(self, w: Array, noise: Array | None = None) -> Array:
-        """Images of the styles w [B, num_styles, style]; noise: keys [B], or None."""
-        each = jax.random.key(0)[None] if noise is None else noise
-
-        def keys(layer):
-            return jax.vmap(lambda key: jax.random.fold_in(key, layer))(each)
+        keys: of the noise images, [B]; None for fixed ones, the same for all examples.
+        """
+        keys = jax.random.key(0)[None] if keys is None else keys
 
         h = jnp.broadcast_to(self.first, (len(w), *self.first.shape))
-        h = self.layers[0](h, w[:, 0], keys(0))
+        h = self.layers[0](h, w[:, 0], fold_in(keys, 0))
         x = at_least_float32(self.to_image[0](h, w[:, 1]))
         for level in range(self.downsamples):
             for i in (2 * level + 1, 2 * level + 2):
-                h = self.layers[i](h, w[:, i], keys(i))
+                h = self.layers[i](h, w[:, i], fold_in(keys, i))
             part = self.to_image[level + 1](h, w[:, 2 * level + 3])
             x = enlarged(x) + at_least_float32(part)
         return x + self.offset

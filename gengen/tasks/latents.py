@@ -20,11 +20,38 @@ import math
 from collections.abc import Callable, Sequence
 
 import chex
+import jax
 import jax.numpy as jnp
 
 from gengen.errors import BadInput
+from gengen.latent.bounds import elbo
 from gengen.tasks import require
-from gengen.types import Array, HasLatents
+from gengen.types import Array, Batch, Encodes, HasLatents, Key
+
+
+def rate_and_distortion(
+    model, params, state, batch: Batch, key: Key
+) -> tuple[Array, Array]:
+    """(KL(q(z|x) ‖ p(z)), -E_q log p(x|z)), nats [B] each; their sum is -ELBO.
+
+    What a code of z costs beyond the prior, and what x still costs given it. Alemi et
+    al. 2018, arXiv:1711.00464, section 3. Raises BadInput for a model without
+    posterior.
+
+    Args:
+        model: one that `Encodes`.
+        params, state: its arrays.
+        batch: the data.
+        key: of the one draw of z.
+    """
+    require(model, Encodes, "take a variational autoencoder")
+    key_noise, key_observe = jax.random.split(key)
+    mean, logvar = model.posterior(params, batch)
+    noise = jax.random.normal(key_noise, mean.shape)
+    log_prob = model.log_prob_given(params, batch, key_observe)
+    latent = model.latents(params, mean, logvar)
+    _, (expected, kl) = elbo(log_prob, mean, logvar, noise, 1.0, latent)
+    return kl, -expected
 
 
 def _times(num: int) -> Array:

@@ -24,12 +24,12 @@ from .options import RunOptions
 from .quiet import quiet_streams
 
 
-def options_class(function: Callable, of_text: bool = False) -> type:
+def options_class(function: Callable, dataset: str | None = None) -> type:
     """A dataclass of an experiment's keywords and of `RunOptions`.
 
-    `of_text` makes the data set a text by default.
+    dataset: the name of the data set by default; None for that of `SourceOptions`.
     """
-    replaced = [("dataset", str, "text")] if of_text else []
+    replaced = [("dataset", str, dataset)] if dataset else []
     made = dataclasses.make_dataclass(
         function.__name__,
         replaced,

@@ -7,6 +7,8 @@ DOORS = {
     "restore": "Enlarge small images.",
     "interpolate": "Walk between two latents.",
     "traverse": "Show what each latent coordinate does.",
+    "styles": "Truncate and mix a StyleGAN's styles, and find those of an image.",
+    "translate": "Map images of one domain to another, and measure by known pairs.",
     "evaluate": "Measure samples, likelihood, speed and size of a run.",
     "compare": "Train all families under one budget, and compare them.",
     "sweep": "Measure a run under lists of options.",

@@ -46,11 +46,14 @@ class SourceOptions:
     """The data set."""
 
     dataset: str = "digits"
-    """digits, mnist, fashion_mnist, folder:PATH (images), npz:FILE (arrays image and
-    label), text:PATH (a file or folder; text alone is Python's language reference), or
-    any prepared TFDS name; binarised:NAME draws black or white by the pixels' grey."""
+    """digits, shapes (drawn, of known factors), mnist, fashion_mnist, emoji (colour),
+    folder:PATH (images), npz:FILE (arrays image and label), text:PATH (a file or
+    folder; text alone is Python's language reference), or any prepared TFDS name;
+    binarised:NAME draws black or white by the pixels' grey, few-labels:N:NAME hides all
+    but N training labels of each class, and pair:CHANGE:NAME (inverted, thick, tinted)
+    and unpaired:A,B have two domains."""
     data_dir: Path | None = None
-    """Where the IDX files or the prepared TFDS sets are."""
+    """Where the IDX files, the emoji's font or the prepared TFDS sets are."""
     image_size: Width | None = None
     """Scale the shorter side to this and crop the centre; by default nothing is."""
     levels: Levels | None = None
@@ -157,7 +160,8 @@ class RunOptions(DataOptions, LogOptions, StepOptions, DeviceOptions, ProcessOpt
     WORKDIR.old-1, .old-2, …"""
     init_from: str | None = None
     """RUN or RUN@STEP: start from the parameters, and the average, of another run's
-    checkpoint (its folder, and its step or best), with other options as needed."""
+    checkpoint (its folder, and its step or best), with other options as needed. A
+    classifier starts from another experiment's encoder, where the arrays are alike."""
     first_stage: str | None = None
     """RUN or RUN@STEP: model the latents of another run (the codes of a vqvae; the maps
     of an autoencoder or a VAE), and draw images by its decoder."""

@@ -63,7 +63,18 @@ class SymbolOptions:
 
 
 @group()
-class SamplerOptions(SolverOptions, GuidanceOptions, GuideOptions, SymbolOptions):
+class StyleOptions:
+    """How a StyleGAN's styles are drawn."""
+
+    truncation: Time | None = None
+    """Share of the way from the mean style to a latent's own: 1, the default, is the
+    model itself, less is more typical, 0 one image."""
+
+
+@group()
+class SamplerOptions(
+    SolverOptions, GuidanceOptions, GuideOptions, SymbolOptions, StyleOptions
+):
     """How samples are drawn, by a model of any kind."""
 
     classifier_scale: Weight | None = None
@@ -87,4 +98,5 @@ def swept(cls: type, names: tuple[str, ...]) -> type:
 
 SWEPT = ("solver", "grid", "steps", "guidance_scale", "interval", "rescale")
 SWEPT += ("threshold", "classifier_scale", "temperature", "top_k", "top_p")
+SWEPT += ("truncation",)
 SweptOptions = swept(SamplerOptions, SWEPT)

@@ -21,7 +21,8 @@ from gengen.errors import BadInput
 
 from .digest import WHOLE, of_fetch
 
-BUILT_IN = ("digits", "mnist", "fashion_mnist", "folder:PATH", "text:PATH", "npz:FILE")
+BUILT_IN = ("digits", "shapes", "mnist", "fashion_mnist", "emoji")
+BUILT_IN += ("folder:PATH", "text:PATH", "npz:FILE")
 BUILT_IN += ("gaussians:ring", "gaussians:grid")
 
 READER = 2
@@ -57,6 +58,12 @@ class Spec:
     std: tuple[float, ...] = ()
     grey: int = 0
     "Levels from which a training step draws its binary pixels; 0 where it reads them."
+    partner: bool = False
+    "Whether a batch also has images of a second domain, of the same shape."
+    labelled: int = 0
+    "Training examples of each class whose label is known; 0 for all."
+    factors: tuple[str, ...] = ()
+    "What an example was made of, of drawn data; () where nobody knows it."
 
     @property
     def examples(self) -> str:
@@ -68,6 +75,14 @@ class Spec:
         """The type of the numbers in a batch."""
         wide = np.int32 if self.kind == "symbols" or self.levels > 256 else np.uint8
         return np.float32 if self.kind == "reals" else wide
+
+    def two_domains(self, who: str) -> None:
+        """Refuse a data set of one domain where two are mapped to one another."""
+        if not self.partner:
+            raise BadInput(
+                f"{who} maps one domain to another, and {self.name} is one: take "
+                "--dataset pair:inverted:digits, or unpaired:A,B of two data sets"
+            )
 
     def images_only(self, who: str) -> None:
         """Refuse what is no image where only images make sense."""
@@ -104,6 +119,11 @@ class Spec:
         """What a model of this data set depends on: the class, where there are any."""
         from gengen.conditions import Nothing
 
+        if conditional and self.labelled:
+            raise BadInput(
+                f"{self.name} hides most labels, and a model of p(x|y) learns from "
+                "all: take the experiment m2, or an unconditional model"
+            )
         return self.labels() if conditional and self.num_classes else Nothing()
 
     def as_json(self) -> dict:
@@ -130,6 +150,8 @@ class Spec:
     def example(self, num: int) -> dict[str, np.ndarray]:
         """A batch of `num` examples of zeros (and labels 0), for shapes."""
         batch = {KEYS[self.kind]: np.zeros((num, *self.shape), self.dtype)}
+        if self.partner:
+            batch["partner"] = np.zeros((num, *self.shape), self.dtype)
         if self.num_classes:
             batch["label"] = np.zeros(num, np.int32)
         return batch
@@ -142,7 +164,8 @@ class Dataset:
     `fetch(indices [B])` gives {"image": uint8 [B, H, W, C], "label": int32 [B]},
     without "label" where `spec.num_classes` is 0, of another kind its array in `KEYS`
     (of text {"tokens": uint8 [B, L]}), and can be pickled. A label of -1 is unknown: no
-    training example has it, and no figure that needs a label is made of such examples.
+    training example has it unless `spec.labelled`, and no figure that needs a label is
+    made of such examples.
     `note` is one line to print. `left_out` names the records that no index reaches:
     they are bad. `contents` makes the digest of what is read; None makes it of the
     examples.
@@ -156,6 +179,8 @@ class Dataset:
     contents: Callable[[], dict[str, str]] | None = None
     feed: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None
     "What a training step reads, where it is not what `fetch` gives."
+    factors: Callable[[np.ndarray], np.ndarray] | None = None
+    "int32 [B, F] of indices [B]: the known `spec.factors`, where they are known."
 
     def digest(self) -> dict[str, str]:
         """{what: SHA-256} of what the split holds, the same wherever the files lie."""

@@ -9,21 +9,32 @@ import numpy as np
 
 from gengen.errors import BadInput
 
-from .binarise import PREFIX, binarised
+from .binarise import PREFIX as BINARISED
+from .binarise import binarised
 from .dataset import READER, Dataset, named
 from .digits import digits
+from .emoji import emoji
+from .few_labels import PREFIX as FEW_LABELS
+from .few_labels import few_labels, parse
 from .folder import folder
 from .gaussians import PREFIX as GAUSSIANS
 from .gaussians import gaussians
 from .idx import idx
 from .npz import npz
+from .pairs import PAIR, UNPAIRED, paired, unpaired
+from .shapes import shapes
 from .stacked import PREFIX as STACKED
 from .stacked import stacked
 from .text import text
 from .tfds import prepared
 
 OnBadRecord = Literal["refuse", "skip"]
-WRAPPERS = {PREFIX: lambda dataset, split: binarised(dataset), STACKED: stacked}
+WRAPPERS = {  # prefix -> (a reader of names, the rest of the name, split) -> Dataset
+    BINARISED: lambda read, name, split: binarised(read(name)),
+    STACKED: lambda read, name, split: stacked(read(name), split),
+    PAIR: paired,
+    UNPAIRED: unpaired,
+}
 
 
 def load(
@@ -39,11 +50,14 @@ def load(
 ) -> Dataset:
     """One split of a data set.
 
-    name: "digits" (scikit-learn), "mnist" or "fashion_mnist" (IDX files),
+    name: "digits" (scikit-learn), "shapes" (drawn, of known factors), "mnist" or
+        "fashion_mnist" (IDX files),
         "folder:PATH" (images), "npz:FILE" (arrays), "text:PATH" (bytes of a file), else
         a set that TFDS has prepared as array_record. "binarised:NAME" draws pixels 0 or
         1 of any set of images by their grey levels; "stacked:NAME" puts three of them
-        into the channels of one. "gaussians:ring" and ":grid" are points of the plane.
+        into the channels of one; "few-labels:N:NAME" hides all but N training labels of
+        each class; "pair:CHANGE:NAME" and "unpaired:A,B" have two domains (pairs.py).
+        "gaussians:ring" and ":grid" are points of the plane.
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
         size there is, which must then be one for all images.
@@ -58,19 +72,22 @@ def load(
     """
     if image_size is not None and image_size < 1:
         raise BadInput(f"image size {image_size} is no size: --image-size takes 1 up")
+    again = functools.partial(
+        load,
+        split=split,
+        data_dir=data_dir,
+        image_size=image_size,
+        levels=levels,
+        on_bad_record=on_bad_record,
+        length=length,
+        reader=reader,
+    )
     for prefix, wrapped in WRAPPERS.items():
         if name.startswith(prefix):
-            inner = load(
-                name.removeprefix(prefix),
-                split=split,
-                data_dir=data_dir,
-                image_size=image_size,
-                levels=levels,
-                on_bad_record=on_bad_record,
-                length=length,
-                reader=reader,
-            )
-            return wrapped(inner, split)
+            return wrapped(again, name.removeprefix(prefix), split)
+    if name.startswith(FEW_LABELS):
+        num, inner = parse(name)
+        return few_labels(again(inner), num, split)
     if name.partition(":")[0] == "text":
         _refuse(name, image_size=image_size, levels=levels)
         return text(name, split, length, reader)
@@ -80,8 +97,13 @@ def load(
         return gaussians(name, split)
     if name == "digits":
         dataset = digits(name, split, image_size)
+    elif name == "shapes":
+        _refuse(name, image_size=image_size)
+        dataset = shapes(name, split)
     elif name in ("mnist", "fashion_mnist"):
         dataset = idx(name, split, data_dir, image_size)
+    elif name == "emoji":
+        dataset = emoji(name, split, data_dir, image_size)
     elif name.startswith("folder:"):
         dataset = folder(name, split, image_size, on_bad_record == "skip", reader)
     elif name.startswith("npz:"):

@@ -8,12 +8,14 @@ imports stay inside the functions, so that `--help` is quick.
 from .autoencoder import autoencoder
 from .classifier import classifier
 from .consistency import consistency
+from .cyclegan import cyclegan
 from .ddpm import ddpm
 from .dit import dit
 from .edm import edm
 from .flow import flow
 from .gan import gan
 from .hvae import hvae
+from .m2 import m2
 from .meanflow import meanflow
 from .pixelcnn import pixelcnn
 from .pixelcnnpp import pixelcnnpp
@@ -21,12 +23,14 @@ from .pixelrnn import pixelrnn
 from .prior import prior
 from .realnvp import realnvp
 from .score_sde import score_sde
+from .stylegan2 import stylegan2
 from .text import text
 from .transformer import transformer
 from .vae import vae
 from .vqvae import vqvae
 
-FAMILIES = (vae, hvae, realnvp, autoencoder, vqvae, prior, gan)
+FAMILIES = (vae, hvae, m2, realnvp, autoencoder, vqvae, prior)
+FAMILIES += (gan, stylegan2, cyclegan)
 FAMILIES += (flow, ddpm, score_sde, edm, dit, meanflow, consistency)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
@@ -36,4 +40,5 @@ OF_LATENTS = {
     "reals": ("flow", "ddpm", "score_sde", "edm", "dit"),
 }
 """The experiments on the latents of another run, by the latents' kind."""
-NOT_ONLY_IMAGES = OF_TEXT | {"gan"}
+DATASETS = {"text": "text", "cyclegan": "pair:inverted:digits"}  # others: digits
+NOT_ONLY_IMAGES = OF_TEXT | {"gan", "prior"}

@@ -18,9 +18,10 @@ class OptimizerOptions:
     orthogonalises the updates of matrices and leaves all other arrays to Adam."""
     learning_rate: Annotated[float, Above(0), AtMost(1e38)] = 2e-3
     """The learning rate, after the warm-up."""
-    rate_schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """The learning rate after the warm-up: constant, or falling to 0 at the last step;
-    then --steps is part of what the run is, and cannot be changed on resuming."""
+    rate_schedule: Literal["constant", "cosine", "linear", "late-linear"] = "constant"
+    """The learning rate after the warm-up: constant, or falling to 0 at the last step,
+    late-linear from half of them on; then --steps is part of what the run is, and
+    cannot be changed on resuming."""
     warmup: Annotated[int, AtLeast(0), AtMost(10**9)] = 100
     """Steps in which the learning rate rises from 0."""
     weight_decay: Weight = 0.0
@@ -90,7 +91,8 @@ class TrainingOptions(OptimizerOptions):
         if self.rate_schedule == "cosine":
             fall = optax.cosine_decay_schedule(self.learning_rate, left)
         else:
-            fall = optax.linear_schedule(self.learning_rate, 0.0, left)
+            late = left // 2 if self.rate_schedule == "late-linear" else 0
+            fall = optax.linear_schedule(self.learning_rate, 0.0, left - late, late)
         return (
             optax.join_schedules([rise, fall], [self.warmup]) if self.warmup else fall
         )

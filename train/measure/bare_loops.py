@@ -34,6 +34,17 @@ def of_vae(model, num: int) -> Reference:
     return Reference(call, bare)
 
 
+def of_semi_supervised(model, num: int) -> Reference:
+    """The generative model's own program."""
+    inner = reference(model.generative, num)
+
+    def of_inner(program):
+        return lambda params, *more: program(params["m2"]["generative"], *more)
+
+    bare = of_inner(inner.bare) if inner.bare else None
+    return Reference(of_inner(inner.call), bare, inner.reason)
+
+
 def of_hierarchical_vae(model, num: int) -> Reference:
     """Noise for each group, uniform labels, one pass down, the mean."""
     import jax
@@ -109,6 +120,29 @@ def of_gan(model, num: int) -> Reference:
     def call(params, state):
         c = model.condition.zeros(num)
         return generate(params, state, jnp.zeros((num, model.latent)), c)
+
+    return Reference(call, bare)
+
+
+def of_stylegan(model, num: int) -> Reference:
+    """z ~ N(0, 1), uniform labels, a mapping, and a synthesis with noise."""
+    import jax
+    import jax.numpy as jnp
+
+    def generate(params, state, z, c, keys):
+        weights = {"params": params["generator"], **state["generator"]}
+        w = model.generator.apply(weights, z, c, method="styles")
+        return model.generator.apply(weights, w, keys, method="synthesize")
+
+    def bare(params, state, key):
+        key_z, key_label, key_noise = jax.random.split(key, 3)
+        z = jax.random.normal(key_z, (num, model.latent))
+        c = uniform_labels(model, key_label, num)
+        return generate(params, state, z, c, jax.random.split(key_noise, num))
+
+    def call(params, state):
+        c, keys = model.condition.zeros(num), jax.random.split(jax.random.key(0), num)
+        return generate(params, state, jnp.zeros((num, model.latent)), c, keys)
 
     return Reference(call, bare)
 
@@ -189,18 +223,22 @@ def reference(model, num: int, **keywords) -> Reference:
     from gengen.errors import BadInput
     from gengen.models.autoregressive import Autoregressive
     from gengen.models.combinators.latent import Coded
+    from gengen.models.combinators.semisupervised import SemiSupervised
     from gengen.models.diffusion import Diffusion
     from gengen.models.gan import GAN
     from gengen.models.hvae import HierarchicalVAE
     from gengen.models.multiscale import Multiscale
     from gengen.models.normalizing_flow import NormalizingFlow
+    from gengen.models.stylegan import StyleGAN
     from gengen.models.vae import VAE
 
     families = {
         VAE: of_vae,
         HierarchicalVAE: of_hierarchical_vae,
+        SemiSupervised: of_semi_supervised,
         NormalizingFlow: of_normalizing_flow,
         GAN: of_gan,
+        StyleGAN: of_stylegan,
         Diffusion: of_diffusion,
         Autoregressive: of_autoregressive,
         Multiscale: of_multiscale,

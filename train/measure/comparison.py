@@ -49,10 +49,7 @@ def select_experiments(options, spec: Spec) -> dict[str, dict]:
         if draws(model):
             selected[name] = keywords
         elif name in options.families:
-            raise BadInput(
-                f"--families {name}: a {type(model).__name__} draws no samples; leave "
-                "it out"
-            )
+            raise BadInput(f"--families {name}: it draws no samples; leave it out")
     return selected
 
 

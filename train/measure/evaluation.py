@@ -14,6 +14,8 @@ from ..files import write_json
 from ..run.report import read_rows
 from ..run.sampler import given_keywords
 from ..run.workdir import OpenRun, open_workdir
+from .critic import critic_figures
+from .disentangling import disentanglement
 from .features import alone, empty
 from .known_modes import count_modes, known_modes
 from .options import Evaluate
@@ -61,7 +63,9 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
         with alone(options.workdir / PART):
             result |= quality.measure()
         result |= modes_of_samples(trained, options)
+        result |= critic_figures(trained, splits, options.seed)
     result |= over_splits(trained, splits, metrics, options)
+    result |= disentanglement(trained, splits["train"], options)
     result |= codebook_use(trained, splits, options)
     result["examples"] = trained.record.data.examples
     path = options.workdir / "evaluation.json"
@@ -111,7 +115,7 @@ def cost(
 
 def refuse_sampling(model, options) -> None:
     """BadInput for what means nothing of a classifier, or of an autoencoder alone."""
-    what = f"a {type(model).__name__}"
+    what = f"this {type(model).__name__}"
     for name, value in given_keywords(options).items():
         raise BadInput(
             f"--{name.replace('_', '-')} {value}: {what} draws no samples; leave it out"

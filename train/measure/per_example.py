@@ -12,7 +12,14 @@ import numpy as np
 from gengen.conditions import labels_of
 from gengen.images import bits_name, bits_per_dim
 from gengen.metrics.result import standard_error
-from gengen.types import Discriminative, HasCodes, OnlyReconstructs
+from gengen.tasks.latents import rate_and_distortion
+from gengen.types import (
+    Discriminative,
+    Encodes,
+    HasCodes,
+    InfersLabels,
+    OnlyReconstructs,
+)
 
 from ..data.dataset import Dataset
 from ..progress import counted, progress
@@ -54,8 +61,9 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     """The metrics of the run's model.
 
     Bits per dimension (of text, per byte) where there is a density, of the mixture over
-    classes where it is conditional; accuracy and cross-entropy of a classifier; the
-    squared error of what only reconstructs.
+    classes where it is conditional; rate and distortion where there is a posterior;
+    accuracy and cross-entropy where there is p(y|x); the squared error of what only
+    reconstructs.
     """
     model, shape = trained.model, trained.record.data.shape
     model = with_importance_samples(model, options.importance_samples)
@@ -68,6 +76,7 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
         return [Metric("squared_error", "per dimension of x in [-1, 1]", error)]
     if model.density == "none":
         return []
+    more = classifier_metrics(model) if isinstance(model, InfersLabels) else []
     kind, likelihoods = model.likelihood_kind, 1
     if labels := labels_of(model.condition):
         model = mixture_over_classes(model, train)
@@ -76,11 +85,30 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     def bits(*arguments):
         return bits_per_dim(model.log_likelihood(*arguments), shape)
 
+    if isinstance(trained.model, Encodes):
+        more += bound_metrics(trained.model, shape)
     unit = getattr(getattr(trained.model, "space", None), "unit", bits_name(shape))
-    return [Metric(unit, kind, jax.jit(bits), likelihoods)]
+    return [Metric(unit, kind, jax.jit(bits), likelihoods), *more]
 
 
-def classifier_metrics(model: Discriminative) -> list[Metric]:
+def bound_metrics(model: Encodes, shape: tuple[int, ...]) -> list[Metric]:
+    """The two terms of the ELBO, in bits per dimension; their sum is the bound."""
+
+    def term(place):
+        def bits(*arguments):
+            return -bits_per_dim(rate_and_distortion(model, *arguments)[place], shape)
+
+        return jax.jit(bits)
+
+    labels = labels_of(model.condition)
+    name = labels.key if labels else None
+    return [
+        Metric("rate", "bits/dim", term(0), label=name),
+        Metric("distortion", "bits/dim", term(1), label=name),
+    ]
+
+
+def classifier_metrics(model: InfersLabels) -> list[Metric]:
     """Accuracy, and cross-entropy in nats."""
     labels = model.labels
 

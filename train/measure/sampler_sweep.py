@@ -148,8 +148,8 @@ def refuse_unmeasurable(trained, options) -> None:
     data.images_only("train.sweep")
     if not draws(model):
         raise BadInput(
-            f"--workdir {options.workdir}: a {type(model).__name__} draws no samples; "
-            "take the run of a generative model"
+            f"--workdir {options.workdir}: this {type(model).__name__} draws no "
+            "samples; take the run of a generative model"
         )
     if options.extractor is None and not data.num_classes:
         raise BadInput(NO_LABELS.format(data.name))

@@ -10,6 +10,7 @@ from gengen.errors import BadInput
 from ..cli.options import RunOptions
 from ..data.dataset import Dataset
 from ..run.checkpoint import Checkpoints
+from ..run.first_stage import staged
 from ..run.loop import record_of, train
 from ..run.same import refuse_other_run
 from .evaluation import check, evaluate, recorded_options, training_seconds
@@ -29,7 +30,8 @@ class Member:
 
     def record(self, dataset: Dataset):
         """What will stand in its workdir."""
-        return record_of(self.run, self.experiment, self.keywords, dataset)
+        asked = record_of(self.run, self.experiment, self.keywords, dataset)
+        return staged(self.run, asked, dataset).record
 
     def check(self, dataset: Dataset) -> None:
         """BadInput where the workdir holds another run, or one beyond the budget."""

@@ -20,6 +20,7 @@ AXES = {
     "temperature": "temperature",
     "top_p": "top-p",
     "top_k": "top-k",
+    "truncation": "truncation",
     "solver": EVALUATIONS,
     "grid": EVALUATIONS,
 }
@@ -30,6 +31,10 @@ PANELS = {
     "class_accuracy": "share of the class asked for",
     "bits_per_dim": "held-out bits/dim",
     "bits_per_byte": "held-out bits/byte",
+    "rate": "rate, bits/dim",
+    "distortion": "distortion, bits/dim",
+    "mig": "mutual information gap",
+    "sap": "SAP",
     "accuracy": "held-out accuracy",
     "modes_found": "modes found",
     "modes_good_samples": "samples within a mode",
@@ -150,11 +155,15 @@ def plot(result: dict, values: dict[str, tuple], path: Path) -> None:
 
     axis, lines = lines_of(result, values)
     panels, floor = panels_of(result), floor_of(result)
-    size = (max(3.6 * len(panels), 5), 3.8)
+    plane = {"rate", "distortion"} <= set(panels)
+    num = len(panels) + plane
+    size = (max(3.6 * num, 5), 3.8)
     figure, axes = plt.subplots(
-        1, len(panels), figsize=size, layout="constrained", squeeze=False
+        1, num, figsize=size, layout="constrained", squeeze=False
     )
-    for ax, panel in zip(axes[0], panels, strict=True):
+    if plane:
+        draw_plane(axes[0][-1], lines, axis)
+    for ax, panel in zip(axes[0], panels, strict=False):
         for i, (name, line) in enumerate(lines.items()):
             at = along(line, axis, panel)
             width = 1.2 + 3 * (1 - (i + 1) / len(lines))  # one below another is seen
@@ -171,7 +180,7 @@ def plot(result: dict, values: dict[str, tuple], path: Path) -> None:
         if panel == "frechet_distance":
             ax.set_yscale("log")
             plain(ax.yaxis)
-        elif not panel.startswith("bits"):
+        elif "bits" not in PANELS[panel]:
             low, high = ax.get_ylim()
             ax.set_ylim(max(low - 0.04, -0.01), min(high + 0.04, 1.01))
     named = axes[0][0].get_legend_handles_labels()
@@ -182,6 +191,23 @@ def plot(result: dict, values: dict[str, tuple], path: Path) -> None:
     with written_atomically(path) as file:
         figure.savefig(file, dpi=110, format="png")
     plt.close(figure)
+
+
+def draw_plane(ax, lines: dict[str, list], axis: str) -> None:
+    """Distortion over rate: a point per run, with its place along the axis beside it.
+
+    On a diagonal the sum is the same: the bound, which a point can only move along.
+    """
+    for line in lines.values():
+        terms = [metrics(p) for p in line]
+        points = sorted((m["rate"], m["distortion"]) for m in terms if "rate" in m)
+        ax.plot(*zip(*points, strict=True), marker="o")
+        for point in line:
+            where = point.get("rate"), point.get("distortion")
+            if None not in where:
+                ax.annotate(number(point["options"][axis]), where, fontsize=8)
+    ax.set(xlabel=PANELS["rate"], ylabel=PANELS["distortion"])
+    ax.grid(alpha=0.3)
 
 
 def plain(axis) -> None:

@@ -12,8 +12,8 @@ COMPARISONS = {
     "noise_floor": "training, half against half",
 }
 
-FIGURES = ("bits_per_dim", "bits_per_byte", "accuracy", "cross_entropy")
-FIGURES += ("squared_error",)
+FIGURES = ("bits_per_dim", "bits_per_byte", "rate", "distortion", "accuracy")
+FIGURES += ("cross_entropy", "squared_error")
 
 
 def print_evaluation(result: dict[str, Any], path: Path) -> None:
@@ -28,6 +28,10 @@ def print_evaluation(result: dict[str, Any], path: Path) -> None:
             what = f"{name.replace('_', ' ')} ({metric['kind']})"
             what += f", {metric['num']:,} {split} {result['examples']}"
             lines.append([what, with_error(metric, ".4f", ".4f")])
+    for name, gap in result.get("disentanglement", {}).items():
+        if name != "num":
+            parts = ", ".join(f"{k} {v:.2f}" for k, v in gap.items() if k != "value")
+            lines.append([f"{name.upper()} ({parts})", f"{gap['value']:.3f}"])
     for split, use in result.get("codebook", {}).items():
         what = f"codes in use, perplexity; {use['num']:,} codes of {split}"
         lines.append(
@@ -36,6 +40,8 @@ def print_evaluation(result: dict[str, Any], path: Path) -> None:
     if (share := result.get("class_accuracy")) is not None:
         lines.append(["samples of the class asked for", f"{share:.1%}"])
     lines += mode_lines(result.get("modes")) + memory_lines(result.get("memory"))
+    for name, value in result.get("critic", {}).items():
+        lines.append([f"critic: {name.replace('_', ' ')}", f"{value:.3f}"])
     if (seconds := result.get("seconds_per_sample")) is not None:
         calls = str(result["network_evaluations"] or "adaptive")
         lines.append(["what was drawn", result["samples"]])

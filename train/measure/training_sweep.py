@@ -19,6 +19,7 @@ from ..cli.near import did_you_mean
 from ..cli.options import IDENTITY, RunOptions
 from ..files import write_json
 from ..run import record as records
+from ..run.first_stage import place_of
 from ..run.loop import splits_of
 from ..run.record import Record
 from .extractors import default_name, extractor_if_any
@@ -83,13 +84,16 @@ def point_of(settings: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, 
     kept += ("network_evaluations", "training_seconds")
     point = {name: evaluation[name] for name in kept if name in evaluation}
     point |= {f"modes_{k}": v for k, v in evaluation.get("modes", {}).items()}
-    for name in ("bits_per_dim", "bits_per_byte", "accuracy"):
+    for name in ("bits_per_dim", "bits_per_byte", "rate", "distortion", "accuracy"):
         of_split = evaluation.get(name, {})
         for split in ("test", "validation", "train"):
             if split in of_split:
                 point[name] = of_split[split]["value"]
                 point["split"] = split
                 break
+    for name in ("mig", "sap"):
+        if gap := evaluation.get("disentanglement", {}).get(name):
+            point[name] = gap["value"]
     return {"options": settings, **point}
 
 
@@ -107,6 +111,7 @@ def member_of(point: dict, record: Record, folder: Path, options) -> Member:
     shared |= {k: v for k, v in point.items() if k == "seed"}
     run = RunOptions(
         workdir=folder / name,
+        first_stage=place_of(record, options.workdir),
         data_dir=options.data_dir,
         minutes=options.minutes,
         **shared,
@@ -165,7 +170,7 @@ def training_values(settings: tuple[str, ...], record: Record) -> dict[str, tupl
 def parse_value(name: str, text: str, record: Record):
     """A value as the experiment's own command line reads it."""
     function = experiments.EXPERIMENTS[record.experiment]
-    made = options_class(function, record.data.kind == "text")
+    made = options_class(function, experiments.DATASETS.get(record.experiment))
     option, words = f"--{name.replace('_', '-')}", text.split()
     if words in (["True"], ["False"], ["true"], ["false"]):
         flag = option if words[0].lower() == "true" else f"--no-{option[2:]}"

@@ -100,7 +100,7 @@ def sample_quality_of(
     """
     data = record.data
     if not draws(model):
-        reason = f"a {type(model).__name__} draws no samples"
+        reason = f"this {type(model).__name__} draws no samples"
     elif data.kind != "images":
         reason = f"{data.name} has no images"
     elif extractor is None and not data.num_classes:

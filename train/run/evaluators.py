@@ -84,6 +84,7 @@ def own_evaluators(
         can = held_out.batches if of_held_out else hasattr(model, "sample")
         if not drawn or not can:
             return None
-        return picture(model, record.data, batches=held_out.batches, **common)
+        more = {"batches": held_out.batches, "load_split": load_split}
+        return picture(model, record.data, **more, **common)
 
     return [held_out, Drawing(run.sample_every, run.workdir, make)]

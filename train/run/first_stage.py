@@ -9,6 +9,7 @@ deviation of each channel over the training set, by which the model standardises
 import dataclasses
 import os
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ from ..experiments.experiment import Reference
 from . import record as records
 from . import references
 from .codebook import encoder
-from .initial import place_of
+from .initial import folder_and_step
 from .record import Record
 from .workdir import OpenRun, open_workdir
 
@@ -64,6 +65,13 @@ def staged(run: RunOptions, record: Record, dataset: Dataset) -> Stage:
     return Stage(record, first.model, frozen, latents)
 
 
+def place_of(record: Record, workdir: Path) -> str | None:
+    """The option --first-stage of another run like the one in a workdir."""
+    if (place := record.frozen.get(NAME)) is None:
+        return None
+    return f"{os.path.normpath(workdir / place.workdir)}@{place.step}"
+
+
 def begun(run: RunOptions) -> bool:
     """Whether the workdir holds a run that is going to be resumed."""
     return (run.workdir / records.FILE).exists() and not run.fresh
@@ -71,7 +79,7 @@ def begun(run: RunOptions) -> bool:
 
 def asked(run: RunOptions) -> Reference:
     """Where --first-stage is; a run that has begun stays with its step and digest."""
-    path, number = place_of(run.first_stage)
+    path, number = folder_and_step(run.first_stage)
     if number == "best":
         raise BadInput(
             f"--first-stage {run.first_stage}: name the step of that checkpoint"

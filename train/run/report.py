@@ -41,7 +41,10 @@ def read_rows(file: Path) -> list[dict]:
         return rows
     for line in file.read_text(errors="replace").splitlines():
         with contextlib.suppress(ValueError, RecursionError):
-            if _is_row(row := json.loads(line)):
+            row = json.loads(line)
+            if isinstance(row, dict):  # null is a number that was not finite
+                row = {k: math.nan if x is None else x for k, x in row.items()}
+            if _is_row(row):
                 rows.append(row)
     return rows
 

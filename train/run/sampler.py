@@ -25,6 +25,7 @@ COLUMNS = 10
 KEYWORDS = ("guidance_scale", "steps", "solver", "grid", "draw")
 KEYWORDS += ("interval", "rescale", "threshold")  # of guidance
 KEYWORDS += ("temperature", "top_k", "top_p")  # of autoregressive models
+KEYWORDS += ("truncation",)  # of a StyleGAN
 COMPLETION = ("particles", "method", "repeats")  # of `complete`
 
 # Options whose name in the library is another.

@@ -7,12 +7,13 @@ import numpy as np
 
 from gengen.conditions import Nothing, labels_of
 from gengen.images import to_unit
-from gengen.types import Discriminative, OnlyReconstructs
+from gengen.types import Discriminative, OnlyReconstructs, Translates
 
 from .outputs import save_texts
 from .pictures import save_grid, to_uint8
 from .sampler import COLUMNS, Sampler
 from .scatter import Scatter, is_plane
+from .translations import Translations
 
 
 def as_data(x: np.ndarray, spec, model) -> np.ndarray:
@@ -141,8 +142,10 @@ class Restored:
         return save_grid(path, flat, columns, names)
 
 
-def picture(model, spec, seed: int, batch_size: int, batches: list[dict]):
+def picture(model, spec, seed: int, batch_size: int, batches: list[dict], load_split):
     """What a run draws of itself: samples, or what it makes of held-out batches."""
+    if isinstance(model, Translates):
+        return Translations(model, load_split)
     if isinstance(model, Discriminative):
         return Sorted(model, spec, batches)
     if isinstance(model, OnlyReconstructs):
