@@ -280,6 +280,26 @@ def test_a_run_that_cannot_start_from_another_says_why(
     assert not (tmp_path / "w").exists()
 
 
+def test_a_classifier_starts_from_the_encoder_of_another_run(cli, runs, tmp_path):
+    line = "train classifier --network mlp --hidden 8 --latent {} --batch-size 16"
+    line += f" --steps 1 --learning-rate 1e-9 --workdir {tmp_path / 'w'}"
+    vae = runs / "vae"
+    refused(
+        cli(f"{line.format(2)} --init-from {vae} --hidden 9 --latent 3"),
+        "none of the arrays of its encoder (Dense_0/bias",
+    )
+    status, out, err = cli(f"{line.format(3)} --init-from {vae}")
+    assert status == 0, err
+    assert "520 parameters of the encoder (2 of 4 arrays) are those of" in out
+    theirs, ours = open_run(vae), open_run(tmp_path / "w")
+    for part in ("params", "ema"):
+        mine, other = (getattr(run.train_state, part) for run in (ours, theirs))
+        mine, other = mine["classifier"]["encoder"], other["vae"]["encoder"]
+        for name, array in other["Dense_0"].items():
+            np.testing.assert_allclose(mine["Dense_0"][name], array, atol=1e-6)
+    assert ours.record.initial.step == theirs.step
+
+
 def test_the_average_starts_at_the_others_or_at_its_parameters(fitted):
     state = fitted.train_state
     given = {"params": fitted.train_state.params, "ema": None, "state": {}}

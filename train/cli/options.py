@@ -160,7 +160,8 @@ class RunOptions(DataOptions, LogOptions, StepOptions, DeviceOptions, ProcessOpt
     WORKDIR.old-1, .old-2, …"""
     init_from: str | None = None
     """RUN or RUN@STEP: start from the parameters, and the average, of another run's
-    checkpoint (its folder, and its step or best), with other options as needed."""
+    checkpoint (its folder, and its step or best), with other options as needed. A
+    classifier starts from another experiment's encoder, where the arrays are alike."""
     first_stage: str | None = None
     """RUN or RUN@STEP: model the latents of another run (the codes of a vqvae; the maps
     of an autoencoder or a VAE), and draw images by its decoder."""

@@ -1,10 +1,10 @@
 """Classifier: the discriminative model, and the offline extractor of features."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from gengen.errors import BadInput
 
-from ..cli.bounds import AtLeast, AtMost, Depth, Share, Width
+from ..cli.bounds import AtLeast, AtMost, Depth, NonEmpty, Share, Width
 from ..cli.groups import defaults_of, group
 from ..cli.names import PATHS, PathName
 from ..data.dataset import Spec
@@ -18,13 +18,22 @@ from .training import TrainingOptions
 class ClassifierOptions(TrainingOptions, LayerOptions, DataStdOptions):
     """The network of a classifier, and the changes of its images."""
 
+    network: Literal["resnet", "mlp", "conv"] = "resnet"
+    """A residual network; or the encoder of the experiments vae and autoencoder, mlp or
+    conv, with a linear layer, which can start as that of a run: --init-from."""
     channels: Width = 32
-    """Channels of the first level, a multiple of 8."""
+    """Channels of the first level, a multiple of 8 (resnet, conv)."""
     multipliers: Multipliers = (1, 2)
     """Channels of each level over the first's; each level after the first halves the
-    image. The last level's are the features."""
+    image. The last level's are the features (resnet)."""
     blocks: Depth = 1
-    """Residual blocks per level."""
+    """Residual blocks per level (resnet)."""
+    latent: Width = 16
+    """Dimensions of the code, which are the features (mlp, conv)."""
+    hidden: Annotated[tuple[Width, ...], NonEmpty()] = (128,)
+    """Widths of the layers (mlp)."""
+    conv_levels: Depth = 2
+    """Halvings of the image (conv)."""
     dropout: Share = 0.2
     """Dropout of the features, in training."""
     shift: Annotated[int, AtLeast(0), AtMost(2**16)] = 1
@@ -50,7 +59,6 @@ def classifier(data, o: ClassifierOptions):
     """
     from gengen.augment import Chain, Flip, Shift
     from gengen.models.classifier import Classifier
-    from gengen.nets.resnet import ResNet
 
     if not data.num_classes:
         raise BadInput(
@@ -60,9 +68,8 @@ def classifier(data, o: ClassifierOptions):
     key = data.space().key
     changes = (Shift(o.shift, key),) if o.shift else ()
     changes += (Flip(key),) if o.flip else ()
-    sizes = (o.channels, o.multipliers, o.blocks, o.dropout)
     model = Classifier(
-        ResNet(data.num_classes, *sizes, dtype=o.dtype, remat=o.remat),
+        network_of(data, o),
         data.space(),
         data.labels(),
         Chain(changes) if changes else None,
@@ -70,6 +77,28 @@ def classifier(data, o: ClassifierOptions):
         PATHS[o.path](o.data_std) if o.path else None,
     )
     return o.experiment(model, "classifier")
+
+
+def network_of(data: Spec, o: ClassifierOptions):
+    """x -> (logits, features)."""
+    from gengen.nets.conv import ConvEncoder
+    from gengen.nets.headed import HeadedEncoder
+    from gengen.nets.mlp import MLPEncoder
+    from gengen.nets.resnet import ResNet
+
+    if o.network == "resnet":
+        sizes = (o.channels, o.multipliers, o.blocks, o.dropout)
+        return ResNet(data.num_classes, *sizes, dtype=o.dtype, remat=o.remat)
+    if o.path or o.remat:
+        raise BadInput(
+            f"--{'path' if o.path else 'remat'} with --network {o.network}: it is for "
+            "a residual network; leave one of them out"
+        )
+    if o.network == "mlp":
+        encoder = MLPEncoder(o.latent, o.hidden, dtype=o.dtype)
+    else:
+        encoder = ConvEncoder(o.latent, o.channels, o.conv_levels, dtype=o.dtype)
+    return HeadedEncoder(encoder, data.num_classes, o.dropout)
 
 
 def recipe(data: Spec) -> dict:

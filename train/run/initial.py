@@ -1,6 +1,7 @@
 """A run that starts from the parameters of another one: `--init-from RUN[@STEP]`."""
 
 import dataclasses
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,20 @@ def folder_and_step(run: str) -> tuple[str, int | str | None]:
     return path, int(step) if step.isdecimal() else step
 
 
-def check(shapes, arrays: dict | None, init_from: str | None) -> None:
-    """BadInput that names the first parameter which is not the other run's."""
+def matched(
+    shapes, arrays: dict | None, init_from: str | None
+) -> tuple[dict | None, list[str]]:
+    """(the arrays that this run starts from, what is to be said of them).
+
+    They are all parameters of a run of the same network, or the encoder of another
+    model: those that have the name and the shape of one in this run's own encoder.
+    BadInput that names the first parameter which is not the other run's.
+    """
     if arrays is None:
-        return
-    ours, theirs = (
-        {name: tuple(x.shape) for name, x in leaf_names(tree).items()}
-        for tree in (shapes.params, arrays["params"])
-    )
+        return None, []
+    if encoders := _encoders(shapes.params, arrays["params"]):
+        return _of_encoder(*encoders, shapes.params, arrays, init_from)
+    ours, theirs = (_sizes(tree) for tree in (shapes.params, arrays["params"]))
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
             raise BadInput(
@@ -68,6 +75,47 @@ def check(shapes, arrays: dict | None, init_from: str | None) -> None:
                 f"{theirs.get(name, 'nowhere')}, this run's {ours.get(name, 'nowhere')}"
                 ": take a run of the same network"
             )
+    return arrays, []
+
+
+def _sizes(tree) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(x.shape) for name, x in leaf_names(tree).items()}
+
+
+def _encoders(ours: dict, theirs: dict) -> tuple[str, str] | None:
+    """The players with an encoder of two models of different players, if both have."""
+
+    def with_encoder(params):
+        trees = params.items()
+        return next(
+            (p for p, t in trees if isinstance(t, dict) and "encoder" in t), None
+        )
+
+    found = with_encoder(ours), with_encoder(theirs)
+    return None if ours.keys() == theirs.keys() or None in found else found
+
+
+def _of_encoder(player, other, params, arrays: dict, init_from):
+    """The other model's encoder as that of this one, and how much of it fits."""
+    ours, theirs = (
+        _sizes(tree["encoder"]) for tree in (params[player], arrays["params"][other])
+    )
+    same = [name for name in ours if theirs.get(name) == ours[name]]
+    if not same:
+        raise BadInput(
+            f"--init-from {init_from}: none of the arrays of its encoder "
+            f"({', '.join(theirs)}) has the name and shape of one here "
+            f"({', '.join(ours)}): give this network the same widths"
+        )
+    num = sum(math.prod(ours[name]) for name in same)
+    said = (
+        f"{num:,} parameters of the encoder ({len(same)} of {len(ours)} arrays) are "
+        f"those of {init_from}; the others are random"
+    )
+    taken = {"params": {player: {"encoder": arrays["params"][other]["encoder"]}}}
+    if arrays["ema"]:
+        taken["ema"] = {player: {"encoder": arrays["ema"][other]["encoder"]}}
+    return {"ema": None, "state": {}, **taken}, [said]
 
 
 def started(train_state, arrays: dict | None):

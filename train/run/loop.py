@@ -153,7 +153,7 @@ def run_experiment(
     # What cannot work fails here, before anything is written.
     if view.axis_name is None:
         jax.eval_shape(step, start.abstract, batch, frozen)
-    initial.check(start.shapes, arrays, run.init_from)
+    arrays, said = initial.matched(start.shapes, arrays, run.init_from)
     evaluators = own_evaluators(run, record, experiment, load_split)
     evaluators += more(record, experiment.model, load_split) if more else []
     check_metric(run.keep_best, evaluators)
@@ -163,7 +163,7 @@ def run_experiment(
         train_state, notes = first_state(start, checkpoints, arrays)
         arguments = (workdir, int(train_state.step), experiment.steps)
         with Report(*arguments) if primary else Silent() as report:
-            for note in notes:
+            for note in said + notes:
                 report.say(f"note: {note}")
             log_header(report, record, dataset, train_state)
             report.options({**vars(run), **record.options})
