@@ -35,7 +35,11 @@ POINTS = {
 }
 PLAIN = {"loss": "minimax", "regulariser": ("off",)}
 LOSSES = {
-    "plain DCGAN": {"loss": "nonsaturating", "regulariser": ("off",)},
+    "plain DCGAN": {
+        "loss": "nonsaturating",
+        "regulariser": ("off",),
+        "learning_rate": 2e-4,
+    },
     "minimax": {"loss": "minimax"},
     "non-saturating": {"loss": "nonsaturating"},
     "least squares": {"loss": "least-squares"},
