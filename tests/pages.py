@@ -18,6 +18,7 @@ PAGES = {  # folder of results/ -> title
     "latent-variables": "Latent variables: priors, posteriors, hierarchies, flows",
     "autoregression": "Autoregression: images, decoding, text",
     "adversarial": "Adversarial networks: modes, losses, what a step costs",
+    "styles": "StyleGAN2 and CycleGAN: truncation, translations",
     "diffusion": "Diffusion: published choices, predictions, couplings",
     "guidance": "Diffusion: network evaluations and guidance",
     "bounds": "Diffusion's bound: its estimate, and where it ends",

@@ -139,12 +139,13 @@ def relativistic_gan():
 
 def stylegan():
     """Its own critic, of equalised rates, learns little by plain SGD."""
-    generator = StyleGAN2Generator(SHAPE, 4, 6, style=6, mixing=0.5, condition=TEN)
+    sizes = {"downsamples": 0, "style": 6, "mixing": 0.5, "condition": TEN}
+    generator = StyleGAN2Generator(SHAPE, 4, **sizes)
     return StyleGAN(generator, DCGANDiscriminator(8, 2, TEN), SPACE, 4, TEN)
 
 
 def cyclegan():
-    return CycleGAN(Translator(4, 0, 1), PatchGAN(4, 1), SPACE, buffer=9)
+    return CycleGAN(Translator(4, 0, 1), PatchGAN(4, 1), SPACE, identity=0.0, buffer=9)
 
 
 def flow(condition=TEN, net=partial(UNet, 8, (1,), groups=4)):

@@ -1,10 +1,14 @@
 """Laws of the buffer, of CycleGAN and of data of two domains."""
 
+import io
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy
+from PIL import Image
 
 from gengen import buffer
 from gengen.errors import BadInput
@@ -12,8 +16,10 @@ from gengen.models.cyclegan import CycleGAN
 from gengen.nets.patch import PatchGAN
 from gengen.nets.translator import Translator, reflected
 from gengen.spaces import Images
+from train.data import emoji
 from train.data.load import load
 from train.data.pairs import CHANGES, change_of
+from train.measure.translation import LEVEL, class_figures, figures, ranks
 
 KEY = jax.random.key(0)
 SPACE = Images((8, 8, 1), 17)
@@ -108,11 +114,11 @@ def test_translating_there_and_back_is_the_maps_composition():
     model, data = CycleGAN(*nets, SPACE), batch()
     params, state = jax.jit(model.init)(KEY, data)
     x = SPACE.read(data)
-    y = model.translate(params, state, x)
-    direct = nets[0].apply({"params": params["generator"]["b"]}, x)
+    y = jax.jit(model.translate)(params, state, x)
+    direct = jax.jit(nets[0].apply)({"params": params["generator"]["b"]}, x)
     np.testing.assert_array_equal(y, direct)
     assert y.shape == x.shape and float(jnp.abs(y).max()) <= 1
-    score = nets[1].apply({"params": params["discriminator"]["a"]}, x)
+    score = jax.jit(nets[1].apply)({"params": params["discriminator"]["a"]}, x)
     assert score.shape == (4, 4, 4)
     with pytest.raises(BadInput, match="to='c': the domains are a and b"):
         model.translate(params, state, x, "c")
@@ -174,3 +180,64 @@ def test_two_sets_are_two_domains(tmp_path):
 def test_names_of_domains_are_checked(name, words):
     with pytest.raises(BadInput, match=words):
         load(name)
+
+
+# ------------------------------------------------------------------ measuring
+
+
+def digits_of(split, change="inverted"):
+    batch = load(f"pair:{change}:digits", split=split).fetch(np.arange(300))
+    a, b = (np.asarray(SPACE.to_model(batch[key])) for key in ("image", "partner"))
+    return a, b, batch["label"]
+
+
+def test_the_true_map_has_no_error_and_a_permuted_one_is_found_out():
+    (_, learned, label), (a, b, true) = digits_of("validation"), digits_of("test")
+    told = figures(a, b, lambda x: -x, lambda y: -y)
+    assert told["error"] < 1e-6 and told["mean_rank"] == 1.0
+    assert told["cycle_error"] < 1e-6 and told["error_of_a_copy"] > 0.5
+    np.testing.assert_allclose(told["cycle_error_under_noise"], LEVEL, rtol=0.02)
+    known = (learned, label)
+    right = class_figures(known, b, b, true, 10)
+    assert right["accuracy"] == right["accuracy_of_partners"] > 0.85
+    assert right["becomes"] == list(range(10))
+    # Every image becomes the partner of one of the next class: no loss can tell.
+    moved = {k: np.flatnonzero(true == (k + 1) % 10) for k in range(10)}
+    permuted = np.stack([b[moved[k][i % len(moved[k])]] for i, k in enumerate(true)])
+    found = class_figures(known, permuted, b, true, 10)
+    assert found["diagonal"] < 0.1
+    assert found["becomes"] == [*range(1, 10), 0]
+
+
+def test_what_is_hidden_in_low_bits_is_lost_to_noise():
+    a, b, _ = digits_of("test")
+    secret = 1e-3 * np.roll(a, 1, axis=0)  # another image, under the translation
+
+    def back(y):
+        return (y - b) / 1e-3
+
+    told = figures(np.roll(a, 1, axis=0), b, lambda x: b + secret, back)
+    assert told["cycle_error"] < 1e-3 and told["cycle_error_under_noise"] > 2.0
+
+
+def test_ranks_are_scipys_of_the_distances():
+    y, partner = RNG.normal(size=(2, 20, 3))
+    distance = scipy.spatial.distance.cdist(y, partner)
+    wanted = scipy.stats.rankdata(distance, axis=1)
+    np.testing.assert_allclose(ranks(y, partner), np.diagonal(wanted))
+
+
+def test_emoji_without_their_font_are_refused_in_words(tmp_path):
+    with pytest.raises(BadInput, match="apt-get install fonts-noto-color-emoji"):
+        load("emoji", data_dir=tmp_path)
+    (tmp_path / emoji.FONT.name).write_bytes(b"no font")
+    with pytest.raises(BadInput, match="cannot be read as a font"):
+        load("emoji", data_dir=tmp_path)
+
+
+def test_an_emoji_stands_on_white_in_the_middle_of_a_square():
+    file = io.BytesIO()
+    Image.new("RGBA", (4, 2), (255, 0, 0, 255)).save(file, "PNG")
+    small = emoji._on_white(file.getvalue(), 2)
+    np.testing.assert_array_equal(small[..., 0], 255)
+    np.testing.assert_array_equal(small[..., 1], 128)  # half of each is white

@@ -27,6 +27,7 @@ from train.run import record as experiments
 from train.run.checkpoint import Checkpoints
 from train.run.digests import leaf_names
 from train.run.first_stage import encoded
+from train.run.samples import as_data
 from train.run.workdir import open_workdir
 
 CODES = "--channels 8 --code-width 2 --codes 300 --batch-size 80 --conv-levels 1"
@@ -93,7 +94,10 @@ def test_codes_are_computed_once_and_those_above_255_survive(pair):
     assert own["codes"].dtype == np.int32 and codes.size == 1000
     found = vq.model.to_latent(vq.params, vq.state, vq.model.space.read(batch))
     np.testing.assert_array_equal(own["codes"], found)
-    assert codes.fetch(np.arange(1000))["codes"].max() > 255
+    every = codes.fetch(np.arange(1000))["codes"]
+    assert every.max() > 255
+    back = as_data(every, prior.record.latents, prior.model.model)
+    np.testing.assert_array_equal(back, every)  # what `sample` of a run of codes gives
     loss = jax.jit(prior.model.losses()["autoregressive"])
     losses = [
         loss(prior.params, prior.state, x, jax.random.key(0)) for x in (batch, own)
@@ -205,6 +209,20 @@ def test_a_record_of_an_older_version_has_no_references(runs, tmp_path):
     path.write_text(json.dumps(document))
     assert experiments.load(tmp_path / "vae").frozen == {}
     assert open_workdir(tmp_path / "vae").state["frozen"] == {}
+
+
+def test_codes_of_a_file_are_learned_and_written_as_they_are(cli, tmp_path):
+    codes = np.arange(400).reshape(50, 8)[:, :4] % 400
+    np.savez(tmp_path / "codes.npz", codes=codes)
+    options = f"--dataset npz:{tmp_path / 'codes.npz'} {PRIOR} {EVENTS} --steps 2"
+    status, _, err = cli(f"train prior --workdir {tmp_path / 'r'} {options}")
+    assert status == 0, err
+    out = tmp_path / "x.npz"
+    line = f"train.sample --workdir {tmp_path / 'r'} --num 20 --out {out}"
+    assert cli(line)[0] == 0
+    drawn = np.load(out)["codes"]
+    assert drawn.shape == (20, 4) and drawn.dtype == np.int32
+    assert 255 < drawn.max() < 396 and drawn.min() >= 0
 
 
 # -------------------------------------------------------------- what reconstructs only

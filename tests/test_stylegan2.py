@@ -18,6 +18,8 @@ from gengen.nets.stylegan2 import ModulatedConv, StyleGAN2Generator
 from gengen.nets.stylegan2_discriminator import StyleGAN2Discriminator
 from gengen.spaces import Images
 from gengen.tasks.styles import mixed, projected, truncated
+from train.data.dataset import Spec
+from train.experiments import EXPERIMENTS
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -68,8 +70,7 @@ def kernels(params, w):
     return own, own / np.sqrt(size + 1e-8)
 
 
-@pytest.mark.parametrize("demodulate", [True, False])
-@pytest.mark.parametrize("up", [True, False])
+@pytest.mark.parametrize(("up", "demodulate"), [(True, True), (False, False)])
 def test_a_modulated_convolution_is_one_by_each_examples_own_kernel(up, demodulate):
     layer, params, x, w = modulated(up, demodulate)
     own = kernels(params, w)[demodulate]
@@ -196,9 +197,8 @@ def test_derivatives_through_the_network_are_finite_differences():
         )
 
 
-@pytest.mark.parametrize("residual", [False, True])
-def test_the_discriminator_scores_and_its_features_are_each_images_own(residual):
-    net = StyleGAN2Discriminator(**SIZES, residual=residual)
+def test_the_discriminator_scores_and_its_features_are_each_images_own():
+    net = StyleGAN2Discriminator(**SIZES, residual=True)
     x = jnp.asarray(normal(4, 8, 8, 1))
     variables = {"params": jax.jit(net.init)(KEY, x)["params"]}
     apply = jax.jit(partial(net.apply, mutable="intermediates"))
@@ -235,7 +235,8 @@ def test_the_path_length_of_a_linear_generator_is_constant():
 @cache
 def stylegan():
     """(model, params, state), the mean style moved off zero."""
-    nets = generator(0.5)[0], StyleGAN2Discriminator(**SIZES)
+    small = StyleGAN2Generator((8, 8, 1), 4, downsamples=0, style=8, mixing=0.5)
+    nets = small, StyleGAN2Discriminator(**SIZES)
     path = PathLength(interval=2)
     model = StyleGAN(*nets, Images((8, 8, 1), 17), 5, path=path)
     params, state = jax.jit(model.init)(KEY)
@@ -246,13 +247,13 @@ def stylegan():
 def test_truncation_0_is_the_mean_styles_image_whatever_the_latent():
     model, params, state = stylegan()
     z = jax.random.normal(KEY, (3, 5))
-    draw = jax.jit(partial(truncated, model))
-    x = draw(params, state, z, np.array([0.0, 0.5, 1.0]))
+    psi = np.array([0.0, 0.5, 1.0])
+    draw = jax.jit(lambda p, s, z, psi: truncated(model, p, s, z, psi))
+    x = draw(params, state, z, psi)
     np.testing.assert_allclose(x[:, 0], np.broadcast_to(x[:1, 0], x[:, 0].shape))
-    own = jax.jit(model.from_latent)(params, state, z)
-    np.testing.assert_allclose(x[:, 2], own, atol=1e-5)
-    half = jax.jit(partial(model.from_latent, truncation=0.5))(params, state, z)
-    np.testing.assert_allclose(x[:, 1], half, atol=1e-5)
+    one = jax.jit(lambda p, s, z, psi: model.from_latent(p, s, z, truncation=psi))
+    np.testing.assert_allclose(x[:, 2], one(params, state, z, 1.0), atol=1e-5)
+    np.testing.assert_allclose(x[:, 1], one(params, state, z, 0.5), atol=1e-5)
     for psi in (-0.1, 1.1):
         with pytest.raises(BadInput, match=f"truncation={psi} is outside"):
             model.from_latent(params, state, z, truncation=psi)
@@ -263,20 +264,20 @@ def test_mixing_with_oneself_changes_nothing_and_the_ends_are_either_image():
     w = model.styles(params, state, jax.random.normal(KEY, (2, 5)))
     own = jax.jit(model.from_styles)(params, state, w)
     mix = jax.jit(partial(mixed, model), static_argnums=4)
-    for first, wanted in ((0, own[None].repeat(2, 0)), (4, own[:, None].repeat(2, 1))):
+    for first, wanted in ((0, own[None].repeat(2, 0)), (2, own[:, None].repeat(2, 1))):
         x = mix(params, state, w, w, first)
         np.testing.assert_allclose(x, wanted, atol=1e-5)
         np.testing.assert_allclose(x[[0, 1], [0, 1]], own, atol=1e-5)
-    with pytest.raises(BadInput, match="first=5: the model has 4 layers"):
-        mixed(model, params, state, w, w, 5)
+    with pytest.raises(BadInput, match="first=3: the model has 2 layers"):
+        mixed(model, params, state, w, w, 3)
 
 
 def test_a_drawn_image_is_found_again():
     model, params, state = stylegan()
     z = jax.random.normal(KEY, (2, 5))
     x = model.from_latent(params, state, z)
-    find = jax.jit(partial(projected, model), static_argnums=3)
-    error = find(params, state, x, 60).error
+    find = jax.jit(partial(projected, model), static_argnums=(3, 4))
+    error = find(params, state, x, 100, 0.1).error
     assert (error[-1] < 0.1 * error[0]).all()
 
 
@@ -288,3 +289,27 @@ def test_lazy_path_lengths_change_state_at_their_steps_alone():
         told = state | {"step": jnp.int32(step), "ema": params}
         _, (new, _) = play(params, told, batch, KEY)
         assert bool(new["path"]["mean"] > 0) == moves
+
+
+def test_a_lazy_penalty_corrects_the_optimisers():
+    # Adam of k + 1 updates in k steps: its first update is the rate times c.
+    data = Spec("x", (8, 8, 1), 17, 0, ())
+    experiment = EXPERIMENTS["stylegan2"](data, path_weight=2.0, learning_rate=1.0)
+    sizes = {}
+    for player, optimizer in experiment.optimizers.items():
+        weights = {"w": jnp.ones(3)}
+        update, _ = optimizer.update(weights, optimizer.init(weights), weights)
+        sizes[player] = -float(update["w"][0])
+    wanted = {"discriminator": 16 / 17, "generator": 4 / 5}
+    assert sizes == pytest.approx(wanted, rel=1e-4)
+    assert experiment.model.path.weight == 2.0
+
+
+def test_small_images_get_the_small_configuration_and_large_ones_the_full_one():
+    for side, large in ((32, False), (64, True)):
+        data = Spec("x", (side, side, 3), 256, 0, ())
+        model = EXPERIMENTS["stylegan2"](data).model
+        assert model.discriminator.residual == large
+        assert model.generator.mixing == (0.9 if large else 0.0)
+        assert (model.path is not None) == large
+        assert model.generator.downsamples == (4 if large else 3)

@@ -88,8 +88,8 @@ def truncation(trained, options: Styles) -> tuple:
     psi = np.array(options.truncations, np.float32)
     program = jax.jit(truncated, static_argnums=0)
     x = program(trained.model, trained.params, trained.state, z, psi, **given)
-    heads = [f"ψ = {value:g}" for value in psi]
-    return x, heads, "a latent, from the mean style to its own"
+    heads = [f"{value:g}" for value in psi]
+    return x, heads, "a latent, from the mean style (0) to its own (1)"
 
 
 def mixing(trained, options: Styles) -> tuple:

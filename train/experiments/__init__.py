@@ -41,4 +41,4 @@ OF_LATENTS = {
 }
 """The experiments on the latents of another run, by the latents' kind."""
 DATASETS = {"text": "text", "cyclegan": "pair:inverted:digits"}  # others: digits
-NOT_ONLY_IMAGES = OF_TEXT | {"gan"}
+NOT_ONLY_IMAGES = OF_TEXT | {"gan", "prior"}

@@ -32,7 +32,7 @@ def prior(data, o: PriorOptions):
     if data.kind != "symbols":
         raise BadInput(
             "a prior is of the codes of a run: give --first-stage WORKDIR, the folder "
-            "of a vqvae"
+            "of a vqvae, or --dataset npz:FILE with an array codes"
         )
     condition = data.condition(o.conditional)
     return o.experiment(o.autoregressive(data.space(), condition), "autoregressive")

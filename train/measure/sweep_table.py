@@ -20,6 +20,7 @@ AXES = {
     "temperature": "temperature",
     "top_p": "top-p",
     "top_k": "top-k",
+    "truncation": "truncation",
     "solver": EVALUATIONS,
     "grid": EVALUATIONS,
 }
