@@ -1,5 +1,6 @@
 """Laws of `train.data`: order, feeds, readers, and every mistake a user can make."""
 
+import contextlib
 import dataclasses
 import gzip
 import io
@@ -645,11 +646,21 @@ def test_folder_mistakes(tmp_path):
     save(solid((1, 2, 3)), tmp_path / "dogs" / "a.png")
     name = f"folder:{tmp_path}"
     assert load(name).size == 2
-    match = "'test' of folder:.* empty: its 2 images are split by .*; add images"
+    match = (
+        "'test' of folder:.* empty: its 2 images are split by .*; add images or take"
+    )
     with pytest.raises(BadInput, match=match):
         load(name, split="test")
     with pytest.raises(BadInput, match="no split 'all': choose one of train, valid"):
         load(name, split="all")
+    for number in range(20):  # by its name, the only image is in one split or another
+        only = tmp_path.with_name(f"{tmp_path.name}-only-{number}")
+        save(solid((1, 2, 3)), only / f"{number}.png")
+        with contextlib.suppress(BadInput):
+            load(f"folder:{only}")
+            continue
+        with pytest.raises(BadInput, match="'train' of .* empty: .*; add images$"):
+            load(f"folder:{only}")
     save(solid((1, 2, 3)), tmp_path / "loose.png")
     with pytest.raises(BadInput, match=r"directly \(loose.png\) and in .*: move all"):
         load(name)

@@ -7,6 +7,7 @@ import shutil
 import sys
 import types
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,12 +17,13 @@ from program import EVENTS, GENERATIVE, TINY, refused
 
 import train.measure.quality
 import train.run.workdir
-from gengen.conditions import Labels
+from gengen.conditions import Labels, Nothing
 from gengen.errors import BadInput
 from gengen.metrics.frechet import frechet_distance
 from gengen.metrics.neighbours import precision_recall
+from gengen.spaces import Reals
 from train.data.dataset import Dataset, Spec, take
-from train.files import write_json
+from train.files import to_json, write_json
 from train.measure.comparison import rank_of, row_of
 from train.measure.comparison_table import quality_cells
 from train.measure.extractors import open_extractor
@@ -32,6 +34,8 @@ from train.measure.quality import PART
 from train.measure.series import budget_used
 from train.progress import print_table
 from train.run.heldout import batches, subset
+from train.run.report import read_rows
+from train.run.samples import mistaken
 from train.run.workdir import open_workdir
 
 
@@ -394,6 +398,39 @@ def test_a_table_in_a_pipe_wraps_and_breaks_no_word(capsys, columns):
     assert "E[x|z]" in words and "[bold]" in words
     least = 17 * columns  # of words and the space between columns
     assert max(map(len, lines)) <= max(80, least)
+
+
+def test_one_module_writes_the_json_of_files():
+    """So that NaN is null in all of them; the others: a key, a copy, a message."""
+    modules = (Path(__file__).parents[1] / "train").rglob("*.py")
+    writers = {path.name for path in modules if "json.dump" in path.read_text()}
+    assert writers == {"files.py", "features.py", "record.py", "processes.py"}
+    assert to_json({"loss": math.nan}) == '{"loss": null}\n'
+
+
+def test_a_line_of_metrics_keeps_its_place_where_a_number_is_not_finite(tmp_path):
+    rows = [{"step": 1, "loss": math.nan}, {"step": 2, "loss": 0.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(map(to_json, rows)))
+    first, second = read_rows(tmp_path / "metrics.jsonl")
+    assert math.isnan(first.pop("loss")) and first == {"step": 1} and second == rows[1]
+
+
+def test_bits_have_the_unit_of_the_space():
+    class Points:
+        density = likelihood_kind = "exact"
+        condition, space = Nothing(), Reals((256,))
+
+    data = types.SimpleNamespace(shape=(256,))  # as long as a text
+    record = types.SimpleNamespace(data=data)
+    trained = types.SimpleNamespace(model=Points(), record=record)
+    options = types.SimpleNamespace(importance_samples=None, likelihood_num=5)
+    (metric,) = example_metrics(trained, None, options)
+    assert metric.name == "density_bits_per_dim"
+
+
+def test_where_no_label_is_known_a_classifier_makes_no_mistake():
+    said, label = np.array([0, 1, 1, 2]), np.array([0, 0, -1, 2])
+    assert mistaken(said, label).tolist() == [False, True, False, False]
 
 
 def test_json_has_null_where_a_number_is_not_finite(tmp_path):

@@ -7,7 +7,7 @@ import inspect
 import types
 import typing
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import flax.linen as nn
 import jax
@@ -20,6 +20,7 @@ from gengen.models.diffusion import Diffusion
 from gengen.types import draws
 from train.data.dataset import Spec
 from train.experiments import EXPERIMENTS, OF_TEXT
+from train.experiments.training import TrainingOptions
 
 ARCHITECTURES = typing.get_type_hints(EXPERIMENTS["text"])["architecture"]
 DIGITS = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
@@ -49,15 +50,17 @@ class Echo(nn.Module):
 def choices():
     """(experiment, keyword, value): every literal value, and either truth value.
 
-    What several experiments offer is tried in one of each kind of model.
+    What several experiments offer is tried in one of each kind of model, and how any of
+    them is trained in one.
     """
-    first = {}
+    first, training = {}, {field.name for field in fields(TrainingOptions)}
     for name in IMAGES:
         kinds = typing.get_type_hints(EXPERIMENTS[name])
-        of = name if name in OWN else "diffusion"
-        of = "gan" if name in ("stylegan2", "cyclegan") else of
-        of = "vae" if name == "m2" else of
+        family = name if name in OWN else "diffusion"
+        family = "gan" if name in ("stylegan2", "cyclegan") else family
+        family = "vae" if name == "m2" else family
         for keyword, kind in kinds.items():
+            of = "training" if keyword in training else family
             literal = typing.get_origin(kind) is typing.Literal
             some = typing.get_origin(kind) in (typing.Union, types.UnionType)
             values = typing.get_args(kind) if literal or some else ()

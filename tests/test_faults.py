@@ -22,6 +22,7 @@ from program import EVENTS, TINY, call, refused
 
 from train.run.checkpoint import Checkpoints, Damaged
 from train.run.digests import digest, leaf_names, sums
+from train.run.signals import leave_at_once
 
 ROOT = Path(__file__).parents[1]
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -235,6 +236,22 @@ def test_a_second_ctrl_c_stops_at_once(cli, workdir, monkeypatch):
     code, out, err = cli(line(workdir, steps=8))
     assert (code, err) == (130, "interrupted\n") and "SIGINT: saved" not in out
     assert Checkpoints(workdir).latest() == 4
+
+
+def test_what_comes_after_the_end_of_the_program_does_not_change_its_status():
+    numbers = signal.SIGTERM, signal.SIGHUP, signal.SIGINT
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        with leave_at_once(last=True):
+            assert signal.getsignal(signal.SIGTERM) not in (signal.SIG_IGN, *before)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    with leave_at_once():  # within a process that goes on
+        pass
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 # ------------------------------------------------------------------ a full disk

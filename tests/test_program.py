@@ -239,6 +239,11 @@ def test_a_damaged_record_is_refused(cli, runs, tmp_path):
         ("vae --learning-rate 0", ("--learning-rate 0.0", "above 0")),
         ("vae --ema-decay 1", ("--ema-decay 1.0", "below 1")),
         ("vae --hidden 32 0", ("--hidden 0", "at least 1")),
+        ("vae --hidden 8 x", ("--hidden 8 x", "a whole number, once or several times")),
+        ("vae --steps x", ("--steps x: it must be a whole number; ", "--help")),
+        ("vae --clip=x", ("--clip x: it must be a number; ",)),
+        ("vae --steps", ("--steps (nothing): it must be a whole number",)),
+        ("vae --optimizer sgd", ("--optimizer sgd", "one of adam, adamw, lion, muon")),
         ("vae --beta -1", ("--beta -1.0", "at least 0")),
         ("vae --beta nan", ("--beta nan", "finite")),
         (
@@ -270,6 +275,12 @@ def test_bad_options_are_refused_before_anything_is_written(cli, tmp_path, line,
         ("train vae --workdir w --latnet 3", ("--latnet", "--latent?", "--help")),
         ("train --workdir w vae", ("comes first",)),
         ("train.sample --workdir w --nmu 3", ("--nmu", "--num?", "--help")),
+        ("train vae --steps 3", ("--workdir is missing: give a path; ", "vae --help")),
+        ("train.sample --num 3", ("--workdir is missing: give a path",)),
+        (
+            "train.sample --workdir w --step last",
+            ("--step last: it must be a whole number, or one of best",),
+        ),
     ],
 )
 def test_unknown_names_are_answered_with_the_nearest(cli, line, words):

@@ -11,12 +11,15 @@ from .cli.doors import DOORS, command
 from .run.signals import leave_at_once
 
 
-def main() -> None:
-    """Parse, then train; all other imports happen after a signal can be heard."""
+def main(last: bool = False) -> None:
+    """Parse, then train; all other imports happen after a signal can be heard.
+
+    last: after it the process ends.
+    """
     if sys.argv[1:] and sys.argv[1] in DOORS:
         name = sys.argv.pop(1)
         return importlib.import_module(f".{name}", __package__).main()
-    with leave_at_once():
+    with leave_at_once(last):
         from .cli.command import run_command
 
         run_command(start, sys.argv[1:])
@@ -83,5 +86,10 @@ def overview() -> None:
     print(f"\n{command('NAME')} --help lists the options of one.")
 
 
+def program() -> None:
+    """The process that is `python -m train`, or `gengen`."""
+    main(last=True)
+
+
 if __name__ == "__main__":
-    main()
+    program()

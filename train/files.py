@@ -75,8 +75,12 @@ def file_name(dataset: str) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Strict JSON, whole or not at all: numbers that are not finite become null."""
-    text = json.dumps(finite_or_null(value), indent=2, allow_nan=False)
-    write_atomically(path, text + "\n")
+    write_atomically(path, to_json(value, indent=2))
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON that ends its line: numbers that are not finite become null."""
+    return json.dumps(finite_or_null(value), indent=indent, allow_nan=False) + "\n"
 
 
 def finite_or_null(value: Any) -> Any:

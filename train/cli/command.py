@@ -1,8 +1,10 @@
 """From functions to command lines; from the user's mistakes to one sentence."""
 
+import contextlib
 import dataclasses
 import errno
 import inspect
+import io
 import shutil
 import sys
 import textwrap
@@ -16,6 +18,7 @@ from .bounds import check_numbers
 from .config import ConfigOptions, with_config
 from .doors import command
 from .groups import flattened, nested
+from .mistakes import refusal
 from .near import did_you_mean
 from .options import RunOptions
 from .quiet import quiet_streams
@@ -41,16 +44,25 @@ def options_class(function: Callable, dataset: str | None = None) -> type:
 def parse(options: type, name: str, arguments: list[str] | None = None):
     """The command line of command `name` as an `options` dataclass, within its bounds.
 
-    Raises BadInput for an unknown option, and for a number out of its bounds.
+    Raises BadInput for an unknown or a missing option, and for a value of another type
+    or out of its bounds.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    parsed, unknown = tyro.cli(
-        nested(options, ConfigOptions),
-        prog=command(name),
-        description=wrapped(inspect.getdoc(options) or ""),
-        args=with_config(options, arguments),
-        return_unknown_args=True,
-    )
+    arguments, said = with_config(options, arguments), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed, unknown = tyro.cli(
+                nested(options, ConfigOptions),
+                prog=command(name),
+                description=wrapped(inspect.getdoc(options) or ""),
+                args=arguments,
+                return_unknown_args=True,
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        sentence = refusal(options, arguments, said.getvalue(), command(name))
+        raise BadInput(sentence) from None
     if unknown:
         known = [f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(options)]
         hint = did_you_mean(unknown[0].split("=")[0], known)

@@ -270,9 +270,10 @@ def _check_filled(
     there = [s for s in splits if any(splits[s].values())]
     if split in there:
         return
+    other = "" if split == "train" else f" or take {' or '.join(there)}"
     error = BadInput(
         f"the split {split!r} of {name} is empty: its {num} images are split {words}; "
-        f"add images or take {' or '.join(there)}"
+        f"add images{other}"
     )
     error.no_such_split = split != "train"
     raise error

@@ -87,7 +87,8 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
 
     if isinstance(trained.model, Encodes):
         more += bound_metrics(trained.model, shape)
-    return [Metric(bits_name(shape), kind, jax.jit(bits), likelihoods), *more]
+    unit = getattr(getattr(trained.model, "space", None), "unit", bits_name(shape))
+    return [Metric(unit, kind, jax.jit(bits), likelihoods), *more]
 
 
 def bound_metrics(model: Encodes, shape: tuple[int, ...]) -> list[Metric]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gengen.errors import BadInput
 
-from ..files import write_atomically
+from ..files import to_json, write_atomically
 
 FILE = "best.json"
 
@@ -51,8 +51,8 @@ class Best:
         if not math.isfinite(score) or score <= max(steps.values(), default=-math.inf):
             return False
         listed = {str(s): x for s, x in {**steps, step: score}.items()}
-        text = json.dumps({"metric": metric, "scores": listed})
-        write_atomically(self._file, text + "\n")
+        text = to_json({"metric": metric, "scores": listed})
+        write_atomically(self._file, text)
         return True
 
     def _listed(self, metric: str | None) -> dict[int, float]:

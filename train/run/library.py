@@ -12,6 +12,7 @@ one's own; with `sample` it is drawn while it trains.
 
 import dataclasses
 import inspect
+import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,9 +93,9 @@ def fit(
         The run, open, at its last step.
     """
     check_model(model)
-    own = set(options)
+    workdir, own = folder(workdir), set(options)
     options |= {"steps": steps, "batch_size": batch_size, "ema_decay": ema_decay}
-    options |= {"learning_rate": learning_rate, "seed": seed, "workdir": Path(workdir)}
+    options |= {"learning_rate": learning_rate, "seed": seed, "workdir": workdir}
     run, training = split_keywords(options)
     if optimizers is not None:
         refuse_optimizer_options(own, learning_rate)
@@ -117,6 +118,16 @@ def fit(
             raise KeyboardInterrupt("saved; the same call goes on") from stop
     opened = open_run(run.workdir, model)
     return dataclasses.replace(opened, experiment=experiment, load_split=load_split)
+
+
+def folder(workdir: Any) -> Path:
+    """The path of a run's folder; BadInput for what is none."""
+    if not isinstance(workdir, str | os.PathLike):
+        raise BadInput(
+            f"workdir={workdir!r} is of type {type(workdir).__name__}: give a folder's "
+            "path"
+        )
+    return Path(workdir)
 
 
 def refuse_optimizer_options(options: set[str], learning_rate: float) -> None:
@@ -221,7 +232,7 @@ def open_run(
     Raises:
         BadInput: if there is no run, it cannot be read, or the model is another.
     """
-    workdir = Path(workdir)
+    workdir = folder(workdir)
     record = records.load(workdir)
     if record.experiment != FIT:
         if model is not None:

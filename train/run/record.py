@@ -20,7 +20,7 @@ from ..cli.doors import command
 from ..data.dataset import READER, Dataset, Spec
 from ..data.split import PARTS
 from ..experiments.experiment import Experiment, Reference, second_stage
-from ..files import write_atomically
+from ..files import write_json
 from .lock import locked
 
 FILE = "experiment.json"
@@ -80,7 +80,7 @@ def save(folder: Path, record: Record, **notes) -> None:
     if note(folder, "saved"):
         notes["saved"] = True
     fields = {**record.as_json(), **notes}
-    write_atomically(folder / FILE, json.dumps(fields, indent=2) + "\n")
+    write_json(folder / FILE, fields)
 
 
 def note(folder: Path, name: str) -> Any:

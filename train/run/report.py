@@ -19,7 +19,7 @@ from rich.progress import (
 
 from gengen.errors import BadInput
 
-from ..files import append, make_folder, write_atomically
+from ..files import append, make_folder, to_json, write_atomically
 from .events import Events
 from .processes import first_line
 
@@ -41,7 +41,10 @@ def read_rows(file: Path) -> list[dict]:
         return rows
     for line in file.read_text(errors="replace").splitlines():
         with contextlib.suppress(ValueError, RecursionError):
-            if _is_row(row := json.loads(line)):
+            row = json.loads(line)
+            if isinstance(row, dict):  # null is a number that was not finite
+                row = {k: math.nan if x is None else x for k, x in row.items()}
+            if _is_row(row):
                 rows.append(row)
     return rows
 
@@ -87,7 +90,7 @@ class Report:
         if not (self.file.exists() or self.file.is_symlink()):
             return 0.0
         rows = [row for row in read_rows(self.file) if row["step"] <= step]
-        write_atomically(self.file, "".join(json.dumps(row) + "\n" for row in rows))
+        write_atomically(self.file, "".join(map(to_json, rows)))
         return max((float(row.get("seconds", 0.0)) for row in rows), default=0.0)
 
     def __enter__(self):
@@ -161,7 +164,7 @@ class Report:
         times = {"time": time.time(), "seconds": self.seconds}
         row = {"step": step, **times, **speed, **values}
         with self.surviving(self.file):
-            append(self.file, json.dumps(row) + "\n")
+            append(self.file, to_json(row))
             self.tensorboard.scalars(step, {**values, **speed})
         losses, held_out = _words(values, "/loss"), _words(values, *HELD_OUT)
         if input_share > 0.1:

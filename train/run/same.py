@@ -10,7 +10,7 @@ from ..cli.bounds import defaults_in
 from ..data.digest import change
 from ..experiments.experiment import Reference
 from . import record as records
-from .description import comparable
+from .description import comparable, reason
 from .lock import LOCK
 from .record import Record
 
@@ -41,7 +41,7 @@ def difference(old: Record, new: Record) -> str | None:
     for name in a["description"] | b["description"]:
         there, value = a["description"].get(name), b["description"].get(name)
         if there != value and comparable(name, there, value):
-            return f"{name} {there}, not {value}"
+            return reason(name, a["description"], b["description"])
     if a["data"] != b["data"]:
         name = next(k for k in b["data"] if a["data"].get(k) != b["data"][k])
         there, value = a["data"].get(name), b["data"][name]

@@ -70,6 +70,14 @@ class Texts:
         return save_texts(path, self._sampler.batches(*arguments))
 
 
+def mistaken(said, label):
+    """Which of the classes that are said [N] are not those that are known.
+
+    label: [N] integers, below 0 where no class is known: then nothing is a mistake.
+    """
+    return (label >= 0) & (said != label)
+
+
 class Sorted:
     """The picture of a classifier: held-out images, a row for each class it says.
 
@@ -93,10 +101,11 @@ class Sorted:
         ]
         said = np.concatenate(said)
         image = np.concatenate([batch["image"] for batch in self.batches])
-        right = said == np.concatenate([batch["label"] for batch in self.batches])
+        label = np.concatenate([batch["label"] for batch in self.batches])
+        wrong = mistaken(said, label)
         for row in range(rows):
             chosen = np.flatnonzero(said == row)
-            chosen = chosen[np.argsort(right[chosen], kind="stable")][:COLUMNS]
+            chosen = chosen[np.argsort(~wrong[chosen], kind="stable")][:COLUMNS]
             picture[row, : len(chosen)] = image[chosen]
         flat = picture.reshape(-1, *self.spec.shape)
         x = np.asarray(to_unit(flat, self.spec.levels))

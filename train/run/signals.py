@@ -14,8 +14,12 @@ STATUS = {signal.SIGTERM: 75, signal.SIGHUP: 75, signal.SIGINT: 130}
 
 
 @contextlib.contextmanager
-def _heard_by(handler: Callable):
-    """The signals go to `handler` in this block, but for SIGHUP under nohup."""
+def _heard_by(handler: Callable, last: bool = False):
+    """The signals go to `handler` in this block, but for SIGHUP under nohup.
+
+    After it, to whom they went before, or, if it is the last that a process does, to
+    nobody: else one that comes while Python shuts down would be the exit status.
+    """
     before = {}
     if threading.current_thread() is threading.main_thread():  # else it cannot be
         for number in STATUS:
@@ -26,15 +30,16 @@ def _heard_by(handler: Callable):
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if last else handler)
 
 
-def leave_at_once():
+def leave_at_once(last: bool = False):
     """While there is nothing to save: a signal ends the process, exit status `STATUS`.
 
-    Without an exception, which an import that it falls into may swallow.
+    Without an exception, which an import that it falls into may swallow. last: after
+    the block the process ends.
     """
-    return _heard_by(_leave)
+    return _heard_by(_leave, last)
 
 
 def _leave(number, frame) -> None:
