@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from gengen.errors import BadInput
+
 from .cli.bounds import Count, Index, NonEmpty, Positive, Seed, Steps, check_numbers
 from .cli.command import parse, run_command
 from .cli.groups import group
@@ -101,6 +103,11 @@ def mixing(trained, options: Styles) -> tuple:
     model, weights = trained.model, (trained.params, trained.state)
     num, layers = options.rows, model.num_styles
     first = layers // 2 if options.layer is None else options.layer
+    if first > layers:
+        raise BadInput(
+            f"--layer {first}: the generator has {layers} layers that take a style; "
+            f"give 0 to {layers}"
+        )
     z, given = latents(trained, 2 * num, options)
     w = model.styles(*weights, z, **given)
     program = jax.jit(mixed, static_argnums=(0, 5))
