@@ -26,7 +26,7 @@ for each, name in SETS.items():
     MODELS[f"from scratch {each}"] = some
     MODELS[f"from the encoder {each}"] = f"{some} --init-from {FOLDER / 'vae'}"
 FEW = "--dataset few-labels:10:digits"
-MODELS["m2 10"] = f"m2 {FEW} --steps 600 {ONCE}"
+MODELS["m2 10"] = f"m2 {FEW} --augment shift {ONCE}"
 MODELS["resnet 10"] = f"classifier {FEW} --batch-size 250 --steps 250 {ONCE}"
 
 
