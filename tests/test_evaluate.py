@@ -520,7 +520,7 @@ def test_compare_writes_one_table_and_one_picture(cli, runs, tmp_path, monkeypat
     )
     assert status == 0 and "already evaluated" not in other, err
     assert "step 6" in (tmp_path / "c/comparison.md").read_text()
-    refused(cli(f"{line} --families classifier"), "discriminative")
+    refused(cli(f"{line} --families classifier"), "draws no samples")
     refused(cli(f"{line} --families vea"), "vea", "did you mean vae?")
     refused(cli(f"{line} --minutes 0"), "--minutes 0", "above 0")
 

@@ -345,8 +345,8 @@ def test_completions_agree_with_what_was_seen(cli, runs, tmp_path, keep):
 
 def test_completion_refuses_what_it_cannot_do(cli, runs):
     refused(
-        cli(f"train.complete --workdir {runs / 'vae'}"),
-        "VAE has no complete",
+        cli(f"train.complete --workdir {runs / 'gan'}"),
+        "GAN has no complete",
         "diffusion",
     )
     line = f"train.complete --workdir {runs / 'transformer'}"

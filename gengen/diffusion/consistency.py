@@ -134,7 +134,7 @@ class ClosingGap:
     def earlier(self, path, t, step):
         """s [B]; no gap is so small that s rounds to t."""
         sigma = path.b(t) / path.a(t)
-        stage = (step // self.every).astype(t.dtype)
+        stage = jnp.asarray(step // self.every, t.dtype)
         wide = 1.0 + self.k * jax.nn.sigmoid(-self.b * sigma)
         ratio = jnp.clip(1.0 - wide / self.q ** (stage + 1), 0.0, 1.0 - 2.0**-10)
         return path.time_of_ratio(path.a(t), path.b(t) * ratio)

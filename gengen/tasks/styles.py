@@ -36,6 +36,18 @@ def truncated(model, params, state, z: Array, truncations: Array, **condition) -
         z: latents [B, *latent_shape].
         truncations: ψ, numbers [T].
         **condition: c by name.
+
+    >>> class Sum(HasStyles):  # x = w_1 + 10 w_2, w = z
+    ...     num_styles, latent_shape = 2, (1,)
+    ...     def styles(self, params, state, z):
+    ...         return jnp.repeat(z[:, None], 2, axis=1)
+    ...     def mean_style(self, params, state):
+    ...         return jnp.ones(1)
+    ...     def from_styles(self, params, state, w):
+    ...         return w[:, 0] + 10 * w[:, 1]
+    ...     from_latent = sample_latent = None
+    >>> truncated(Sum(), {}, {}, jnp.array([[3.0]]), jnp.array([0.0, 1.0]))[0, :, 0]
+    Array([11., 33.], dtype=float32)
     """
     require(model, HasStyles, REMEDY)
     psi, weights = jnp.asarray(truncations, jnp.float32), (params, state)
@@ -58,6 +70,19 @@ def mixed(model, params, state, coarse: Array, fine: Array, first: int) -> Array
         coarse: styles [A, L, D], of which layers below `first` are taken.
         fine: styles [B, L, D], of which the others are.
         first: in 0 to L, else BadInput; L takes everything of `coarse`.
+
+    >>> class Sum(HasStyles):  # x = w_1 + 10 w_2, w = z
+    ...     num_styles, latent_shape = 2, (1,)
+    ...     def styles(self, params, state, z):
+    ...         return jnp.repeat(z[:, None], 2, axis=1)
+    ...     def mean_style(self, params, state):
+    ...         return jnp.ones(1)
+    ...     def from_styles(self, params, state, w):
+    ...         return w[:, 0] + 10 * w[:, 1]
+    ...     from_latent = sample_latent = None
+    >>> w = jnp.array([[[1.0], [2.0]]])
+    >>> mixed(Sum(), {}, {}, w, 3 * w, first=1)[0, 0]
+    Array([61.], dtype=float32)
     """
     require(model, HasStyles, REMEDY)
     chex.assert_equal_shape((coarse, fine), dims=(1, 2))
@@ -111,6 +136,19 @@ def projected(
         steps: steps of Adam, at least 1.
         rate: the learning rate, which falls to 0 by a cosine.
         distance: (x, image) -> [B], what is minimised.
+
+    >>> class Sum(HasStyles):  # x = w_1 + 10 w_2, w = z
+    ...     num_styles, latent_shape = 2, (1,)
+    ...     def styles(self, params, state, z):
+    ...         return jnp.repeat(z[:, None], 2, axis=1)
+    ...     def mean_style(self, params, state):
+    ...         return jnp.ones(1)
+    ...     def from_styles(self, params, state, w):
+    ...         return w[:, 0] + 10 * w[:, 1]
+    ...     from_latent = sample_latent = None
+    >>> found = projected(Sum(), {}, {}, jnp.array([[22.0]]), steps=100)
+    >>> bool(jnp.abs(found.x[0, 0] - 22.0) < 0.5)
+    True
     """
     require(model, HasStyles, REMEDY)
     if steps < 1:

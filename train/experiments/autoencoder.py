@@ -1,16 +1,16 @@
 """Autoencoder: what a code has to keep, and no density."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from ..cli.bounds import Depth, NonEmpty, Weight, Width
+from ..cli.bounds import Weight, Width
 from ..cli.groups import group
 from .experiment import takes
-from .nets import PrecisionOptions
+from .nets import CoderOptions
 from .training import TrainingOptions
 
 
 @group(learning_rate=1e-3, batch_size=128, steps=1_500)
-class AutoencoderOptions(TrainingOptions, PrecisionOptions):
+class AutoencoderOptions(TrainingOptions, CoderOptions):
     """The code and the networks of an autoencoder."""
 
     architecture: Literal["mlp", "conv"] = "mlp"
@@ -21,12 +21,6 @@ class AutoencoderOptions(TrainingOptions, PrecisionOptions):
     denoise: Weight = 0.0
     """Standard deviation of the noise that is added to the images, in [-1, 1], before
     they are encoded; the clean ones are to be restored."""
-    hidden: Annotated[tuple[Width, ...], NonEmpty()] = (128,)
-    """Widths of the encoder's layers, reversed in the decoder (mlp)."""
-    channels: Width = 32
-    """Channels at full resolution, doubled at each level (conv); a multiple of 8."""
-    conv_levels: Depth = 2
-    """Halvings of the image (conv)."""
 
 
 @takes(AutoencoderOptions)

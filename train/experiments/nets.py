@@ -88,6 +88,18 @@ class DiTOptions(LayerOptions):
 
 
 @group()
+class CoderOptions(PrecisionOptions):
+    """The sizes of an encoder and its decoder."""
+
+    hidden: Annotated[tuple[Width, ...], NonEmpty()] = (128,)
+    """Widths of the encoder's layers, reversed in the decoder (mlp)."""
+    channels: Width = 32
+    """Channels at full resolution, doubled at each level (conv); a multiple of 8."""
+    conv_levels: Depth = 2
+    """Halvings of the image (conv)."""
+
+
+@group()
 class OrderOptions:
     """The order in which an autoregressive model sees an image."""
 

@@ -1,8 +1,8 @@
 """Variational autoencoder."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from ..cli.bounds import Depth, NonEmpty, Width
+from ..cli.bounds import Width
 from ..cli.groups import group
 from .experiment import takes
 from .latent import (
@@ -11,14 +11,14 @@ from .latent import (
     PixelOptions,
     PriorOptions,
 )
-from .nets import PrecisionOptions
+from .nets import CoderOptions
 from .training import TrainingOptions
 
 
 @group(learning_rate=1e-3, batch_size=128, steps=1_500, ema_decay=0.999)
 class VAEOptions(
     TrainingOptions,
-    PrecisionOptions,
+    CoderOptions,
     ConditionalOptions,
     PixelOptions,
     PriorOptions,
@@ -30,12 +30,6 @@ class VAEOptions(
     """Fully connected, or convolutions with stride 2."""
     latent: Width = 16
     """Dimensions of z."""
-    hidden: Annotated[tuple[Width, ...], NonEmpty()] = (128,)
-    """Widths of the encoder's layers, reversed in the decoder (mlp)."""
-    channels: Width = 32
-    """Channels at full resolution, doubled at each level (conv); a multiple of 8."""
-    conv_levels: Depth = 2
-    """Halvings of the image (conv)."""
 
 
 @takes(VAEOptions)
