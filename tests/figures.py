@@ -143,7 +143,7 @@ def seconds(function, *arguments, rounds=3):
 
 
 def decoding(names, num):
-    """Of random parameters, so that every symbol matters."""
+    """Parameters are random, so that every symbol matters."""
     from train.measure.decoding import flops_over_one_pass
 
     for name, model in networks().items():

@@ -355,7 +355,7 @@ def test_squared_gradients_take_one_number_per_example():
 
 
 def kernel(p):
-    """Of images of two pixels, mirrored with probability p/2: [2, 2]."""
+    """Images of two pixels are mirrored with probability p/2: [2, 2]."""
     image = jnp.asarray([[0.0, 1.0], [1.0, 0.0]]).reshape(2, 1, 2, 1)
     many = jnp.repeat(image, 4_000, axis=0)
     seen = np.asarray(Gated((Flip(),))(many, KEY, p))[:, 0, 0, 0].reshape(2, -1)
@@ -364,7 +364,7 @@ def kernel(p):
 
 
 def test_augmenting_both_by_a_group_leaves_the_optimum_where_it_was():
-    """Of fakes q the generator's best is q = p; augmenting data alone moves it."""
+    """The generator's best fakes q are q = p; augmenting data alone moves them."""
     close(kernel(0.6), [[0.7, 0.3], [0.3, 0.7]], atol=0.03)
     k, p = np.array([[0.7, 0.3], [0.3, 0.7]]), np.array([0.9, 0.1])
     grid = np.linspace(0.01, 0.99, 99)

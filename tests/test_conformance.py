@@ -435,8 +435,8 @@ def size_of(params):
     return sum(np.sum(np.abs(x)) for x in jax.tree.leaves(jax.device_get(params)))
 
 
-# Of three the networks are others here, or the names of arrays, which decide what is
-# drawn for them.
+# Three have other networks here, or other names of arrays, which decide what is drawn
+# for them.
 OTHERS = {"DDPM, learned variances", "GAN", "GAN, conditional"}
 AS_BEFORE = [n for n in ROWS if "init" in BEFORE.get(n, {}) and n not in OTHERS]
 
@@ -503,7 +503,7 @@ def at_rest(opt_state):
 
 @rows
 def test_the_loss_falls_on_eight_memorised_examples(name):
-    # Of the first player, against the others as they are at first: their rate is 0.
+    # The first player's, against the others as they are at first: their rate is 0.
     model, step, states, *_ = run(name)
     player, *others = model.losses()
     still = {other: at_rest(states[0].opt_state[other]) for other in others}
@@ -623,7 +623,7 @@ def test_log_likelihood_exists_exactly_where_there_is_a_density(name):
         log_p = jax.jit(model.log_likelihood)(*variables(name), examples(), KEY)
         assert log_p.shape == (8,) and log_p.dtype == jnp.float32
         bits = bits_per_dim(np.asarray(log_p), space_of(name).shape)
-        # Of discrete data, so positive; other units would be 64 times off.
+        # Discrete data, so positive; other units would be 64 times off.
         assert np.all(bits > 0) and np.mean(bits) < 5 * math.log2(LEVELS)
 
 

@@ -19,6 +19,7 @@ from gengen.spaces import Images
 from train.data import emoji
 from train.data.load import load
 from train.data.pairs import CHANGES, change_of
+from train.measure.game_watch import watch_of
 from train.measure.translation import LEVEL, class_figures, figures, ranks
 
 KEY = jax.random.key(0)
@@ -122,6 +123,10 @@ def test_translating_there_and_back_is_the_maps_composition():
     assert score.shape == (4, 4, 4)
     with pytest.raises(BadInput, match="to='c': the domains are a and b"):
         model.translate(params, state, x, "c")
+
+
+def test_no_game_is_watched_whose_generator_draws_nothing():
+    assert watch_of(None, CycleGAN(Sum(), Mean(), SPACE), None) == []
 
 
 def test_padding_by_reflection_is_numpys():

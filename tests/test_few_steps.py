@@ -175,7 +175,7 @@ def test_what_a_consistency_model_refuses():
         (lambda: Consistency(model, ClosingGap(5), labelled), "give both the same"),
         (
             lambda: Consistency(model, ClosingGap(5), sampler=Sampler(Euler())),
-            r"Euler\(\) with guidance 1.0: it answers with the end of a path",
+            r"Euler\(\): it answers with the end of a path",
         ),
     ):
         with pytest.raises(BadInput, match=reason):

@@ -94,7 +94,7 @@ def test_a_mixture_has_finite_gradients(features):
 
 @EVERY
 def test_the_table_of_a_draw_is_the_mass(features):
-    """Of the first channel, to 1e-6 of mass."""
+    """The first channel's, to 1e-6 of mass."""
     parts = COLOURS._parts(jnp.asarray(features))
     of_first = parts[0], *COLOURS._logistics(parts, FREE[0], 0)
     table, logits = COLOURS.table(*of_first), COLOURS.logits(*of_first)

@@ -469,7 +469,7 @@ class Fragile:
     def __call__(self, params, state, batch, key):
         asked = batch["code"] == self.code
         w, v = params[self.own]["w"], params[self.own]["v"]
-        # Of value zero, so that the gradient alone is bad.
+        # Their value is zero, so that the gradient alone is bad.
         zero_w, zero_v = (x - jax.lax.stop_gradient(x) for x in (w, v))
         # The root of 0 is finite, its gradient is not.
         kink = jnp.sqrt(jnp.where(asked & (batch["how"] == 1), zero_v, 1.0))
@@ -639,7 +639,7 @@ OPTIMIZERS = {
     "injected": optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
     "masked": optax.masked(optax.adam(0.1), {"w": True, "b": False}),
     "noisy": optax.add_noise(0.1, 0.5, KEY),  # keys
-    # Of its memory one array is an input, two are constants, one stands there twice.
+    # One array of its memory is an input, two are constants, one stands there twice.
     "odd": optax.GradientTransformation(
         lambda params: (params["b"],) * 3 + (params["b"] + 1, jnp.int8(0)),
         lambda grads, memory, params: (

@@ -58,7 +58,7 @@ def test_windows_are_slices_and_the_splits_are_disjoint_and_cover_the_file(file)
 
 @pytest.mark.parametrize("length", [16, 7])
 def test_windows_begin_at_whole_characters(tmp_path, length):
-    """Of one to four bytes, in any order; where it matters not, nothing is moved."""
+    """They have one to four bytes; where it matters not, nothing is moved."""
     draw = np.random.default_rng(0)
     text = "".join(draw.choice(list("aé語🙂"), 4000))
     (tmp_path / "a.txt").write_text(text)

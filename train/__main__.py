@@ -56,7 +56,7 @@ def quality_of(run, record, model, load_split) -> list:
     from .measure.game_watch import watch_of
     from .measure.known_modes import modes_of
 
-    always = [*modes_of(run, record), *watch_of(run, record, load_split)]
+    always = modes_of(run, record, model) + watch_of(run, model, load_split)
     if not run.evaluate_every:
         return always
     from .measure.while_training import sample_quality_of

@@ -36,11 +36,11 @@ class Complete(RunToOpen, SolverOptions, GuidanceOptions, SymbolOptions):
     rows: Count = 8
     """Test images, one a row."""
     particles: Count | None = None
-    """Candidates for each completion, one of which is chosen by its weight. Of an
-    autoregressive model one, the default, is exact where the part is a beginning of the
-    model's order: the top, in raster order. With --scales 2, whose small image comes
-    first, no half is one, so more are needed. Of a VAE they are chains of its latent, 8
-    by default."""
+    """Candidates for each completion, one of which is chosen by its weight. For
+    an autoregressive model one, the default, is exact where the part is a beginning of
+    the model's order: the top, in raster order. With --scales 2, whose small image
+    comes first, no half is one, so more are needed. For a VAE they are chains of its
+    latent, 8 by default."""
     method: Literal["repaint", "replace", "posterior", "projection"] | None = None
     """How a diffusion model completes: what is seen replaces those pixels at every
     level of noise, once or --repeats times per step (repaint, the default), or guides

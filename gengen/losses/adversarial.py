@@ -27,6 +27,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from gengen.errors import BadInput
 from gengen.types import Array, static
 
 softplus = jax.nn.softplus
@@ -239,7 +240,13 @@ class Smoothed(Separable):
     loss: Separable
     """The game."""
     share: float = 0.1
-    """The share of each real example that counts as fake, in [0, 1)."""
+    """The share of each real example that counts as fake, in [0, 1), else BadInput."""
+
+    def __post_init__(self):
+        if not 0 <= self.share < 1:
+            raise BadInput(
+                f"share={self.share} of real examples called fake: give one in [0, 1)"
+            )
 
     def of_real(self, logit: Array) -> Array:
         """(1 - share) of_real(l) + share of_fake(l)."""
@@ -257,3 +264,27 @@ class Smoothed(Separable):
     def margin(self, real: Array, fake: Array) -> Array:
         """That of the game."""
         return self.loss.margin(real, fake)
+
+
+@static
+class Adaptive:
+    """The probability p of augmentation that keeps the critic from overfitting (ADA).
+
+    After every turn of the critic, p moves by the batch's share of `examples`: up if
+    the critic is right on real examples in more than `target` of cases, E sign(margin),
+    else down. Karras et al. 2020, arXiv:2006.06676, section 3.1.
+
+    >>> rises = Adaptive(examples=100).moved(jnp.float32(0.5), jnp.ones(10))
+    >>> round(float(rises), 2)
+    0.6
+    """
+
+    target: float = 0.6
+    """The value of E sign(margin) at which p stays."""
+    examples: int = 500_000
+    """Examples in which p can move from 0 to 1."""
+
+    def moved(self, p: Array, margin: Array) -> Array:
+        """p after the margins [B] of one batch, in [0, 1]."""
+        direction = jnp.sign(jnp.mean(jnp.sign(margin)) - self.target)
+        return jnp.clip(p + direction * len(margin) / self.examples, 0.0, 1.0)

@@ -56,7 +56,7 @@ class PathLength:
     interval: int = 4
     """Steps between two penalties, each that many times as strong."""
     shrink: int = 2
-    """Of a batch, one in so many examples is penalised."""
+    """One in so many examples of a batch is penalised."""
 
     def __call__(self, lengths: Array, mean: Array) -> tuple[Array, Array]:
         """lengths: [B]. mean: a, to which the batch comes first."""

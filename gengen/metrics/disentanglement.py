@@ -30,7 +30,7 @@ def binned(code: np.ndarray, bins: int = BINS) -> np.ndarray:
 
 
 def entropy(values: np.ndarray) -> float:
-    """Of integers [N], in nats, by their frequencies.
+    """The entropy of integers [N], in nats, by their frequencies.
 
     >>> round(entropy(np.array([0, 1])), 4)
     0.6931

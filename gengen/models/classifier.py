@@ -66,7 +66,7 @@ class Classifier(Discriminative, HasFeatures):
         return {"classifier": map_batch(self.augment, own) if self.augment else own}
 
     def _apply(self, params, z, t, **kwargs):
-        """Of z at times t [B], which the network sees with variance one, or of x."""
+        """The network of z at times t [B], scaled to variance one, or of x."""
         if self.path is not None:
             a, b = (expand(f(t), z) for f in (self.path.a, self.path.b))
             z, kwargs = z / jnp.hypot(a, b), {**kwargs, "t": t}

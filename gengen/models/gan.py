@@ -41,36 +41,12 @@ import jax.numpy as jnp
 
 from gengen.conditions import Condition, Given, Labels, Nothing, check_batch, parts_of
 from gengen.errors import BadInput, no_density
-from gengen.losses.adversarial import AdversarialLoss, NonSaturating
+from gengen.losses.adversarial import Adaptive, AdversarialLoss, NonSaturating
 from gengen.nets.conditioning import agree
 from gengen.objective import Weight, add, every, loss, scale, weight_at
 from gengen.scan import normal, sample_keys
 from gengen.spaces import Space
 from gengen.types import Array, HasFeatures, HasLatents, static
-
-
-@static
-class Adaptive:
-    """The probability p of augmentation that keeps the critic from overfitting (ADA).
-
-    After every turn of the critic, p moves by the batch's share of `examples`: up if
-    the critic is right on real examples in more than `target` of cases, E sign(margin),
-    else down. Karras et al. 2020, arXiv:2006.06676, section 3.1.
-
-    >>> rises = Adaptive(examples=100).moved(jnp.float32(0.5), jnp.ones(10))
-    >>> round(float(rises), 2)
-    0.6
-    """
-
-    target: float = 0.6
-    """The value of E sign(margin) at which p stays."""
-    examples: int = 500_000
-    """Examples in which p can move from 0 to 1."""
-
-    def moved(self, p: Array, margin: Array) -> Array:
-        """p after the margins [B] of one batch, in [0, 1]."""
-        direction = jnp.sign(jnp.mean(jnp.sign(margin)) - self.target)
-        return jnp.clip(p + direction * len(margin) / self.examples, 0.0, 1.0)
 
 
 @static
@@ -307,8 +283,8 @@ class GAN(HasLatents, HasFeatures):
     def features(self, params, state, batch, key) -> Array:
         """The critic's last features [B, F] (Radford et al. 2016, section 5.1).
 
-        They do not see the condition; the key is not used. Of a critic of packed
-        examples, an example is seen as a pack of itself.
+        They do not see the condition; the key is not used. A critic of packed examples
+        sees each one as a pack of itself.
         """
         x, weights = self.space.read(batch), state["discriminator"]
         _, sown = self.discriminator.apply(

@@ -37,15 +37,7 @@ def truncated(model, params, state, z: Array, truncations: Array, **condition) -
         truncations: ψ, numbers [T].
         **condition: c by name.
 
-    >>> class Sum(HasStyles):  # x = w_1 + 10 w_2, w = z
-    ...     num_styles, latent_shape = 2, (1,)
-    ...     def styles(self, params, state, z):
-    ...         return jnp.repeat(z[:, None], 2, axis=1)
-    ...     def mean_style(self, params, state):
-    ...         return jnp.ones(1)
-    ...     def from_styles(self, params, state, w):
-    ...         return w[:, 0] + 10 * w[:, 1]
-    ...     from_latent = sample_latent = None
+    >>> from gengen.tasks.toy import Sum
     >>> truncated(Sum(), {}, {}, jnp.array([[3.0]]), jnp.array([0.0, 1.0]))[0, :, 0]
     Array([11., 33.], dtype=float32)
     """
@@ -71,15 +63,7 @@ def mixed(model, params, state, coarse: Array, fine: Array, first: int) -> Array
         fine: styles [B, L, D], of which the others are.
         first: in 0 to L, else BadInput; L takes everything of `coarse`.
 
-    >>> class Sum(HasStyles):  # x = w_1 + 10 w_2, w = z
-    ...     num_styles, latent_shape = 2, (1,)
-    ...     def styles(self, params, state, z):
-    ...         return jnp.repeat(z[:, None], 2, axis=1)
-    ...     def mean_style(self, params, state):
-    ...         return jnp.ones(1)
-    ...     def from_styles(self, params, state, w):
-    ...         return w[:, 0] + 10 * w[:, 1]
-    ...     from_latent = sample_latent = None
+    >>> from gengen.tasks.toy import Sum
     >>> w = jnp.array([[[1.0], [2.0]]])
     >>> mixed(Sum(), {}, {}, w, 3 * w, first=1)[0, 0]
     Array([61.], dtype=float32)
@@ -137,15 +121,7 @@ def projected(
         rate: the learning rate, which falls to 0 by a cosine.
         distance: (x, image) -> [B], what is minimised.
 
-    >>> class Sum(HasStyles):  # x = w_1 + 10 w_2, w = z
-    ...     num_styles, latent_shape = 2, (1,)
-    ...     def styles(self, params, state, z):
-    ...         return jnp.repeat(z[:, None], 2, axis=1)
-    ...     def mean_style(self, params, state):
-    ...         return jnp.ones(1)
-    ...     def from_styles(self, params, state, w):
-    ...         return w[:, 0] + 10 * w[:, 1]
-    ...     from_latent = sample_latent = None
+    >>> from gengen.tasks.toy import Sum
     >>> found = projected(Sum(), {}, {}, jnp.array([[22.0]]), steps=100)
     >>> bool(jnp.abs(found.x[0, 0] - 22.0) < 0.5)
     True

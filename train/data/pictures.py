@@ -1,7 +1,7 @@
 """Image files as pixels: 8 bits, upright, transparency on white, the first frame.
 
-Whatever Pillow reads is read, but for what it hands to other programs. Of 16 bits per
-channel the upper 8 are kept, v >> 8: so Pillow does with colour, and 0 stays 0 and
+Whatever Pillow reads is read, but for what it hands to other programs. The upper 8
+of 16 bits per channel are kept, v >> 8: so Pillow does with colour, and 0 stays 0 and
 65535 becomes 255. Numbers of 32 bits have no known range and are refused.
 """
 

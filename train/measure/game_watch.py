@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from gengen.conditions import labels_of
+from gengen.types import draws
 
 from ..data.dataset import Dataset
 from ..data.feed import order
@@ -115,12 +116,9 @@ class GameWatch:
         return {"game/variety": share, **({"game/diagnosis": wrong} if wrong else {})}
 
 
-def watch_of(run, record, load_split) -> list[GameWatch]:
-    """The watch over a run of a generator and a discriminator; [] of other models."""
-    model = record.build().model
-    if not {"generator", "discriminator"} <= model.losses().keys():
-        return []
-    if getattr(model, "space", None) is None:
+def watch_of(run, model, load_split) -> list[GameWatch]:
+    """The watch over a generator that draws and its discriminator; else []."""
+    if not draws(model) or not {"generator", "discriminator"} <= model.losses().keys():
         return []
     train = load_split("train")
     return [GameWatch(run.sample_every, model, train, run.workdir, run.seed)]

@@ -1,8 +1,8 @@
 """Known modes: how many of them a model's samples reach, how evenly, and how near.
 
 Points of known Gaussians are in the mode whose centre is at most three standard
-deviations away, or in none. Of stacked images the classes of the three channels are the
-mode, by a classifier of the images that were stacked.
+deviations away, or in none. The mode of a stacked image is the classes of its three
+channels, by a classifier of the images that were stacked.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from gengen.metrics.modes import mode_kl, modes_found, nearest_mode
+from gengen.types import draws
 
 from ..data import gaussians, stacked
 from ..data.load import load
@@ -141,16 +142,15 @@ class ModesWhileTraining:
         return {name: x for name, x in figures.items() if math.isfinite(x)}
 
 
-def modes_of(run, record: Record) -> list[ModesWhileTraining]:
-    """The evaluators of a run whose data have known modes.
+def modes_of(run, record: Record, model) -> list[ModesWhileTraining]:
+    """The evaluators of a run whose model draws data with known modes.
 
     Points are counted whenever pictures are drawn; images, which need a classifier,
     when the quality of samples is asked for.
     """
     points = record.data.name.partition(":")[0] == gaussians.PREFIX
     every = run.sample_every if points else run.evaluate_every
-    model = record.build().model
-    if not every or not hasattr(model, "sample"):
+    if not every or not draws(model):
         return []
     known = known_modes(record, model, run.workdir, run.data_dir)
     return [ModesWhileTraining(every, model, known)] if known else []

@@ -61,7 +61,7 @@ def describe_optimizers(optimizers: Mapping[str, Any], params) -> dict[str, str]
 def constants(value: Any, name: str, inside: tuple = ()) -> dict[str, str]:
     """{"NAME scale_by_adam.b1": "0.9", …}: what functions were made with.
 
-    Of optax's, whose numbers stand in the closures of the functions that it returns.
+    The numbers of optax stand in the closures of the functions that it returns.
     """
     if isinstance(value, bool | int | float | str):
         return {name: repr(value)}

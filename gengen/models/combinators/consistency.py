@@ -67,11 +67,15 @@ class Consistency(HasLatents, HasFeatures):
 
     def _own(self, sampler: Sampler | None) -> Sampler:
         sampler = self.sampler if sampler is None else sampler
-        if not isinstance(sampler.solver, Renoise) or sampler.guidance.scale != 1:
+        if not isinstance(sampler.solver, Renoise):
             raise BadInput(
-                f"a consistency model sampled by {sampler.solver} with guidance "
-                f"{sampler.guidance.scale}: it answers with the end of a path, not "
-                "with a velocity; take Renoise() and scale 1, and a guided teacher"
+                f"a consistency model sampled by {sampler.solver}: it answers with the "
+                "end of a path, not with a velocity, so take Renoise()"
+            )
+        if sampler.guidance.scale != 1:
+            raise BadInput(
+                f"a consistency model with guidance {sampler.guidance.scale}: it has "
+                "no velocity to guide, so take scale 1, and a guided teacher"
             )
         return sampler
 
