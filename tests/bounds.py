@@ -1,25 +1,40 @@
 """python -m tests.bounds NAME: train a model of `MODELS`; its bounds of test images.
 
 The runs go to runs/bounds/NAME, so that the same command does not train again. A row:
-the ELBO and IWAE-K in bits per dimension of the test split, and what z is worth (KL).
+the ELBO and IWAE-K of the test split in bits per dimension, or in nats where pixels are
+black or white, and what z is worth (KL, nats); or the use of a book of codes, and the
+error of what is restored.
 """
 
 import argparse
-import dataclasses
 import json
+import math
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from gengen.tasks.latents import rate_and_distortion
-from gengen.types import Encodes
+from gengen.types import Encodes, OnlyReconstructs
 from tests.program import call
 from train import open_run
-from train.run.heldout import batches, measure, metric, subset
+from train.run.codebook import encoder, use_of_codes
+from train.run.heldout import (
+    batches,
+    measure,
+    metric,
+    squared_error,
+    subset,
+    with_importance_samples,
+)
 
-FASHION = "--dataset fashion_mnist --hidden 512 256 --latent 32 --steps 12000"
-FASHION += " --sample-every 12000 --checkpoint-every 6000 --log-every 1000"
+LONG = "--sample-every 100000 --checkpoint-every 20000 --log-every 5000"
+FASHION = f"--dataset fashion_mnist --hidden 512 256 --latent 32 --steps 20000 {LONG}"
+# The networks and the data of Norouzi et al. 2020, arXiv:2004.04795, table 2.
+BINARY = "--dataset binarised:fashion_mnist --likelihood bernoulli --hidden 300 300"
+BINARY += f" --latent 40 --batch-size 100 --steps 100000 --rate-schedule cosine {LONG}"
+PRIOR = "prior --first-stage runs/bounds"
 PIXELS = "--decoder pixelcnn --pixelcnn-width 16 --steps 600 --ema-decay 0.99"
 PIXELS += " --sample-every 600 --annealing-steps 200"
 MODELS = {
@@ -36,35 +51,49 @@ MODELS = {
     "pixelcnn": f"vae {PIXELS}",
     "pixelcnn, categorical": f"vae {PIXELS} --likelihood categorical",
     "pixelcnn, 8 nats free": f"vae {PIXELS} --prior flow --free-nats 8",
+    "codes": "vqvae",
+    "prior of codes": f"{PRIOR}/codes",
+    "finite codes": "vqvae --quantizer fsq",
+    "prior of finite codes": f"{PRIOR}/finite-codes",
+    "realnvp": "realnvp",
     "fashion unit": f"vae {FASHION}",
     "fashion flow": f"vae {FASHION} --prior flow",
+    "fashion flow, mixture": f"vae {FASHION} --prior flow --likelihood mixture",
+    "binary unit": f"vae {BINARY}",
+    "binary vamp": f"vae {BINARY} --prior vamp --prior-components 500",
+    "binary flow": f"vae {BINARY} --prior flow",
 }
 
 
-def bits(run, split: str, num: int, samples: int) -> float:
-    """The bound of the first `num` shuffled examples, with so many draws each."""
-    model = dataclasses.replace(run.model, importance_samples=samples)
-    dataset = run.dataset(split)
-    places = subset(dataset, min(num, dataset.size))
-    function = jax.jit(metric(model, run.record.data.shape)[1])
-    stream, key = batches(dataset, places, 128), jax.random.key(0)
-    arguments = run.params, run.state, stream, len(places), key
-    return float(np.mean(measure(function, *arguments)))
+def figures(run, num: int, samples: int) -> dict[str, float]:
+    """Bounds of the first `num` shuffled test images, or what is restored of them."""
+    dataset = run.dataset("test")
+    places, key = subset(dataset, min(num, dataset.size)), jax.random.key(0)
 
+    def mean(function) -> float:
+        stream = batches(dataset, places, 128)
+        arguments = run.params, run.state, stream, len(places), key
+        return float(np.mean(measure(jax.jit(function), *arguments)))
 
-def rate(run, split: str, num: int) -> float | None:
-    """The KL in nats; None without one posterior."""
-    if not isinstance(run.model, Encodes):
-        return None
+    def bound(model) -> dict[str, float]:
+        name, function = metric(model, run.record.data.shape)
+        if run.model.space.size != 2:
+            return {name.replace("_", " "): mean(function)}
+        pixels = math.prod(run.record.data.shape) * math.log(2)
+        return {f"{model.likelihood_kind} in nats": pixels * mean(function)}
 
-    def nats(*arguments):
-        return rate_and_distortion(run.model, *arguments)[0]
-
-    dataset = run.dataset(split)
-    places = subset(dataset, min(num, dataset.size))
-    stream, key = batches(dataset, places, 128), jax.random.key(0)
-    arguments = run.params, run.state, stream, len(places), key
-    return float(np.mean(measure(jax.jit(nats), *arguments)))
+    if isinstance(run.model, OnlyReconstructs):
+        book = run.model.codes.size
+        encode = partial(jax.jit(encoder(run.model)), run.params, run.state)
+        use = use_of_codes(encode, book, batches(dataset, places, 128), len(places))
+        error = {"squared error": mean(partial(squared_error, run.model))}
+        return {"codes": book} | {k: use[k] for k in ("usage", "perplexity")} | error
+    found = bound(run.model)
+    if hasattr(run.model, "importance_samples"):
+        found |= bound(with_importance_samples(run.model, samples))
+    if isinstance(run.model, Encodes):
+        found["KL"] = mean(lambda *a: rate_and_distortion(run.model, *a)[0])
+    return found
 
 
 def main() -> None:
@@ -78,11 +107,14 @@ def main() -> None:
     if call(f"train {MODELS[asked.name]} --workdir {workdir}"):
         raise SystemExit(1)
     run = open_run(workdir)
-    row = {"model": asked.name, "ELBO": bits(run, "test", asked.num, 1)}
-    row[f"IWAE-{asked.samples}"] = bits(run, "test", asked.num, asked.samples)
-    row["KL in nats"] = rate(run, "test", asked.num)
+    row = {"model": asked.name} | figures(run, asked.num, asked.samples)
     row["parameters"] = sum(x.size for x in jax.tree.leaves(run.params))
-    print(json.dumps(row))
+    print(json.dumps({k: rounded(v) for k, v in row.items()}))
+
+
+def rounded(value):
+    """A number as tables show it."""
+    return round(value, 4) if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def points(asked):
     """The default game and plain minimax, on the same networks and budget."""
     games = {"default": POINTS, "minimax": POINTS | PLAIN}
     games = {name: games[name] for name in asked.games or games}
-    yield from of_modes(asked, f"gaussians:{asked.kind}", games, 60_000)
+    yield from of_modes(asked, f"gaussians:{asked.kind}", games, 300_000)
 
 
 def stacked(asked):

@@ -77,7 +77,8 @@ def gan(data, o: GANOptions):
     Fréchet distance in the features of the default classifier is 0.027, that of a
     plain DCGAN 0.045. For Fashion-MNIST: --dataset fashion_mnist --batch-size 128
     --steps 20000 (on an accelerator). For points: --dataset gaussians:grid --latent 2
-    --learning-rate 4e-3 --b2 0.99 --rate-schedule linear --steps 60000 --r1-weight 0.1.
+    --learning-rate 4e-3 --b2 0.99 --rate-schedule linear --steps 300000 --r1-weight
+    0.1.
     """
     from gengen.models.gan import GAN
 
