@@ -11,11 +11,12 @@ import numpy as np
 
 from gengen.errors import BadInput
 
-from ..experiments.experiment import Reference
+from ..experiments.experiment import Experiment, Reference
 from . import record as records
 from .checkpoint import Checkpoints
 from .digests import digest_of, leaf_names, with_leaves
 from .record import Record
+from .references import folder_and_step
 
 GROUPS = ("params", "ema", "state")
 
@@ -46,14 +47,6 @@ def asked(
     return dataclasses.replace(record, initial=exact), arrays
 
 
-def folder_and_step(run: str) -> tuple[str, int | str | None]:
-    """(folder, step) of RUN or RUN@STEP; the step may be "best"."""
-    path, _, step = run.rpartition("@")
-    if not path or not (step.isdecimal() or step == "best"):
-        return run, None
-    return path, int(step) if step.isdecimal() else step
-
-
 def matched(
     shapes, arrays: dict | None, init_from: str | None
 ) -> tuple[dict | None, list[str]]:
@@ -76,6 +69,14 @@ def matched(
                 ": take a run of the same network"
             )
     return arrays, []
+
+
+def of_teacher(experiment: Experiment, frozen: dict) -> dict | None:
+    """The arrays that a student starts from; None without a teacher."""
+    if experiment.start is None:
+        return None
+    params = experiment.start(frozen["teacher"].params)
+    return {"params": params, "ema": params, "state": {}}
 
 
 def _sizes(tree) -> dict[str, tuple[int, ...]]:
