@@ -33,7 +33,7 @@ RUNS = {  # name -> experiment, its options, and the runs that it reads
     "meanflow": ("meanflow", {"steps": 8_000}, {}),
     "consistency": (
         "consistency",
-        {"steps": 8_000, "learning_rate": 5e-4},
+        {"steps": 4_000, "stages": 4, "learning_rate": 5e-4},
         {"init_from": "dit"},
     ),
     "reflow": (

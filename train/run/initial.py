@@ -52,7 +52,8 @@ def matched(
 ) -> tuple[dict | None, list[str]]:
     """(the arrays that this run starts from, what is to be said of them).
 
-    They are all parameters of a run of the same network, or the encoder of another
+    They are all parameters of a run of the same network, which may embed conditions
+    that the other had not (a flow map's second time); or the encoder of another
     model: those that have the name and the shape of one in this run's own encoder.
     BadInput that names the first parameter which is not the other run's.
     """
@@ -61,14 +62,19 @@ def matched(
     if encoders := _encoders(shapes.params, arrays["params"]):
         return _of_encoder(*encoders, shapes.params, arrays, init_from)
     ours, theirs = (_sizes(tree) for tree in (shapes.params, arrays["params"]))
-    for name in sorted(ours.keys() | theirs.keys()):
+    new = {name for name in ours.keys() - theirs.keys() if "Conditioning_" in name}
+    said = (
+        f"{sum(math.prod(ours[name]) for name in new):,} parameters embed a condition "
+        f"that {init_from} has not, and are random"
+    )
+    for name in sorted((ours.keys() | theirs.keys()) - new):
         if ours.get(name) != theirs.get(name):
             raise BadInput(
                 f"--init-from {init_from}: its parameters have {name} "
                 f"{theirs.get(name, 'nowhere')}, this run's {ours.get(name, 'nowhere')}"
                 ": take a run of the same network"
             )
-    return arrays, []
+    return arrays, [said] if new else []
 
 
 def of_teacher(experiment: Experiment, frozen: dict) -> dict | None:
