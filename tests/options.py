@@ -26,7 +26,7 @@ KINDS = {  # of experiments; the page "others" has the rest
     "diffusion": ("flow", "ddpm", "score_sde", "edm", "dit", "meanflow", "consistency"),
     "autoregressive": ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer", "text"),
 }
-OWN = ("adversarial", "diffusion")  # pages with the groups that they alone share
+OWN = ("adversarial", "autoregressive")  # pages with the groups that they alone share
 TITLES = {
     "adversarial": "Options of the experiments: adversarial networks",
     "diffusion": "Options of the experiments: diffusion",

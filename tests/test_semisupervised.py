@@ -126,9 +126,39 @@ def test_the_first_labels_of_each_class_are_known_in_training_alone():
     np.testing.assert_array_equal(both.feed(np.arange(50))["label"], kept[:50])
 
 
+def test_images_are_left_out_and_others_come_behind(tmp_path):
+    few, full = load("few-images:3:digits"), load("digits")
+    label = full.fetch(np.arange(1000))["label"]
+    first = np.sort(np.concatenate([np.flatnonzero(label == i)[:3] for i in range(10)]))
+    own = few.fetch(np.arange(30))
+    np.testing.assert_array_equal(own["image"], full.fetch(first)["image"])
+    file = tmp_path / "drawn.npz"
+    drawn = {"image": np.full((5, 8, 8, 1), 16, np.uint8), "label": np.arange(5)}
+    np.savez(file, **drawn)
+    more = load(f"more:{file}:few-images:3:digits")
+    assert more.size == 35 and more.digest() != few.digest() != full.digest()
+    batch = more.fetch(np.array([34, 0, 31]))
+    assert batch["image"].dtype == np.uint8 and batch["label"].dtype == np.int32
+    assert batch["label"].tolist() == [4, own["label"][0], 1]
+    np.testing.assert_array_equal(batch["image"][1], own["image"][0])
+    assert np.all(batch["image"][[0, 2]] == 16)
+    assert load(f"more:{file}:digits", split="test").size == 447
+    for change, words in (
+        ({"label": np.arange(6)}, "5 images and 6 labels"),
+        ({"image": drawn["image"] + 1}, "image goes from 17 to 17, beyond 0 to 16"),
+        ({"image": drawn["image"][:, 1:]}, "an array image of integers"),
+    ):
+        np.savez(file, **drawn | change)
+        with pytest.raises(BadInput, match=words):
+            load(f"more:{file}:digits")
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (lambda: load("few-images:no:digits"), "write few-images:N:NAME, N images of"),
+        (lambda: load("more:a.npz:digits"), "there is no file a.npz: train.sample"),
+        (lambda: load("more:digits"), "write more:FILE.npz:NAME"),
         (lambda: SemiSupervised(Tabulated(condition=Nothing()), Net()), "no p.x.y."),
         (lambda: SemiSupervised(Tabulated(), Net(), -1.0), "weight=-1.0"),
         (lambda: parse("few-labels:ten:digits"), "write few-labels:N:NAME"),

@@ -12,17 +12,17 @@ from .dataset import Dataset
 PREFIX = "few-labels:"
 
 
-def parse(name: str) -> tuple[int, str]:
+def parse(name: str, prefix: str = PREFIX) -> tuple[int, str]:
     """("few-labels:N:NAME") -> (N, NAME); BadInput for another form.
 
     >>> parse("few-labels:10:digits")
     (10, 'digits')
     """
-    number, _, inner = name.removeprefix(PREFIX).partition(":")
+    number, _, inner = name.removeprefix(prefix).partition(":")
     if not (number.isdecimal() and int(number) and inner):
+        what = prefix.removeprefix("few-").removesuffix(":")
         raise BadInput(
-            f"{name}: write few-labels:N:NAME, N labels of each class of the data set "
-            "NAME"
+            f"{name}: write {prefix}N:NAME, N {what} of each class of the data set NAME"
         )
     return int(number), inner
 

@@ -20,6 +20,7 @@ from .folder import folder
 from .gaussians import PREFIX as GAUSSIANS
 from .gaussians import gaussians
 from .idx import idx
+from .more import FEW_IMAGES, MORE, few_images, more
 from .npz import npz
 from .pairs import PAIR, UNPAIRED, paired, unpaired
 from .scenes import PREFIX as SCENES
@@ -34,6 +35,8 @@ OnBadRecord = Literal["refuse", "skip"]
 WRAPPERS = {  # prefix -> (a reader of names, the rest of the name, split) -> Dataset
     BINARISED: lambda read, name, split: binarised(read(name)),
     STACKED: lambda read, name, split: stacked(read(name), split),
+    FEW_IMAGES: few_images,
+    MORE: more,
     PAIR: paired,
     UNPAIRED: unpaired,
 }
@@ -57,8 +60,10 @@ def load(
         "npz:FILE" (arrays), "text:PATH" (bytes of a file), else a set that TFDS has
         prepared as array_record. "binarised:NAME" draws pixels 0 or 1 of any set of
         images by their grey levels; "stacked:NAME" puts three of them into the channels
-        of one; "few-labels:N:NAME" hides all but N training labels of each class;
-        "pair:CHANGE:NAME" and "unpaired:A,B" have two domains (pairs.py).
+        of one; "few-labels:N:NAME" hides all but N training labels of each class,
+        "few-images:N:NAME" leaves out the images, "more:FILE.npz:NAME" adds those of a
+        file to the training split; "pair:CHANGE:NAME" and "unpaired:A,B" have two
+        domains (pairs.py).
         "gaussians:ring" and ":grid" are points of the plane.
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
