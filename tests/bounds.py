@@ -78,12 +78,8 @@ def figures(run, num: int, samples: int) -> dict[str, float]:
         arguments = run.params, run.state, stream, len(places), key
         return float(np.mean(measure(jax.jit(function), *arguments)))
 
-    def bound(model) -> dict[str, float]:
-        name, function = metric(model, run.record.data.shape)
-        if run.model.space.size != 2:
-            return {name.replace("_", " "): mean(function)}
-        pixels = math.prod(run.record.data.shape) * math.log(2)
-        return {f"{model.likelihood_kind} in nats": pixels * mean(function)}
+    def bound(model) -> float:
+        return scale * mean(metric(model, run.record.data.shape)[1])
 
     if isinstance(run.model, OnlyReconstructs):
         book, epoch = run.model.codes.size, run.dataset("train")
@@ -92,9 +88,13 @@ def figures(run, num: int, samples: int) -> dict[str, float]:
         use = use_of_codes(encode, book, stream, epoch.size)
         error = {"squared error": mean(partial(squared_error, run.model))}
         return {"codes": book} | {k: use[k] for k in ("usage", "perplexity")} | error
-    found = bound(run.model)
+    binary = run.model.space.size == 2
+    scale = math.prod(run.record.data.shape) * math.log(2) if binary else 1.0
+    unit = "nats" if binary else "bits/dim"
+    found = {"figure": f"{run.model.likelihood_kind}, {unit}"}
+    found["one draw"] = bound(run.model)
     if hasattr(run.model, "importance_samples"):
-        found |= bound(with_importance_samples(run.model, samples))
+        found["IWAE-K"] = bound(with_importance_samples(run.model, samples))
     if isinstance(run.model, Encodes):
         found["KL"] = mean(lambda *a: rate_and_distortion(run.model, *a)[0])
     return found

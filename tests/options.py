@@ -29,6 +29,7 @@ KINDS = {  # of experiments; the page "others" has the rest
     ),
     "autoregressive": ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer", "text"),
 }
+OWN = ("adversarial", "autoregressive")  # pages with the groups that they alone share
 TITLES = {
     "adversarial": "Options of the experiments: adversarial networks",
     "diffusion": "Options of the experiments: diffusion",
@@ -133,6 +134,16 @@ def command(name: str, options: type, shared: set[type]) -> str:
     return section(name, options, own, " ".join(said))
 
 
+def owned(commands: dict, page: str, groups: list[type]) -> list[type]:
+    """The groups that the experiments of one page alone share."""
+    users = {
+        name: {g for options in those.values() for g in groups_of(options)}
+        for name, those in commands.items()
+    }
+    others = set().union(*(used for name, used in users.items() if name != page))
+    return [g for g in groups if g in users[page] - others]
+
+
 def pages() -> dict[str, str]:
     """File below docs/reference/ -> its text."""
     commands = {page: {} for page in (*KINDS, "others")}
@@ -150,19 +161,16 @@ def pages() -> dict[str, str]:
     runs = [group for group in shared if group in groups_of(RunOptions)]
     opened = [g for g in shared if g in trained and g not in runs]
     groups = [g for g in shared if g not in trained and g not in runs]
-    own = {g for o in commands["adversarial"].values() for g in groups_of(o)}
-    for page, those in commands.items():
-        if page != "adversarial":
-            own -= {g for o in those.values() for g in groups_of(o)}
-    own = [g for g in groups if g in own]  # that only its experiments share
-    groups = [g for g in groups if g not in own]
+    own = {page: owned(commands, page, groups) for page in OWN}
+    groups = [g for g in groups if not any(g in those for those in own.values())]
     texts = {
         page: [command(name, o, set(shared)) for name, o in those.items()]
         for page, those in commands.items()
     }
     for page, those in ("runs", runs), ("groups", groups), ("opened", opened):
         texts[page] = [section(heading(g), g, groups_of(g)[g]) for g in those]
-    texts["adversarial"] += [section(heading(g), g, groups_of(g)[g]) for g in own]
+    for page, those in own.items():
+        texts[page] += [section(heading(g), g, groups_of(g)[g]) for g in those]
     back = "[All options](../options.md)"
     index = [f"- [{title}](options/{page}.md)" for page, title in TITLES.items()]
     intro = wrapped(

@@ -32,8 +32,9 @@ def main() -> None:
     found = json.loads((workdir / "probe.json").read_text())["accuracy"]
     row = {"model": asked.name}
     for name, accuracy in found.items():
-        row[f"{name}, 10 a class"] = round(accuracy["few"], 4)
-        row[f"{name}, all"] = round(accuracy["all"], 4)
+        name = name.removesuffix(" features")
+        row |= {f"{name} 10": round(accuracy["few"], 4)}
+        row |= {f"{name} all": round(accuracy["all"], 4)}
     print(json.dumps(row))
 
 

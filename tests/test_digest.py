@@ -14,6 +14,7 @@ import train.data.digest as digests
 from gengen.errors import BadInput
 from train.cli.options import RunOptions
 from train.data.arrays import from_arrays
+from train.data.dataset import READER
 from train.data.digest import change
 from train.data.load import load
 from train.experiments import EXPERIMENTS
@@ -141,7 +142,7 @@ def test_a_run_goes_on_with_its_own_data_alone(cli, tmp_path, capsys):
     name = folder(root)
     assert cli(f"{line} {name} --steps 1")[0] == 0
     record = json.loads((tmp_path / "w" / "experiment.json").read_text())
-    assert record["run"]["reader"] == 2
+    assert record["run"]["reader"] == READER
     assert set(record["digests"]) == {"train", "validation", "test"}
     with_old = {k: record[k] for k in record if k != "digests"}
     exchange(root / "a", root / "b")
@@ -181,7 +182,7 @@ def test_a_run_reads_by_the_rules_that_it_began_with(tmp_path, monkeypatch, kind
         return records.with_digests(record, load_split), load_split("train")
 
     new, new_set = begun()
-    assert new.data_options["reader"] == 2
+    assert new.data_options["reader"] == READER
     monkeypatch.setattr(records, "READER", 1)
     old, old_set = begun()
     monkeypatch.undo()

@@ -27,6 +27,8 @@ class Edit(RunToOpen, SolverOptions, GuidanceOptions):
     label: str | None = None
     """The class that they become, by its name or its number; by default each image's
     own."""
+    caption: str | None = None
+    """What they come to show; by default each image's own caption."""
     num: Count = 1
     """Drawings of each image with each strength."""
     rows: Count = 8
@@ -43,12 +45,11 @@ def edit(options: Edit) -> None:
 
     from .measure.outlier_sets import subset
     from .progress import progress
-    from .run.labels import asked_label, names_of
+    from .run.asked import asked, shown
     from .run.pictures import to_uint8
     from .run.sampler import (
         as_keywords,
         calls_in_words,
-        given_classes,
         given_keywords,
     )
     from .run.workdir import open_workdir
@@ -62,10 +63,10 @@ def edit(options: Edit) -> None:
     dataset = trained.dataset("test", options.data_dir)
     batch = subset(dataset, options.rows, options.seed)
     x = model.space.read(batch)
-    label = asked_label(trained, options.label)
-    given = given_classes(model, len(x), label)
-    if label is None:
-        given = {name: batch[name] for name in given}
+    if options.label is None and options.caption is None:
+        given = {name: batch[name] for name in model.condition.names}
+    else:
+        given = asked(trained, len(x), options.label, options.caption)
     each = [model.nfe(sampler.replace(strength=s)) for s in options.strength]
     calls = None if None in each else sum(each)
     print(f"cost: {calls_in_words(calls, len(x) * num)}")
@@ -75,7 +76,7 @@ def edit(options: Edit) -> None:
         drawn = program(model, sampler, options)(*arguments, given)
         image = to_uint8(np.concatenate([x[:, None], *drawn], axis=1))
         advance(1)
-    names = names_of(next(iter(given.values()), None), trained.record.data)
+    names = shown(given, trained.record.data)
     write(out, image, trained, names, options)
     strengths = " ".join(map(str, options.strength))
     print(f"a row: the image, drawn again with strength {strengths}: {out}")

@@ -36,6 +36,8 @@ class Interpolate(RunToOpen):
     label: str | None = None
     """The class of a conditional model, by its name or its number; by default the
     classes in turn."""
+    caption: str | None = None
+    """What all images show, of a run on captions."""
     seed: Seed = 0
     """Seed of the latents, or of the choice of test images."""
     data_dir: Path | None = None
@@ -50,9 +52,9 @@ def interpolate(options: Interpolate) -> None:
     from gengen.types import HasLatents
 
     from .progress import progress
-    from .run.labels import asked_label
+    from .run.asked import asked
     from .run.pictures import to_uint8
-    from .run.sampler import calls_in_words, given_classes
+    from .run.sampler import calls_in_words
     from .run.workdir import open_workdir
 
     check_numbers(options)
@@ -60,8 +62,7 @@ def interpolate(options: Interpolate) -> None:
     trained = open_workdir(options.workdir, options.step)
     model, weights = trained.model, (trained.params, trained.state)
     require(model, HasLatents, "take a model with latents, such as a VAE or a GAN")
-    label = asked_label(trained, options.label)
-    given = given_classes(model, options.rows, label)
+    given = asked(trained, options.rows, options.label, options.caption)
     images, ends, known = ends_of(trained, given, options)
     num = options.num * options.rows
     print(f"cost: {num} images, {calls_in_words(model.nfe(), num)}")

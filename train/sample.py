@@ -29,6 +29,10 @@ class Sample(RunToOpen, SamplerOptions):
     drawn.png or drawn.txt in the run's folder."""
     label: str | None = None
     """The class, by its name or its number; by default the classes in turn."""
+    caption: str | None = None
+    """What the samples show, in the words of the data set's captions."""
+    negative_caption: str | None = None
+    """What guidance leads away from, in the place of no caption."""
     prompt: str = ""
     """What every sample of a run on text begins with."""
     length: Width | None = None
@@ -43,9 +47,9 @@ def sample(options: Sample) -> None:
     import jax
 
     from .progress import progress
+    from .run.asked import against, asked
     from .run.guides import guided
-    from .run.labels import asked_label
-    from .run.sampler import Sampler, given_classes, given_keywords
+    from .run.sampler import Sampler, given_keywords
     from .run.workdir import open_workdir
 
     check_numbers(options)
@@ -54,10 +58,9 @@ def sample(options: Sample) -> None:
     out = output(options, spec)
     size = min(options.num, options.batch_size)
     prompt = options.prompt.encode(errors="surrogateescape")
-    keywords = given_keywords(options)
+    keywords = given_keywords(options) | against(trained, options.negative_caption)
     sampler = Sampler(model, size, prompt, options.length, **keywords)
-    label = asked_label(trained, options.label)
-    given = given_classes(model, options.num, label)
+    given = asked(trained, options.num, options.label, options.caption)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     weights, key = (trained.params, trained.state), jax.random.key(options.seed)
     with progress("samples", options.num) as advance:

@@ -228,6 +228,9 @@ class Guidance:
     model: Any = None
     """A guiding model of the same process, which takes the null condition's place; its
     arrays are state["frozen"]["guide"]. Karras et al. 2024, arXiv:2406.02507."""
+    against: tuple[tuple[str, Any], ...] = ()
+    """Pairs of an entry's name and a value, as nested tuples, in the place of the null
+    one: what samples are led away from, such as a negative caption."""
 
     def __post_init__(self):
         low, high = self.interval
@@ -245,6 +248,11 @@ class Guidance:
             raise BadInput(
                 f"guidance scale {self.scale!r}: a number, or pairs such as "
                 '(("label", 2.0), ("text", 4.0))'
+            )
+        if self.against and (not self.scales or isinstance(self.scale, tuple)):
+            raise BadInput(
+                f"guidance scale {self.scale!r} with `against` leads away from "
+                "nothing: give one number above 1"
             )
         finite = all(s is None or math.isfinite(s) for s in self.scales)
         if not finite or (self.model is not None and isinstance(self.scale, tuple)):

@@ -34,8 +34,9 @@ def nested(
 ) -> list[Callable]:
     """Functions (z, t, c) -> r̂ that know ever more of c, the last one all of it.
 
-    Without scales it is the network alone; with one scale, the network without and with
-    c; with a scale for each of several parts, the parts are added in their order.
+    Without scales it is the network alone; with one scale, the network without c (or
+    with what it is led `against`) and with c; with a scale for each of several parts,
+    the parts are added in their order.
 
     Args:
         predict: the network, (z, t, c) -> r̂.
@@ -50,7 +51,15 @@ def nested(
     if not guidance.scales:
         return [predict]
     if not isinstance(guidance.scale, tuple):
-        return [lambda z, t, c: predict(z, t, condition.null(c)), predict]
+
+        def without(z, t, c):
+            against = condition.null(c)
+            for name, value in guidance.against:
+                part = next(p for p in parts_of(condition) if p.key == name)
+                against |= part.given({name: jnp.array(value)}, len(c[name]))
+            return predict(z, t, against)
+
+        return [without, predict]
     guided = [name for name, _ in guidance.scale]
     others = [name for name in condition.names if name not in guided]
 
@@ -99,6 +108,8 @@ def _lack(guidance: Guidance, condition: Condition, dropout: float) -> str | Non
         return "the model is unconditional"
     if dropout == 0:
         return "it was trained with condition_dropout=0, so it has no null"
+    if unknown := {name for name, _ in guidance.against} - {*condition.names}:
+        return f"the model is not conditioned on {', '.join(sorted(unknown))}"
     if not isinstance(guidance.scale, tuple):
         return None
     names = [name for name, _ in guidance.scale]

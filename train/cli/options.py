@@ -46,13 +46,14 @@ class SourceOptions:
     """The data set."""
 
     dataset: str = "digits"
-    """digits, shapes (drawn, of known factors), mnist, fashion_mnist, emoji (colour),
-    folder:PATH (images), npz:FILE (arrays image and label), text:PATH (a file or
-    folder; text alone is Python's language reference), or any prepared TFDS name;
-    binarised:NAME draws black or white by the pixels' grey, few-labels:N:NAME hides all
-    but N training labels of each class, few-images:N:NAME leaves out the other images,
-    more:FILE.npz:NAME adds those that train.sample wrote, and pair:CHANGE:NAME
-    (inverted, thick, tinted) and unpaired:A,B have two domains."""
+    """digits, shapes (drawn, of known factors), scenes (drawn, with captions; scenes:1
+    of one thing each), mnist, fashion_mnist, emoji (colour, with captions), folder:PATH
+    (images, with captions where it has any), npz:FILE (arrays image and label),
+    text:PATH (a file or folder; text alone is Python's language reference), or any
+    prepared TFDS name; binarised:NAME draws black or white by the pixels' grey,
+    few-labels:N:NAME hides all but N training labels of each class, few-images:N:NAME
+    leaves out the other images, more:FILE.npz:NAME adds those that train.sample wrote,
+    and pair:CHANGE:NAME (inverted, thick, tinted) and unpaired:A,B have two domains."""
     data_dir: Path | None = None
     """Where the IDX files, the emoji's font or the prepared TFDS sets are."""
     image_size: Width | None = None

@@ -19,17 +19,20 @@ import numpy as np
 
 from gengen.errors import BadInput
 
+from .captions import KEY as TOKENS
+from .captions import Captions
 from .digest import WHOLE, of_fetch
 
-BUILT_IN = ("digits", "shapes", "mnist", "fashion_mnist", "emoji")
+BUILT_IN = ("digits", "shapes", "scenes", "mnist", "fashion_mnist", "emoji")
 BUILT_IN += ("folder:PATH", "text:PATH", "npz:FILE")
 BUILT_IN += ("gaussians:ring", "gaussians:grid")
 
-READER = 2
+READER = 3
 """The rules by which folders and text are read; a run keeps those that it began with.
 
 1: Every tenth image of a class is for testing. Windows of text begin at any byte.
 2: A hash of an image's path says where it belongs. Windows begin at whole characters.
+3: Captions are read where there are any.
 """
 
 Kind = Literal["images", "text", "symbols", "reals"]
@@ -64,6 +67,10 @@ class Spec:
     "Training examples of each class whose label is known; 0 for all."
     factors: tuple[str, ...] = ()
     "What an example was made of, of drawn data; () where nobody knows it."
+    words: tuple[str, ...] = ()
+    "The words of training captions, in the order of their tokens; () without captions."
+    caption_length: int = 0
+    "The most words of a caption; 0 without captions."
 
     @property
     def examples(self) -> str:
@@ -126,6 +133,25 @@ class Spec:
             )
         return self.labels() if conditional and self.num_classes else Nothing()
 
+    @property
+    def captions(self) -> Captions | None:
+        """The captions' vocabulary; None for a set without captions."""
+        return Captions(self.words, self.caption_length) if self.words else None
+
+    def text(self, **encoder):
+        """The type of the captions' tokens; encoder: the fields of a `Text`.
+
+        BadInput for a data set without captions.
+        """
+        from gengen.conditions import Text
+
+        if not self.words:
+            raise BadInput(
+                f"{self.name} has no captions, which this needs: put name.txt beside "
+                "each name.png of a folder, or take --dataset scenes"
+            )
+        return Text(len(self.words) + 1, self.caption_length, key=TOKENS, **encoder)
+
     def as_json(self) -> dict:
         """The fields as JSON's own types: what `from_json` reads."""
         fields = dataclasses.asdict(self)
@@ -142,18 +168,22 @@ class Spec:
         sides = {"images": 3, "text": 1}.get(self.kind, max(1, len(self.shape)))
         if len(self.shape) != sides or min(*self.shape, self.num_classes + 1) < 1:
             return False
+        if bool(self.words) != (self.caption_length > 0):
+            return False
         if self.kind == "reals":
             return len(self.mean) == len(self.std) == self.shape[-1]
         grey = self.grey == 0 or self.levels == 2 <= self.grey
         return self.levels >= 2 and grey and not self.mean and not self.std
 
     def example(self, num: int) -> dict[str, np.ndarray]:
-        """A batch of `num` examples of zeros (and labels 0), for shapes."""
+        """A batch of `num` examples of zeros (and labels 0, no words), for shapes."""
         batch = {KEYS[self.kind]: np.zeros((num, *self.shape), self.dtype)}
         if self.partner:
             batch["partner"] = np.zeros((num, *self.shape), self.dtype)
         if self.num_classes:
             batch["label"] = np.zeros(num, np.int32)
+        if self.words:
+            batch[TOKENS] = np.zeros((num, self.caption_length), np.int32)
         return batch
 
 
@@ -162,8 +192,9 @@ class Dataset:
     """One split of a data set, readable at any index.
 
     `fetch(indices [B])` gives {"image": uint8 [B, H, W, C], "label": int32 [B]},
-    without "label" where `spec.num_classes` is 0, of another kind its array in `KEYS`
-    (of text {"tokens": uint8 [B, L]}), and can be pickled. A label of -1 is unknown: no
+    without "label" where `spec.num_classes` is 0, with the tokens "text" [B, S] of
+    captions where there are any, of another kind its array in `KEYS` (of text
+    {"tokens": uint8 [B, L]}), and can be pickled. A label of -1 is unknown: no
     training example has it unless `spec.labelled`, and no figure that needs a label is
     made of such examples.
     `note` is one line to print. `left_out` names the records that no index reaches:

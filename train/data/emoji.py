@@ -1,14 +1,17 @@
 """Noto's colour emoji, drawn small: about 2,000 pictures in colour."""
 
+import dataclasses
 import functools
 import io
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 
 from gengen.errors import BadInput
 
-from .dataset import Dataset, Spec, check_split, take
+from .captions import KEY, token_table, vocabulary
+from .dataset import READER, Dataset, Spec, check_split, take
 from .split import PARTS, parts_of
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
@@ -18,10 +21,15 @@ _LIGATURES = 4  # the number of OpenType's lookups that join glyphs into one
 
 
 def emoji(
-    name: str, split: str, data_dir: str | Path | None, image_size: int | None
+    name: str,
+    split: str,
+    data_dir: str | Path | None,
+    image_size: int | None,
+    reader: int = READER,
 ) -> Dataset:
     """The pictures of the font `NotoColorEmoji.ttf`, in `data_dir` or where Debian's
     package fonts-noto-color-emoji puts it: without labels, on white, area-resized.
+    Captions are their Unicode names.
 
     A skin tone is a change of another picture and is left out. Who belongs to which
     split, a hash of the emoji's characters says (80/10/10).
@@ -35,14 +43,36 @@ def emoji(
             "name the folder that holds it with --data-dir, or take another data set"
         )
     pictures = _pictures(path)
-    chosen = np.array(list(pictures.values()), object)[_parts(pictures) == split]
-    image = np.stack([_on_white(png, side) for png in chosen])
+    parts = _parts(pictures)
+    chosen = np.array(list(pictures.values()), object)[parts == split]
+    arrays = {"image": np.stack([_on_white(png, side) for png in chosen])}
+    spec = Spec(name, (side, side, 3), 256, 0, ())
+    if reader >= 3:
+        names = list(map(named, pictures))
+        train, here = (
+            [text for text, part in zip(names, parts, strict=True) if part == which]
+            for which in ("train", split)
+        )
+        known = vocabulary(train)
+        arrays[KEY] = token_table(known, here)
+        own = {"words": known.words, "caption_length": known.length}
+        spec = dataclasses.replace(spec, **own)
     note = (
-        f"{name}: {len(image)} of the {len(pictures)} emoji of {path}, "
+        f"{name}: {len(chosen)} of the {len(pictures)} emoji of {path}, "
         f"{side}x{side}x3, on white, area-resized; split {split} by a hash"
     )
-    spec = Spec(name, (side, side, 3), 256, 0, ())
-    return Dataset(spec, len(image), functools.partial(take, {"image": image}), note)
+    return Dataset(spec, len(chosen), functools.partial(take, arrays), note)
+
+
+def named(characters: tuple[int, ...]) -> str:
+    """The Unicode names of an emoji's characters, without joiners and variants.
+
+    >>> named((0x1F469, 0x200D, 0x1F680))
+    'woman rocket'
+    """
+    names = [unicodedata.name(chr(code), "") for code in characters]
+    left_out = ("ZERO WIDTH", "VARIATION SELECTOR")
+    return " ".join(n.lower() for n in names if n and not n.startswith(left_out))
 
 
 def _parts(pictures: dict) -> np.ndarray:

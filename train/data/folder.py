@@ -17,6 +17,8 @@ import numpy as np
 
 from gengen.errors import BadInput
 
+from .caption_files import sources, tokens_of
+from .captions import KEY
 from .dataset import (
     READER,
     Dataset,
@@ -26,7 +28,7 @@ from .dataset import (
     named,
     visible_files,
 )
-from .digest import of_files
+from .digest import of_bytes, of_files
 from .pictures import Header, decode, header, suffixes
 from .resize import rule
 from .split import PARTS, part_of
@@ -142,6 +144,7 @@ def _read_files(
     labels: np.ndarray | None,
     shape: tuple[int, int, int],
     image_size: int | None,
+    tokens: np.ndarray | None,
     indices: np.ndarray,
 ) -> dict[str, np.ndarray]:
     image, bad = np.empty((len(indices), *shape), np.uint8), {}
@@ -156,7 +159,9 @@ def _read_files(
         list(pool.map(put, range(len(indices))))
     if bad:
         raise bad_records([bad[row] for row in sorted(bad)])
-    return {"image": image} | ({} if labels is None else {"label": labels[indices]})
+    more = {"label": labels, KEY: tokens}
+    more = {key: rows[indices] for key, rows in more.items() if rows is not None}
+    return {"image": image} | more
 
 
 def _common_size(headers: dict[Path, Header]) -> tuple[int, int]:
@@ -243,19 +248,29 @@ def folder(
         labels = np.array([label for _, label in chosen], np.int32)
     shape = (height, width, channels)
     names = () if labels is None else classes
+    tokens, own = None, {}
+    if reader >= 3:
+        train = [f for files in splits["train"].values() for f in files]
+        tokens, own = tokens_of(root, everything, train, paths)
     note = (
         f"{name}: {len(chosen)} images of {len(everything)}, {height}x{width}x"
         f"{channels}{rule(image_size)}; split {split} {words}"
-        f"{_not_read(root, set(everything))}"
+        f"{_not_read(root, {*everything, *sources(root, everything)})}"
     )
+    contents = "image", root, *_both(pairs, labels is not None)
     return Dataset(
-        Spec(name, shape, 256, len(names), names),
+        Spec(name, shape, 256, len(names), names, **own),
         len(chosen),
-        functools.partial(_read_files, paths, labels, shape, image_size),
+        functools.partial(_read_files, paths, labels, shape, image_size, tokens),
         note,
         left_out,
-        functools.partial(of_files, "image", root, *_both(pairs, labels is not None)),
+        functools.partial(_digest, tokens, *contents),
     )
+
+
+def _digest(tokens: np.ndarray | None, *contents) -> dict[str, str]:
+    """The digest of the files and, where there are captions, of their tokens."""
+    return of_files(*contents) | ({} if tokens is None else of_bytes(KEY, tokens.data))
 
 
 def _both(pairs: list[tuple[Path, int]], labelled: bool):

@@ -23,6 +23,8 @@ from .idx import idx
 from .more import FEW_IMAGES, MORE, few_images, more
 from .npz import npz
 from .pairs import PAIR, UNPAIRED, paired, unpaired
+from .scenes import PREFIX as SCENES
+from .scenes import scenes
 from .shapes import shapes
 from .stacked import PREFIX as STACKED
 from .stacked import stacked
@@ -53,15 +55,15 @@ def load(
 ) -> Dataset:
     """One split of a data set.
 
-    name: "digits" (scikit-learn), "shapes" (drawn, of known factors), "mnist" or
-        "fashion_mnist" (IDX files),
-        "folder:PATH" (images), "npz:FILE" (arrays), "text:PATH" (bytes of a file), else
-        a set that TFDS has prepared as array_record. "binarised:NAME" draws pixels 0 or
-        1 of any set of images by their grey levels; "stacked:NAME" puts three of them
-        into the channels of one; "few-labels:N:NAME" hides all but N training labels of
-        each class, "few-images:N:NAME" leaves out the images, "more:FILE.npz:NAME" adds
-        those of a file to the training split; "pair:CHANGE:NAME" and "unpaired:A,B"
-        have two domains (pairs.py).
+    name: "digits" (scikit-learn), "shapes" (drawn, of known factors), "scenes" (drawn,
+        with captions), "mnist" or "fashion_mnist" (IDX files), "folder:PATH" (images),
+        "npz:FILE" (arrays), "text:PATH" (bytes of a file), else a set that TFDS has
+        prepared as array_record. "binarised:NAME" draws pixels 0 or 1 of any set of
+        images by their grey levels; "stacked:NAME" puts three of them into the channels
+        of one; "few-labels:N:NAME" hides all but N training labels of each class,
+        "few-images:N:NAME" leaves out the images, "more:FILE.npz:NAME" adds those of a
+        file to the training split; "pair:CHANGE:NAME" and "unpaired:A,B" have two
+        domains (pairs.py).
         "gaussians:ring" and ":grid" are points of the plane.
     data_dir: where the IDX files or the prepared TFDS sets are.
     image_size: scale the shorter side to this and crop the centre; None keeps the
@@ -105,10 +107,12 @@ def load(
     elif name == "shapes":
         _refuse(name, image_size=image_size)
         dataset = shapes(name, split)
+    elif name.partition(":")[0] == SCENES:
+        dataset = scenes(name, split, image_size)
     elif name in ("mnist", "fashion_mnist"):
         dataset = idx(name, split, data_dir, image_size)
     elif name == "emoji":
-        dataset = emoji(name, split, data_dir, image_size)
+        dataset = emoji(name, split, data_dir, image_size, reader)
     elif name.startswith("folder:"):
         dataset = folder(name, split, image_size, on_bad_record == "skip", reader)
     elif name.startswith("npz:"):

@@ -54,7 +54,8 @@ def more(read, rest: str, split: str) -> Dataset:
     if not (file and inner):
         raise BadInput(f"{name}: write {MORE}FILE.npz:NAME, NAME being a data set")
     dataset = read(inner)
-    spec = dataclasses.replace(dataset.spec, name=name)
+    no_captions = {"words": (), "caption_length": 0}
+    spec = dataclasses.replace(dataset.spec, name=name, **no_captions)
     if spec.kind != "images" or spec.partner or spec.grey or not spec.num_classes:
         raise BadInput(f"{name}: {inner} is no plain set of images with labels")
     if split != "train":
@@ -100,7 +101,8 @@ def _fetch_joined(fetch, size: int, arrays: dict, indices: np.ndarray) -> dict:
     own = indices < size
     batch = fetch(np.where(own, indices, 0))
     others = take(arrays, np.maximum(indices - size, 0))
-    for key, value in batch.items():
+    joined = {}
+    for key, value in ((key, batch[key]) for key in ("image", "label")):
         mine = own.reshape(-1, *[1] * (value.ndim - 1))
-        batch[key] = np.where(mine, value, others[key]).astype(value.dtype)
-    return batch
+        joined[key] = np.where(mine, value, others[key]).astype(value.dtype)
+    return joined

@@ -138,9 +138,8 @@ def unpaired(read: Callable[[str], Dataset], rest: str, split: str) -> Dataset:
             f"{a.spec.levels} levels and {b.spec.name} of {list(b.spec.shape)} with "
             f"{b.spec.levels}: bring them to one shape, such as with --image-size"
         )
-    spec = dataclasses.replace(
-        a.spec, name=name, partner=True, num_classes=0, class_names=()
-    )
+    bare = {"num_classes": 0, "class_names": (), "words": (), "caption_length": 0}
+    spec = dataclasses.replace(a.spec, name=name, partner=True, **bare)
     fetch = functools.partial(_fetch_two, a.fetch, b.fetch, a.size, b.size)
     note = f"domain a: {a.note}; domain b: {b.note}"
     return Dataset(spec, max(a.size, b.size), fetch, note, a.left_out + b.left_out)

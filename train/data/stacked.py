@@ -36,7 +36,13 @@ def stacked(dataset: Dataset, split: str) -> Dataset:
     places = (bits.random_raw(3 * num) % np.uint64(dataset.size)).astype(np.int64)
     return Dataset(
         dataclasses.replace(
-            spec, name=name, shape=(*spec.shape[:2], 3), num_classes=0, class_names=()
+            spec,
+            name=name,
+            shape=(*spec.shape[:2], 3),
+            num_classes=0,
+            class_names=(),
+            words=(),
+            caption_length=0,
         ),
         num,
         functools.partial(_fetch_three, dataset.fetch, places.reshape(num, 3)),

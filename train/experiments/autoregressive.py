@@ -17,7 +17,7 @@ class AutoregressiveOptions(LayerOptions, TrainingOptions):
     dropout: Share = 0.2
     """Dropout in training."""
     conditional: bool = False
-    """Generate a given class, where the data set has labels."""
+    """Generate a given class (or caption, by attention), where the data set has any."""
 
     def autoregressive(self, data, net, head, permutation=None):
         """The Experiment of a network and its head over images."""
@@ -31,6 +31,6 @@ class AutoregressiveOptions(LayerOptions, TrainingOptions):
 
     def condition(self, data):
         """The class, if it is asked for; a data set without labels then refuses."""
-        from gengen.conditions import Labels, Nothing
+        from gengen.conditions import Nothing
 
-        return Labels(data.num_classes) if self.conditional else Nothing()
+        return data.labels() if self.conditional else Nothing()

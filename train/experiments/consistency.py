@@ -44,7 +44,7 @@ def consistency(data, o: ConsistencyOptions):
     from gengen.diffusion.times import LogNormal
     from gengen.models.combinators.consistency import Consistency
 
-    condition = data.condition(o.conditional)
+    condition = o.condition(data)
     flow = presets.flow(
         o.network(condition),
         data.space(),

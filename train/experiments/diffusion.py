@@ -18,17 +18,18 @@ from ..cli.names import (
     SolverName,
     WeightName,
 )
+from .captions import CaptionOptions
 from .training import TrainingOptions
 
 
 @group()
-class DroppedLabelOptions(TrainingOptions):
+class DroppedLabelOptions(CaptionOptions, TrainingOptions):
     """What a model of noisy images is conditioned on."""
 
     conditional: bool = True
-    """Generate a given class, where the data set has labels."""
+    """Generate a given class or caption, where the data set has them."""
     label_dropout: Share = 0.1
-    """Share of labels dropped in training, for guidance."""
+    """Share of labels or captions dropped in training, for guidance."""
 
 
 @group()
@@ -46,7 +47,7 @@ class DiffusionOptions(DroppedLabelOptions):
 
         network: keywords of the network that no option gives.
         """
-        condition, scale = data.condition(self.conditional), self.guidance_scale
+        condition, scale = self.condition(data), self.guidance_scale
         if data.kind == "reals":  # latents have a density, and no bound of levels
             changes["likelihood"] = LIKELIHOODS["pf-ode"]()
         if scale is None:

@@ -54,7 +54,7 @@ def meanflow(data, o: MeanFlowOptions):
         pairs = maps.DyadicTimes(o.finest, o.equal_times)
     else:
         pairs = maps.SortedTimes(equal=o.equal_times)
-    condition = data.condition(o.conditional)
+    condition = o.condition(data)
     guided = condition.droppable and o.label_dropout > 0
     model = FlowMap(
         o.network(both(condition, maps.SECOND_TIME)),

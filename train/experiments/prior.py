@@ -3,6 +3,7 @@
 from gengen.errors import BadInput
 
 from ..cli.groups import group
+from .captions import CaptionOptions
 from .experiment import takes
 from .latent import ConditionalOptions
 from .sequence import SequenceOptions
@@ -17,7 +18,9 @@ from .training import TrainingOptions
     learning_rate=1e-3,
     steps=300,
 )
-class PriorOptions(TrainingOptions, SequenceOptions, ConditionalOptions):
+class PriorOptions(
+    TrainingOptions, SequenceOptions, CaptionOptions, ConditionalOptions
+):
     """The network of a prior over codes."""
 
 
@@ -34,5 +37,5 @@ def prior(data, o: PriorOptions):
             "a prior is of the codes of a run: give --first-stage WORKDIR, the folder "
             "of a vqvae, or --dataset npz:FILE with an array codes"
         )
-    condition = data.condition(o.conditional)
+    condition = o.condition(data)
     return o.experiment(o.autoregressive(data.space(), condition), "autoregressive")

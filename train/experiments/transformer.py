@@ -3,16 +3,22 @@
 from ..cli.bounds import Width
 from ..cli.groups import group
 from .autoregressive import AutoregressiveOptions
+from .captions import CaptionOptions
 from .experiment import takes
 from .nets import OrderOptions
 
 
 @group(width=64, dropout=0.3, steps=1_000)
-class TransformerOptions(AutoregressiveOptions, OrderOptions):
+class TransformerOptions(AutoregressiveOptions, OrderOptions, CaptionOptions):
     """The attention of a transformer."""
 
     heads: Width = 4
     """Attention heads, of which the width is a multiple."""
+
+    def condition(self, data):
+        """The caption or the class, if it is asked for."""
+        captioned = self.conditional and self.captions and data.words
+        return self.text(data) if captioned else super().condition(data)
 
 
 @takes(TransformerOptions)

@@ -21,6 +21,7 @@ from gengen.metrics.quality import (
 from ..data.dataset import Dataset
 from ..data.feed import order
 from ..progress import progress
+from ..run.asked import of_data, text_of
 from ..run.digests import digest_of
 from ..run.guides import guided
 from ..run.guides import identity as guides_identity
@@ -212,6 +213,10 @@ class Quality:
             known = known_labels(reference.features.labels)
             places = order(reference.seed, 0, self.options.num, len(known))
             given = {labels.key: known[places]}
+        elif text_of(self.trained.model):
+            train = self.splits["train"]
+            places = order(reference.seed, 0, self.options.num, train.size)
+            given = of_data(self.trained.model, train.fetch, places)
         seconds, fake = self.draw(extractor, given)
         metrics = {
             "seconds_per_sample": seconds,

@@ -18,6 +18,7 @@ from gengen.types import draws
 
 from ..data.dataset import Dataset
 from ..data.feed import order
+from ..run.asked import of_data
 from ..run.record import Record
 from ..run.sampler import Sampler
 from .extractors import Extractor, open_extractor
@@ -73,6 +74,9 @@ class SampleQuality:
         labels = labels_of(self.model.condition)
         if labels:
             given = {labels.key: np.resize(known, self.num)}
+        else:
+            places = order(self.seed, 0, self.num, self.train.size)
+            given = of_data(self.model, self.train.fetch, places)
         key = jax.random.key(self.seed)
         x = self._sampler(params, train_state.state, key, self.num, given)
         features, probs = self.extractor(x)

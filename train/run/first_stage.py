@@ -21,6 +21,7 @@ from gengen.tasks import require
 from gengen.types import HasCodes, Reconstructs, Variables
 
 from ..cli.options import RunOptions
+from ..data.captions import KEY as CAPTION
 from ..data.dataset import KEYS, Dataset, Spec, take
 from ..experiments.experiment import Experiment
 from . import record as records
@@ -123,22 +124,22 @@ def check(record: Record, first: OpenRun, name: str) -> None:
 
 
 def encoded(first: OpenRun, dataset: Dataset, known: Spec | None) -> Dataset:
-    """The latents of a data set, with its labels, in memory.
+    """The latents of a data set, with its labels and captions, in memory.
 
     known: what they are, of a run that has begun; None to measure it.
     """
     encode = partial(jax.jit(encoder(first.model)), first.params, first.state)
-    parts, labels = [], []
+    parts, others = [], []
     for start in range(0, dataset.size, BATCH):
         places = np.arange(start, start + BATCH)
         batch = dataset.fetch(places % dataset.size)  # all batches of one size
         parts.append(np.asarray(encode(batch)))
-        labels.append(batch.get("label"))
+        others.append({k: v for k, v in batch.items() if k in ("label", CAPTION)})
     z = np.concatenate(parts)[: dataset.size]
     spec = known or spec_of(first, z, dataset.spec)
-    arrays = {KEYS[spec.kind]: z}
-    if dataset.spec.num_classes:
-        arrays["label"] = np.concatenate(labels)[: dataset.size]
+    rows = {k: np.concatenate([each[k] for each in others]) for k in others[0]}
+    arrays = {k: value[: dataset.size] for k, value in rows.items()}
+    arrays[KEYS[spec.kind]] = z
     note = f"{dataset.note}; as {spec.examples} of {first.workdir}"
     return Dataset(spec, dataset.size, partial(take, arrays), note)
 
@@ -146,11 +147,14 @@ def encoded(first: OpenRun, dataset: Dataset, known: Spec | None) -> Dataset:
 def spec_of(first: OpenRun, z: np.ndarray, data: Spec) -> Spec:
     """What the latents z [N, …] are."""
     name, classes = str(first.workdir), (data.num_classes, data.class_names)
+    known = {"words": data.words, "caption_length": data.caption_length}
     if isinstance(first.model, HasCodes):
-        return Spec(name, z.shape[1:], first.model.codes.size, *classes, "symbols")
+        return Spec(
+            name, z.shape[1:], first.model.codes.size, *classes, "symbols", **known
+        )
     if not z.std(axis=tuple(range(z.ndim - 1))).all():
         raise BadInput(
             f"a channel of the latents of {name} is constant: train it again"
         )
     space = standardised(Reals(z.shape[1:]), z)
-    return Spec(name, z.shape[1:], 0, *classes, "reals", space.mean, space.std)
+    return Spec(name, z.shape[1:], 0, *classes, "reals", space.mean, space.std, **known)

@@ -9,11 +9,14 @@ from gengen.conditions import Nothing, labels_of
 from gengen.images import to_unit
 from gengen.types import Discriminative, OnlyReconstructs, Translates
 
+from .asked import held_out, shown
 from .outputs import save_texts
 from .pictures import save_grid, to_uint8
 from .sampler import COLUMNS, Sampler
 from .scatter import Scatter, is_plane
 from .translations import Translations
+
+CAPTIONS = 8  # rows of a picture of captions
 
 
 def as_data(x: np.ndarray, spec, model) -> np.ndarray:
@@ -32,16 +35,22 @@ def class_rows(spec) -> int:
 
 
 class Grid:
-    """The sample grid of a run: the same seeds and classes at every step."""
+    """The sample grid of a run: the same seeds and classes at every step.
+
+    captions: {name: tokens [N, S]}, N rows of which the picture shows.
+    """
 
     suffix = ".png"
 
-    def __init__(self, model, spec, seed: int, batch_size: int):
+    def __init__(self, model, spec, seed: int, batch_size: int, captions=()):
         rows, self.names, self.given = COLUMNS, (), {}
         if labels := labels_of(getattr(model, "condition", Nothing())):
             rows = class_rows(spec)
             each = np.repeat(np.arange(rows, dtype=np.int32), COLUMNS)
             self.names, self.given = spec.class_names[:rows], {labels.key: each}
+        for name, tokens in dict(captions).items():
+            rows, self.names = len(tokens), shown(captions, spec)
+            self.given = {name: np.repeat(tokens, COLUMNS, axis=0)}
         self.num = rows * COLUMNS
         self.key = jax.random.key(seed)
         batches = -(-self.num // batch_size)  # of the same size, little is padded
@@ -154,4 +163,5 @@ def picture(model, spec, seed: int, batch_size: int, batches: list[dict], load_s
         return Texts(model, seed, batch_size)
     if is_plane(spec):
         return Scatter(model, spec, seed, batch_size)
-    return Grid(model, spec, seed, batch_size)
+    captions = held_out(model, load_split, CAPTIONS)
+    return Grid(model, spec, seed, batch_size, captions)

@@ -19,6 +19,7 @@ from ..data.load import load
 from ..experiments.experiment import Experiment
 from . import record as records
 from . import references
+from .asked import asked
 from .checkpoint import Checkpoints
 from .devices import make_mesh
 from .digests import leaf_names
@@ -70,6 +71,7 @@ class OpenRun:
         num: int = 64,
         label: int | str | None = None,
         *,
+        caption: str | None = None,
         seed: int = 0,
         batch_size: int = 256,
         **options,
@@ -82,6 +84,7 @@ class OpenRun:
         Args:
             num: the number of samples.
             label: the class, by its name or its number; by default the classes in turn.
+            caption: what they show, of a run on captions.
             seed: the seed of the samples.
             batch_size: samples at a time.
             options: the sampler's, by their names on the command line, such as steps=10
@@ -102,6 +105,8 @@ class OpenRun:
                 raise BadInput(f"{name}={value}: it must be an integer from {least} on")
         sampler = Sampler(self.model, min(num, batch_size), **options)
         given = given_classes(self.model, num, index)
+        if caption is not None:
+            given |= asked(self, num, label, caption)
         x = sampler(self.params, self.state, jax.random.key(seed), num, given)
         return as_data(x, self.record.data, self.model)
 

@@ -1,0 +1,279 @@
+"""Laws of captions: their tokens, their files, and scenes that are known exactly."""
+
+import hashlib
+import json
+from functools import partial
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gengen import presets
+from gengen.conditions import Text
+from gengen.diffusion.guidance import Guidance
+from gengen.diffusion.predictors import check_guidance, nested
+from gengen.errors import BadInput
+from gengen.nets.conditioning import Context
+from gengen.nets.dit import DiT
+from train.data.captions import Captions, vocabulary
+from train.data.load import load
+from train.data.scenes import PAIRS, SEEN, UNSEEN, drawn, scene
+from train.run.asked import against, asked, held_out, shown
+from train.run.pictures import save_grid
+
+
+def test_tokens_are_a_bijection_of_known_captions():
+    known = vocabulary(["A red SEVEN,", "above a blue one"])
+    assert known.length == 4 and known.words == tuple(sorted(known.words))
+    for text in ("a red seven", "above a blue one"):
+        assert known.decode(known.encode(text)) == text
+    assert known.encode("Red, seven!").tolist() == known.encode("red seven").tolist()
+    assert not known.encode("a")[1:].any()  # padding
+
+
+@pytest.mark.parametrize(
+    ("caption", "sentence"),
+    [
+        ("a rad disc", "no training caption has the word 'rad' .did you mean 'red'"),
+        ("a red disc red", "has 4 words, and the longest caption in training had 3"),
+        ("?!", "has no word"),
+    ],
+)
+def test_a_caption_that_cannot_be_read_is_refused_in_words(caption, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        Captions(("a", "disc", "red"), 3).encode(caption)
+
+
+def test_a_scene_is_the_same_picture_on_every_machine():
+    """All numbers are whole: the digest cannot depend on an order of summation."""
+    data = load("scenes:4", split="validation")
+    forward, backward = (data.fetch(np.arange(24)[::step]) for step in (1, -1))
+    for key, rows in forward.items():
+        np.testing.assert_array_equal(rows, backward[key][::-1])
+    digest = hashlib.sha256(forward["image"].tobytes() + forward["text"].tobytes())
+    assert digest.hexdigest()[:16] == "46a17560dfc3e17c"
+
+
+def test_the_caption_says_what_is_in_the_boxes_and_where():
+    """Read back from the pixels: the colour in each box, and which box is where."""
+    for i in range(200):
+        found = scene("test", i)
+        image = drawn(found, "test").astype(int)
+        seen = np.zeros((32, 32), bool)
+        for thing in found.things:
+            box = (
+                slice(thing.top, thing.top + thing.side),
+                slice(thing.left, thing.left + thing.side),
+            )
+            assert not seen[box].any()  # boxes do not overlap
+            seen[box] = True
+            ink = image[box].reshape(-1, 3)
+            far = np.abs(ink - found.ground).sum(1).argmax()
+            assert np.abs(ink[far] - thing.rgb).max() <= 60
+            assert f"a {thing.colour} {thing.kind}" in found.caption
+        assert (image[~seen] == found.ground).all()
+        if len(found.things) == 2:
+            first, second = found.things
+            relation = found.caption.split(first.kind)[1].split(" a ")[0].strip()
+            ends = {
+                "above": first.top + first.side <= second.top,
+                "below": second.top + second.side <= first.top,
+                "left of": first.left + first.side <= second.left,
+                "right of": second.left + second.side <= first.left,
+            }
+            assert ends[relation]
+
+
+def test_unseen_pairs_never_occur_in_training_and_every_part_of_them_does():
+    """Every colour and every kind is seen, each with all but its own few partners."""
+    assert set(SEEN) | set(UNSEEN) == set(PAIRS) and len(UNSEEN) == 13
+    for place in (0, 1):
+        assert {p[place] for p in SEEN} == {p[place] for p in PAIRS}
+    for split in ("train", "validation", "test"):
+        pairs = {t[:2] for i in range(300) for t in scene(split, i, 4).things}
+        assert pairs <= set(SEEN)
+    assert all(scene("unseen", i).things[0][:2] in UNSEEN for i in range(200))
+    assert {scene("train", i, 1, every=True).things[0][:2] for i in range(999)} > set(
+        UNSEEN
+    )
+
+
+def test_scenes_of_one_thing_are_labelled_by_their_caption():
+    data = load("scenes:1", split="unseen", image_size=64)
+    batch = data.fetch(np.arange(5))
+    assert batch["image"].shape == (5, 64, 64, 3) == (5, *data.spec.shape)
+    for tokens, label in zip(batch["text"], batch["label"], strict=True):
+        assert data.spec.captions.decode(tokens) == f"a {data.spec.class_names[label]}"
+    assert {k: (v.shape, v.dtype) for k, v in data.spec.example(5).items()} == {
+        k: (v.shape, v.dtype) for k, v in batch.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "sentence"),
+    [
+        ("scenes:5", {}, "scenes:N with one to four things"),
+        ("scenes:1", {"image_size": 33}, "is drawn at 32, 64, 128 pixels"),
+        ("scenes:1:all", {"split": "unseen"}, "has no split 'unseen'"),
+    ],
+)
+def test_scenes_that_there_are_not_are_refused(name, more, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        load(name, **more)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A split folder of four tiny images, without captions."""
+    root = tmp_path_factory.mktemp("pictures")
+    for i, split in enumerate(("train", "train", "test", "validation")):
+        image = np.full((1, 4, 4, 3), 60 * i, np.uint8)
+        save_grid(root / split / f"{i}.png", image, 1, scale=1)
+    return root
+
+
+TEXTS = {"train/0": "A red disc", "train/1": "a disc", "test/2": "a green disc"}
+TEXTS |= {"validation/3": "red"}
+
+
+def _beside(root):
+    for name, text in TEXTS.items():
+        (root / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
+
+
+def _csv(root):
+    rows = [f'{name}.png,"{text}"' for name, text in TEXTS.items()]
+    (root / "captions.csv").write_text("\n".join(["file_name,text", *rows]))
+
+
+def _jsonl(root):
+    for name, text in TEXTS.items():
+        folder, file = name.split("/")
+        row = json.dumps({"file_name": f"{file}.png", "caption": text})
+        with open(root / folder / "metadata.jsonl", "a") as table:
+            table.write(row + "\n")
+
+
+@pytest.fixture
+def clean(pictures):
+    """The folder; captions that a test puts into it are taken away again."""
+    yield pictures
+    for path in pictures.rglob("*"):
+        if path.is_file() and path.suffix != ".png":
+            path.unlink()
+
+
+@pytest.mark.parametrize("write", [_beside, _csv, _jsonl])
+def test_captions_beside_images_and_in_tables_are_the_same(clean, write):
+    """Words of training captions count; of others the unknown ones are left out."""
+    write(clean)
+    name = f"folder:{clean}"
+    data = load(name)
+    assert data.spec.words == ("a", "disc", "red") and data.spec.caption_length == 3
+    read = data.fetch(np.arange(2))["text"]
+    assert [data.spec.captions.decode(row) for row in read] == ["a red disc", "a disc"]
+    other = load(name, split="test")
+    assert other.spec == data.spec
+    assert data.spec.captions.decode(other.fetch(np.arange(1))["text"][0]) == "a disc"
+    assert "not read" not in data.note and set(data.digest()) > {"image", "text"}
+    old = load(name, reader=2)  # a run that began before there were captions
+    assert not old.spec.words and "text" not in old.fetch(np.arange(1))
+
+
+def test_captions_that_are_missing_double_or_broken_are_refused(clean):
+    _beside(clean)
+    (clean / "train/1.txt").unlink()
+    with pytest.raises(BadInput, match="1 of the 4 images of .* have no cap.*1.png"):
+        load(f"folder:{clean}")
+    _csv(clean)
+    with pytest.raises(BadInput, match="captions.csv and beside its images"):
+        load(f"folder:{clean}")
+    for path in clean.rglob("*.txt"):
+        path.unlink()
+    (clean / "captions.csv").write_text("name;words\na;b")
+    with pytest.raises(BadInput, match="is no table of captions"):
+        load(f"folder:{clean}")
+
+
+# ---------------------------------------------------------------- what samples show
+
+
+def run_on_captions(dropout=0.1):
+    """What `asked` reads of a run on scenes of one thing."""
+    spec = load("scenes:1").spec
+    text = spec.text(width=4, blocks=1, heads=2)
+    net = DiT(4, 8, 1, 2, condition=text)
+    model = presets.flow(net, spec.space(), text, condition_dropout=dropout, steps=2)
+    return SimpleNamespace(model=model, record=SimpleNamespace(data=spec))
+
+
+def test_samples_are_asked_for_by_caption():
+    run = run_on_captions()
+    given = asked(run, 2, caption="a red seven")
+    assert shown(given, run.record.data) == ["a red seven"] * 2
+    assert asked(run, 2) == {}  # without a caption: null, which training has seen
+    split = partial(load, "scenes:1")
+    rows = held_out(run.model, lambda s: split(split=s), 3)
+    assert (
+        rows["text"].tolist()
+        == split(split="validation").fetch(np.arange(3))["text"].tolist()
+    )
+    leading = against(run, "a blue one")["against"]
+    assert leading == (("text", tuple(run.record.data.captions.encode("a blue one"))),)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"label": 3, "caption": "a red seven"}, "--label 3 with --caption 'a red"),
+        ({"caption": "a red sevn"}, "did you mean 'seven'"),
+        ({}, "--label-dropout 0, so it draws nothing without a caption"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(more, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        asked(run_on_captions(dropout=0.0), 2, **more)
+
+
+def test_a_run_without_captions_takes_none():
+    run = run_on_captions()
+    flow = presets.flow(DiT(4, 8, 1, 2), run.record.data.space())
+    with pytest.raises(BadInput, match="knows no captions; leave the option out"):
+        asked(SimpleNamespace(model=flow, record=run.record), 2, caption="a red one")
+
+
+def test_guidance_against_a_caption_takes_the_place_of_none():
+    """r̂_neg + s (r̂_c - r̂_neg): of c itself it is no guidance; of null the usual one."""
+    text, c = Text(9, 2), {"text": jnp.array([[1, 2], [3, 0]])}
+
+    def predict(z, t, c):
+        return z + jnp.sum(c["text"] ** 2, axis=-1, keepdims=True)
+
+    def led(*against):
+        guidance = Guidance(3.0, against=against)
+        predictors = nested(predict, guidance, text)
+        return guidance(None, predictors)(jnp.zeros((2, 1)), 0.5, c)[:, 0].tolist()
+
+    assert led() == [15.0, 27.0] == led(("text", (0, 0)))
+    assert led(("text", (1, 2))) == [5.0, 17.0]  # 5 and 5 + 3 (9 - 5)
+    with pytest.raises(BadInput, match="leads away from nothing"):
+        Guidance(1.0, against=(("text", (1, 2)),))
+    other = Guidance(2.0, against=(("map", (0,)),))
+    with pytest.raises(BadInput, match="not conditioned on map"):
+        check_guidance(other, None, text, 0.1)
+
+
+def test_padding_and_order_do_not_change_an_encoded_caption():
+    """A mutant without the mask, or one that attends across rows, fails."""
+    net = Context(Text(9, 6, width=8))
+    c = jnp.array([[1, 2, 3, 0, 0, 0], [4, 5, 0, 0, 0, 0]])
+    params = net.init(jax.random.key(0), {"text": c}, 2)
+    tokens, there = net.apply(params, {"text": c}, 2)
+    assert there.sum(1).tolist() == [4, 3]
+    for other, rows in ((c[::-1], slice(None, None, -1)), (c[:, :3], slice(None))):
+        again, _ = net.apply(params, {"text": other}, 2)
+        for row in (0, 1):
+            real = np.asarray(tokens)[rows][row][: there[rows][row].sum()]
+            np.testing.assert_allclose(again[row][: len(real)], real, atol=1e-6)
