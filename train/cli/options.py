@@ -53,7 +53,8 @@ class SourceOptions:
     prepared TFDS name; binarised:NAME draws black or white by the pixels' grey,
     few-labels:N:NAME hides all but N training labels of each class, few-images:N:NAME
     leaves out the other images, more:FILE.npz:NAME adds those that train.sample wrote,
-    and pair:CHANGE:NAME (inverted, thick, tinted) and unpaired:A,B have two domains."""
+    and pair:CHANGE:NAME (inverted, thick, tinted), emoji-styles:FOLDER (Noto's, and an
+    unpacked emoji-datasource-twitter's) and unpaired:A,B have two domains."""
     data_dir: Path | None = None
     """Where the IDX files, the emoji's font or the prepared TFDS sets are."""
     image_size: Width | None = None
