@@ -88,7 +88,7 @@ def load(
         digest = digest_of(variables_of(trained))
         if reference.digest not in (None, digest):
             raise BadInput(
-                f"{workdir} was trained with an {name} of digest {reference.digest}, "
+                f"{workdir} was trained with the {name} of digest {reference.digest}, "
                 f"and that of the run in {_folder(reference, workdir)} has {digest} at "
                 f"step {trained.step}: put that run back, or train this one again with "
                 "--fresh"
