@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/games"))
     asked = parser.parse_args()
     for row in kinds[asked.what](asked):
-        print(to_json(row), flush=True)
+        print(to_json(row), end="", flush=True)
 
 
 if __name__ == "__main__":

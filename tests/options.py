@@ -23,7 +23,10 @@ DOORS = {
 }
 KINDS = {  # of experiments; the page "others" has the rest
     "adversarial": ("gan", "stylegan2", "cyclegan"),
-    "diffusion": ("flow", "ddpm", "score_sde", "edm", "dit", "meanflow", "consistency"),
+    "diffusion": (
+        *("flow", "ddpm", "score_sde", "edm", "dit"),
+        *("meanflow", "consistency", "distill", "drifting"),
+    ),
     "autoregressive": ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer", "text"),
 }
 OWN = ("adversarial", "autoregressive")  # pages with the groups that they alone share

@@ -110,7 +110,15 @@ def test_a_room_imports_only_the_rooms_below_it(file):
     assert rooms <= ROOMS[room] | {room}
 
 
-KINDS_OF = {"gengen/models/stylegan.py": {"gengen.models.gan.GAN"}}  # is a GAN
+STUDENTS = "consistency", "distilled", "progressive", "reflow"
+GENERATORS = "drifting", "matching"
+COMBINATORS = "gengen/models/combinators"
+STUDENT = "gengen.models.combinators.student"
+KINDS_OF = {  # a model and what it is
+    "gengen/models/stylegan.py": {"gengen.models.gan.GAN"},
+    **{f"{COMBINATORS}/{name}.py": {f"{STUDENT}.Student"} for name in STUDENTS},
+    **{f"{COMBINATORS}/{name}.py": {f"{STUDENT}.OneStep"} for name in GENERATORS},
+}
 
 
 @pytest.mark.parametrize("file", files("gengen/models"))
