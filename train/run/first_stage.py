@@ -9,6 +9,7 @@ deviation of each channel over the training set, by which the model standardises
 
 import dataclasses
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
