@@ -24,13 +24,19 @@ DOORS = {
 KINDS = {  # of experiments; the page "others" has the rest
     "adversarial": ("gan", "stylegan2", "cyclegan"),
     "diffusion": ("flow", "ddpm", "score_sde", "edm", "dit", "meanflow", "consistency"),
+    "codes": ("autoencoder", "vqvae", "prior", "autoencoder_kl", "vqgan"),
     "autoregressive": ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer", "text"),
 }
-OWN = ("adversarial", "autoregressive")  # pages with the groups that they alone share
+OWN = (
+    "adversarial",
+    "autoregressive",
+    "codes",
+)  # pages with the groups that they alone share
 TITLES = {
     "adversarial": "Options of the experiments: adversarial networks",
     "diffusion": "Options of the experiments: diffusion",
     "autoregressive": "Options of the experiments: autoregressive models",
+    "codes": "Options of the experiments: autoencoders and their codes",
     "others": "Options of the experiments: all others",
     "drawing": "Options of the commands that draw",
     "measuring": "Options of the commands that measure",
