@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from gengen.types import Array, Tree
 
@@ -19,7 +18,11 @@ def balance(first: Tree, second: Tree, most: float = 1.0) -> Array:
         most: the largest λ.
 
     >>> balance(jnp.array([3.0, 4.0]), jnp.array([0.0, 10.0]))
-    Array(0.499995, dtype=float32)
+    Array(0.5, dtype=float32)
     """
-    ratio = optax.tree.norm(first) / (optax.tree.norm(second) + 1e-4)
+
+    def norm(tree):
+        return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
+
+    ratio = norm(first) / (norm(second) + 1e-4)
     return jax.lax.stop_gradient(jnp.minimum(ratio, most))

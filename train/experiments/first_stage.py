@@ -6,20 +6,13 @@ from typing import Annotated, Literal
 from ..cli.bounds import AtLeast, AtMost, Depth, Positive, Steps, Weight, Width
 from ..cli.groups import group
 from .autoencoder import halved
-from .nets import PrecisionOptions
 from .training import TrainingOptions
+from .vqvae import MapOptions
 
 
 @group(learning_rate=1e-3, b1=0.5, b2=0.9, batch_size=32, steps=3_000)
-class FirstStageOptions(TrainingOptions, PrecisionOptions):
-    """The networks of an autoencoder of maps."""
-
-    channels: Width = 32
-    """Channels at full resolution, doubled at each level; a multiple of 8."""
-    conv_levels: Depth = 2
-    """Halvings of the image: a place stands for 2^levels × 2^levels pixels."""
-    blocks: Depth = 1
-    """Residual blocks at each level."""
+class FirstStageOptions(TrainingOptions, MapOptions):
+    """The networks of a first stage of latent models."""
 
     def coders(self, data, features: int, observation) -> dict:
         """The fields `encoder`, `decoder`, `observation` and `space`."""
