@@ -9,7 +9,6 @@ A line of JSON a figure. --folder keeps the runs: an interrupted command goes on
 """
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from gengen.step import init_train_state, make_train_step
 from train.cli.options import RunOptions
 from train.data.load import load
 from train.experiments import EXPERIMENTS
+from train.files import to_json
 from train.measure.evaluation import evaluate
 from train.measure.options import Evaluate
 from train.run.loop import train
@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/games"))
     asked = parser.parse_args()
     for row in kinds[asked.what](asked):
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+        print(to_json(row), end="", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,15 +23,15 @@ DOORS = {
 }
 KINDS = {  # of experiments; the page "others" has the rest
     "adversarial": ("gan", "stylegan2", "cyclegan"),
-    "diffusion": ("flow", "ddpm", "score_sde", "edm", "dit", "meanflow", "consistency"),
+    "diffusion": (
+        *("flow", "ddpm", "score_sde", "edm", "dit"),
+        *("meanflow", "consistency", "distill", "drifting"),
+    ),
     "codes": ("autoencoder", "vqvae", "prior", "autoencoder_kl", "vqgan"),
     "autoregressive": ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer", "text"),
 }
-OWN = (
-    "adversarial",
-    "autoregressive",
-    "codes",
-)  # pages with the groups that they alone share
+# Pages that have the groups which only their own experiments share.
+OWN = ("adversarial", "autoregressive", "codes")
 TITLES = {
     "adversarial": "Options of the experiments: adversarial networks",
     "diffusion": "Options of the experiments: diffusion",

@@ -21,6 +21,7 @@ PAGES = {  # folder of results/ -> title
     "styles": "StyleGAN2 and CycleGAN: truncation, translations",
     "diffusion": "Diffusion: published choices, predictions, couplings",
     "guidance": "Diffusion: network evaluations and guidance",
+    "few-steps": "Few steps, one step: flow maps, consistency, distillation",
     "bounds": "Diffusion's bound: its estimate, and where it ends",
     "sampling-speed": "Speed: samplers",
     "training-speed": "Speed: layers, dispatches, data",

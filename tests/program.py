@@ -32,6 +32,7 @@ OTHERS = {  # that `tests.kill` knows, and the suite does not run as programs
     "dit": "--width 8 --blocks 1 --heads 1 --batch-size 16 --sampling-steps 2",
     "consistency": "--width 8 --blocks 1 --heads 1 --batch-size 16",
     "meanflow": "--width 8 --blocks 1 --heads 1 --batch-size 16",
+    "drifting": "--width 8 --blocks 1 --heads 1 --batch-size 16",
     "pixelrnn": "--scales 2 --width 4 --blocks 1 --batch-size 16",
     "pixelcnn": "--width 8 --blocks 1 --batch-size 16",
     "pixelcnnpp": "--width 8 --blocks 1 --components 2 --batch-size 16",

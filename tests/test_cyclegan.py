@@ -16,7 +16,7 @@ from gengen.models.cyclegan import CycleGAN
 from gengen.nets.patch import PatchGAN
 from gengen.nets.translator import Translator, reflected
 from gengen.spaces import Images
-from train.data import emoji
+from train.data import emoji, emoji_styles
 from train.data.load import load
 from train.data.pairs import CHANGES, change_of
 from train.measure.game_watch import watch_of
@@ -240,9 +240,36 @@ def test_emoji_without_their_font_are_refused_in_words(tmp_path):
         load("emoji", data_dir=tmp_path)
 
 
+def test_two_styles_of_emoji_are_unpaired_in_training_alone(tmp_path, monkeypatch):
+    # 40 emoji, the red of Noto's being the number, the green of the others'.
+    def png(colour):
+        file = io.BytesIO()
+        Image.new("RGB", (64, 64), colour).save(file, "PNG")
+        return file.getvalue()
+
+    ours = {(0x1F600 + i, 0xFE0F): png((i, 0, 0)) for i in range(40)}
+    monkeypatch.setattr(emoji_styles, "font_at", lambda *_: None)
+    monkeypatch.setattr(emoji_styles, "noto", lambda _: ours)
+    folder = tmp_path / "package" / "img" / "twitter" / "64"
+    folder.mkdir(parents=True)
+    for i in range(40):
+        (folder / f"{0x1F600 + i:x}.png").write_bytes(png((0, i, 0)))
+    seen = []
+    for split in ("train", "validation", "test"):
+        data = load(f"emoji-styles:{tmp_path}", split=split)
+        batch = data.fetch(np.arange(data.size))
+        a, b = batch["image"][:, 0, 0, 0], batch["partner"][:, 0, 0, 1]
+        assert batch["image"].shape[1:] == (32, 32, 3)
+        seen += [*a, *b] if split == "train" else [*a]
+        assert split == "train" or np.array_equal(a, b)
+    assert len(set(seen)) == len(seen) >= 39  # one may be left over
+    with pytest.raises(BadInput, match="no such folder; unpack emoji-datasource"):
+        load("emoji-styles:/nowhere")
+
+
 def test_an_emoji_stands_on_white_in_the_middle_of_a_square():
     file = io.BytesIO()
     Image.new("RGBA", (4, 2), (255, 0, 0, 255)).save(file, "PNG")
-    small = emoji._on_white(file.getvalue(), 2)
+    small = emoji.on_white(file.getvalue(), 2)
     np.testing.assert_array_equal(small[..., 0], 255)
     np.testing.assert_array_equal(small[..., 1], 128)  # half of each is white

@@ -17,17 +17,21 @@ import pytest
 
 from gengen.errors import BadInput
 from gengen.models.diffusion import Diffusion
-from gengen.types import draws
+from gengen.types import Variables, draws
 from train.data.dataset import Spec
 from train.experiments import EXPERIMENTS, OF_TEXT
 from train.experiments.training import TrainingOptions
+from train.run.digests import leaf_names
 
 ARCHITECTURES = typing.get_type_hints(EXPERIMENTS["text"])["architecture"]
 DIGITS = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
+METHODS = typing.get_args(typing.get_type_hints(EXPERIMENTS["distill"])["method"])
 OWN = ("vae", "autoencoder", "vqvae", "gan", "pixelrnn", "pixelcnn", "pixelcnnpp")
 OWN += ("transformer",)
 AUTOREGRESSIVE = ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer")
-IMAGES = [x for x in EXPERIMENTS if x not in OF_TEXT | {"classifier", "prior"}]
+IMAGES = [
+    x for x in EXPERIMENTS if x not in OF_TEXT | {"classifier", "prior", "distill"}
+]
 SPECS = {"cyclegan": replace(DIGITS, partner=True)}  # others: digits
 BATCH = replace(DIGITS, partner=True).example(2)
 REFUSED = {("path", "table"): "take the noise, data or v prediction"}
@@ -70,12 +74,14 @@ def choices():
     return [(name, *choice[1:]) for choice, name in first.items()]
 
 
-def check(model, trains=True, samples=True):
+def check(model, trains=True, samples=True, **teacher):
     """It has a scalar loss for every player, and two samples of the data's shape."""
 
     def everything(key):
         params, state = model.init(key, BATCH)
-        state |= {"step": 0, "ema": params}  # as in training
+        state |= {"step": 0, "ema": params, "frozen": teacher}  # as in training
+        if hasattr(model, "prepared"):
+            state["frozen"] = teacher | model.prepared(key, state)
         assert set(model.losses()) == set(params)
         for loss in model.losses().values() if trains else ():
             assert loss(params, state, BATCH, key)[0].shape == ()
@@ -105,6 +111,25 @@ def test_every_experiment_trains_and_samples_by_default(name):
     experiment = EXPERIMENTS[name](SPECS.get(name, DIGITS))
     assert set(experiment.optimizers) == set(experiment.model.losses())
     check(experiment.model)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_of_distillation_trains_and_starts_from_its_teacher(method):
+    teacher = EXPERIMENTS["dit"](DIGITS, width=8, blocks=1, heads=1).model
+    options = {"method": method, "pairs": 250, "batch_size": 2}
+    experiment = EXPERIMENTS["distill"](DIGITS, **options)
+    assert experiment.model is None
+    experiment = experiment.taught(teacher)
+    assert set(experiment.optimizers) == set(experiment.model.losses())
+    params, state = jax.eval_shape(teacher.init, jax.random.key(0))
+    held = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), (params, state))
+    check(experiment.model, teacher=Variables(*held))
+    start = experiment.start(params)
+    own, _ = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    assert start.keys() == own.keys() - {"discriminator"}
+    shapes = leaf_names(own)
+    for name, x in leaf_names(start).items():
+        assert shapes[name].shape == x.shape
 
 
 def test_every_choice_trains_and_samples_or_is_refused():

@@ -110,12 +110,18 @@ def test_a_room_imports_only_the_rooms_below_it(file):
     assert rooms <= ROOMS[room] | {room}
 
 
-KINDS_OF = {  # kinds of another model
+STUDENTS = "consistency", "distilled", "progressive", "reflow"
+GENERATORS = "drifting", "matching"
+COMBINATORS = "gengen/models/combinators"
+STUDENT = "gengen.models.combinators.student"
+KINDS_OF = {  # a model and what it is
     "gengen/models/stylegan.py": {"gengen.models.gan.GAN"},
     "gengen/models/first_stage.py": {
         "gengen.models.vae.VAE",
         "gengen.models.vqvae.VQVAE",
     },
+    **{f"{COMBINATORS}/{name}.py": {f"{STUDENT}.Student"} for name in STUDENTS},
+    **{f"{COMBINATORS}/{name}.py": {f"{STUDENT}.OneStep"} for name in GENERATORS},
 }
 
 

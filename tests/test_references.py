@@ -322,3 +322,44 @@ def test_real_latents_are_standardised_over_the_training_set_and_restored():
     back = Latent(inner, model).decoded(held, x)
     restored = model.reconstruct(params, state, {"image": image}, None)
     np.testing.assert_allclose(back, restored, atol=1e-5)
+
+
+# ------------------------------------------------------------------- a teacher
+
+DIT = "--width 8 --blocks 1 --heads 1 --batch-size 16"
+
+
+def test_a_student_stays_with_its_teacher_as_it_was(cli, tmp_path):
+    begun = f"train dit --workdir {tmp_path / 'dit'} {DIT} {EVENTS} --steps"
+    distill = f"train distill --workdir {tmp_path / 'r'} --batch-size 16 {EVENTS}"
+    refused(cli(distill), "distill learns from another run: give its folder")
+    assert cli(f"{begun} 2")[0] == 0
+    line = f"{distill} --method reflow --pairs 250 --teacher-steps 1 --evaluate-every 0"
+    line += " --learning-rate 1e-30"
+    line += f" --teacher {tmp_path / 'dit'}"
+    status, _, err = cli(f"{line} --steps 2")
+    assert status == 0, err
+    student, teacher = open_workdir(tmp_path / "r"), open_workdir(tmp_path / "dit")
+    both = student.params, teacher.params
+    chex.assert_trees_all_close(*both, atol=1e-20)  # at so low a rate
+    chex.assert_trees_all_equal(
+        student.state["frozen"]["teacher"].params, teacher.params
+    )
+    known = student.record.frozen["teacher"]
+    assert (known.workdir, known.step) == ("../dit", 2) and student.model.nfe() == 1
+    for wrong, words in (
+        (f"train flow --workdir {tmp_path / 'f'} --teacher {tmp_path / 'dit'}", "data"),
+        (f"{line} --levels 5 --fresh", "of 17 levels, and --dataset digits has"),
+        (f"{line} --method adversarial", "--method reflow, not adversarial"),
+        (f"{line} --sampling-steps 0", "--sampling-steps 0: it must be at least 1"),
+    ):
+        refused(cli(wrong), words)
+    own = f"{distill} --fresh --teacher {tmp_path / 'r'}"
+    refused(cli(own), "refers to itself")
+    assert cli(f"{begun} 2 --seed 1 --fresh")[0] == 0  # another run in its place
+    refused(cli(f"{line} --steps 4"), f"with the teacher of digest {known.digest}")
+    (tmp_path / "dit").rename(tmp_path / "moved")
+    with pytest.raises(
+        BadInput, match="needs the teacher of the run in .*holds no run"
+    ):
+        open_workdir(tmp_path / "r")

@@ -3,6 +3,7 @@
 python -m train COMMAND [OPTIONS] is python -m train.COMMAND [OPTIONS].
 """
 
+import dataclasses
 import functools
 import importlib
 import sys
@@ -53,9 +54,14 @@ def start(arguments: list[str]) -> None:
 
 def quality_of(run, record, model, load_split) -> list:
     """What measures the samples while the run trains, as far as it is asked for."""
+    from .experiments import FEW_STEPS
     from .measure.game_watch import watch_of
     from .measure.known_modes import modes_of
 
+    if run.evaluate_every is None:
+        unseen = record.experiment in FEW_STEPS
+        every = run.checkpoint_every if unseen else 0
+        run = dataclasses.replace(run, evaluate_every=every)
     always = modes_of(run, record, model) + watch_of(run, model, load_split)
     if not run.evaluate_every:
         return always

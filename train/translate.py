@@ -39,7 +39,7 @@ def translate(options: Translate) -> None:
     from gengen.tasks import require
     from gengen.types import Translates
 
-    from .data.pairs import change_of
+    from .data.pairs import knows_partners
     from .files import write_json
     from .measure.outlier_sets import subset
     from .progress import progress
@@ -51,17 +51,17 @@ def translate(options: Translate) -> None:
     require(trained.model, Translates, "take a CycleGAN's run")
     dataset = trained.dataset("test", options.data_dir)
     batch = subset(dataset, max(options.num, options.rows), options.seed)
-    change = change_of(trained.record.data.name)
+    known = knows_partners(trained.record.data.name)
     forth, back = maps(trained, options.to)
     x, partner = ends(trained, batch, options.to)
     print(f"cost: {len(x):,} images to domain {options.to} and back, three times")
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     with progress("images", 1) as advance:
         y = forth(x)
-        write(out, trained, (x, y, partner if change else None, back(y)), options)
+        write(out, trained, (x, y, partner if known else None, back(y)), options)
         advance(1)
     print(f"a row: the image, its translation, and the way back: {out}")
-    if change is None:
+    if not known:
         print("no pairs are known: nothing is measured")
         return
     result = measured(trained, (x, y, partner), batch, (forth, back), options)

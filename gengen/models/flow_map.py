@@ -32,6 +32,7 @@ from gengen.diffusion.flow_maps import (
     SortedTimes,
     jump,
     meanflow_loss,
+    shortcut_loss,
 )
 from gengen.diffusion.process import Process, Velocity, corrupt
 from gengen.errors import BadInput, no_density
@@ -99,6 +100,12 @@ class FlowMap(HasLatents, HasFeatures):
             raise BadInput(
                 f"a flow map on {path}, which does not go from the data to noise of "
                 "variance 1: take Linear()"
+            )
+        half = getattr(self.net, "dtype", None) not in (None, jnp.float32)
+        if half and self.objective is not shortcut_loss:
+            raise BadInput(
+                f"a derivative in time through layers of {jnp.dtype(self.net.dtype)}, "
+                "which ends in NaN: take float32, or shortcut_loss, which has none"
             )
         learns_null = self.condition.droppable and self.condition_dropout > 0
         if self.scale != 1 and not learns_null:

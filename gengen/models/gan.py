@@ -63,8 +63,8 @@ class GAN(HasLatents, HasFeatures):
     """x and c -> logit [B] of being real."""
     space: Space
     """The type of x."""
-    latent: int
-    """The length of z."""
+    latent: int | tuple[int, ...]
+    """The length of z, or its shape."""
     condition: Condition = Nothing()
     """What both networks know beside z and x."""
     game: AdversarialLoss = NonSaturating()
@@ -122,7 +122,7 @@ class GAN(HasLatents, HasFeatures):
             )
         key_g, key_d = jax.random.split(key)
         x, c = self.space.zeros(self.packing), self.condition.zeros(1)
-        z = jnp.zeros((1, self.latent))
+        z = jnp.zeros((1, *self.latent_shape))
         g = self.generator.init(key_g, z, c)
         d = self.discriminator.init(key_d, self._packed(x), c)
         params = {"discriminator": d.pop("params"), "generator": g.pop("params")}
@@ -180,7 +180,8 @@ class GAN(HasLatents, HasFeatures):
 
     def _fake(self, params, state, batch, key):
         c = self.condition.read(batch)
-        z = jax.random.normal(key, (len(self.space.data(batch)), self.latent))
+        num = len(self.space.data(batch))
+        z = jax.random.normal(key, (num, *self.latent_shape))
         return z, self.generate(params["generator"], state["generator"], z, c, key)[0]
 
     def _class_loss(self, classes: Array, c: Given) -> Array:
@@ -258,10 +259,10 @@ class GAN(HasLatents, HasFeatures):
     @property
     def latent_shape(self) -> tuple[int, ...]:
         """The shape of one z."""
-        return (self.latent,)
+        return self.latent if isinstance(self.latent, tuple) else (self.latent,)
 
     def from_latent(self, params, state, z: Array, **given) -> Array:
-        """G(z) of z [B, latent]: x [B, *shape]. given: c by name."""
+        """G(z) of z [B, *latent_shape]: x [B, *shape]. given: c by name."""
         c = self.condition.given(given, len(z))
         weights = {"params": params["generator"], **state["generator"]}
         return self.generator.apply(weights, z, c)

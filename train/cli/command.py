@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import functools
 import inspect
 import io
 import shutil
@@ -24,6 +25,7 @@ from .options import RunOptions
 from .quiet import quiet_streams
 
 
+@functools.cache
 def options_class(function: Callable, dataset: str | None = None) -> type:
     """A dataclass of an experiment's keywords and of `RunOptions`.
 
@@ -56,6 +58,7 @@ def parse(options: type, name: str, arguments: list[str] | None = None):
                 prog=command(name),
                 description=wrapped(inspect.getdoc(options) or ""),
                 args=arguments,
+                config=(tyro.conf.HelptextFromCommentsOff,),  # `nested` says it all
                 return_unknown_args=True,
             )
     except SystemExit as stop:

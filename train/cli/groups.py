@@ -85,6 +85,7 @@ def title_of(group: type) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
+@functools.cache
 def nested(options: type, *others: type) -> type:
     """The options as tyro is to show them: one dataclass in it per group.
 

@@ -53,7 +53,8 @@ class SourceOptions:
     prepared TFDS name; binarised:NAME draws black or white by the pixels' grey,
     few-labels:N:NAME hides all but N training labels of each class, few-images:N:NAME
     leaves out the other images, more:FILE.npz:NAME adds those that train.sample wrote,
-    and pair:CHANGE:NAME (inverted, thick, tinted) and unpaired:A,B have two domains."""
+    and pair:CHANGE:NAME (inverted, thick, tinted), emoji-styles:FOLDER (Noto's, and an
+    unpacked emoji-datasource-twitter's) and unpaired:A,B have two domains."""
     data_dir: Path | None = None
     """Where the IDX files, the emoji's font or the prepared TFDS sets are."""
     image_size: Width | None = None
@@ -97,9 +98,11 @@ class LogOptions:
     """Steps between two lines of metrics (means over those steps)."""
     sample_every: Steps = 500
     """Steps between two sample grids."""
-    evaluate_every: Step = 0
+    evaluate_every: Step | None = None
     """Steps between two measurements of sample quality, by the classifier beside the
-    run, which is trained first where there is none; 0 for none."""
+    run, which is trained first where there is none; 0 for none. By default none, and
+    those between two checkpoints of an experiment whose loss measures no progress
+    (meanflow, consistency, distill, drifting)."""
     checkpoint_every: Steps = 500
     """Steps between two checkpoints; the last step is always saved."""
     keep: Count = 2
@@ -167,6 +170,9 @@ class RunOptions(DataOptions, LogOptions, StepOptions, DeviceOptions, ProcessOpt
     first_stage: str | None = None
     """RUN or RUN@STEP: model the latents of another run (the codes of a vqvae; the maps
     of an autoencoder or a VAE), and draw images by its decoder."""
+    teacher: str | None = None
+    """RUN or RUN@STEP: learn from another run, whose parameters are also the first ones
+    (distill)."""
     seed: Seed = 0
     """Seed of the initial parameters, the order of the data and all noise."""
     minutes: Positive | None = None

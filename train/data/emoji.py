@@ -36,21 +36,16 @@ def emoji(
     """
     check_split(name, split, PARTS)
     side = SIDE if image_size is None else image_size
-    path = FONT if data_dir is None else Path(data_dir).expanduser() / FONT.name
-    if not path.is_file():
-        raise BadInput(
-            f"{name} needs the font {path}: apt-get install fonts-noto-color-emoji, "
-            "name the folder that holds it with --data-dir, or take another data set"
-        )
-    pictures = _pictures(path)
-    parts = _parts(pictures)
-    chosen = np.array(list(pictures.values()), object)[parts == split]
-    arrays = {"image": np.stack([_on_white(png, side) for png in chosen])}
+    path = font_at(name, data_dir)
+    pictures = noto(path)
+    whose = parts(pictures)
+    chosen = np.array(list(pictures.values()), object)[whose == split]
+    arrays = {"image": np.stack([on_white(png, side) for png in chosen])}
     spec = Spec(name, (side, side, 3), 256, 0, ())
     if reader >= 3:
         names = list(map(named, pictures))
         train, here = (
-            [text for text, part in zip(names, parts, strict=True) if part == which]
+            [text for text, part in zip(names, whose, strict=True) if part == which]
             for which in ("train", split)
         )
         known = vocabulary(train)
@@ -75,11 +70,23 @@ def named(characters: tuple[int, ...]) -> str:
     return " ".join(n.lower() for n in names if n and not n.startswith(left_out))
 
 
-def _parts(pictures: dict) -> np.ndarray:
+def font_at(name: str, data_dir: str | Path | None) -> Path:
+    """The font's file; BadInput where there is none."""
+    path = FONT if data_dir is None else Path(data_dir).expanduser() / FONT.name
+    if not path.is_file():
+        raise BadInput(
+            f"{name} needs the font {path}: apt-get install fonts-noto-color-emoji, "
+            "name the folder that holds it with --data-dir, or take another data set"
+        )
+    return path
+
+
+def parts(pictures: dict) -> np.ndarray:
+    """The split of each emoji, by a hash of its characters."""
     return parts_of(["-".join(f"{code:X}" for code in codes) for codes in pictures])
 
 
-def _pictures(path: Path) -> dict[tuple[int, ...], bytes]:
+def noto(path: Path) -> dict[tuple[int, ...], bytes]:
     """{characters: PNG} of a font with colour bitmaps (CBDT), sorted."""
     from fontTools.ttLib import TTFont, TTLibError
 
@@ -114,7 +121,7 @@ def _codes(font) -> dict[str, tuple[int, ...]]:
     return codes
 
 
-def _on_white(png: bytes, side: int) -> np.ndarray:
+def on_white(png: bytes, side: int) -> np.ndarray:
     """uint8 [side, side, 3]: the picture in the middle of a white square, resized."""
     from PIL import Image
 

@@ -14,6 +14,7 @@ from .binarise import binarised
 from .dataset import READER, Dataset, named
 from .digits import digits
 from .emoji import emoji
+from .emoji_styles import emoji_styles
 from .few_labels import PREFIX as FEW_LABELS
 from .few_labels import few_labels, parse
 from .folder import folder
@@ -22,7 +23,7 @@ from .gaussians import gaussians
 from .idx import idx
 from .more import FEW_IMAGES, MORE, few_images, more
 from .npz import npz
-from .pairs import PAIR, UNPAIRED, paired, unpaired
+from .pairs import PAIR, STYLES, UNPAIRED, paired, unpaired
 from .scenes import PREFIX as SCENES
 from .scenes import scenes
 from .shapes import shapes
@@ -113,6 +114,8 @@ def load(
         dataset = idx(name, split, data_dir, image_size)
     elif name == "emoji":
         dataset = emoji(name, split, data_dir, image_size, reader)
+    elif name.startswith(STYLES):
+        dataset = emoji_styles(name, split, data_dir, image_size)
     elif name.startswith("folder:"):
         dataset = folder(name, split, image_size, on_bad_record == "skip", reader)
     elif name.startswith("npz:"):

@@ -21,7 +21,7 @@ from gengen.errors import BadInput
 
 from .dataset import Dataset
 
-PAIR, UNPAIRED = "pair:", "unpaired:"
+PAIR, UNPAIRED, STYLES = "pair:", "unpaired:", "emoji-styles:"
 GROUND, INK = (0.1, 0.1, 0.4), (1.0, 0.8, 0.3)  # of what is tinted
 
 
@@ -63,6 +63,11 @@ def tinted(image: np.ndarray, levels: int) -> np.ndarray:
 
 
 CHANGES = {"inverted": inverted, "thick": thick, "tinted": tinted}
+
+
+def knows_partners(name: str) -> bool:
+    """Whether the held-out rows of a data set are pairs."""
+    return name.startswith((PAIR, STYLES))
 
 
 def change_of(name: str) -> Callable | None:

@@ -11,7 +11,9 @@ from .classifier import classifier
 from .consistency import consistency
 from .cyclegan import cyclegan
 from .ddpm import ddpm
+from .distill import distill
 from .dit import dit
+from .drifting import drifting
 from .edm import edm
 from .flow import flow
 from .gan import gan
@@ -35,13 +37,16 @@ FAMILIES = (vae, hvae, m2, realnvp, autoencoder, vqvae, prior)
 FAMILIES += (autoencoder_kl, vqgan)
 FAMILIES += (gan, stylegan2, cyclegan)
 FAMILIES += (flow, ddpm, score_sde, edm, dit, meanflow, consistency)
+FAMILIES += (distill, drifting)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}
 OF_LATENTS = {
     "symbols": ("prior",),
-    "reals": ("flow", "ddpm", "score_sde", "edm", "dit"),
+    "reals": ("flow", "ddpm", "score_sde", "edm", "dit", "drifting", "distill"),
 }
 """The experiments on the latents of another run, by the latents' kind."""
 DATASETS = {"text": "text", "cyclegan": "pair:thick:digits"}  # others: digits
+FEW_STEPS = {"meanflow", "consistency", "distill", "drifting"}
+"""Those whose loss measures no progress, and whose samples cost a call or two."""
 NOT_ONLY_IMAGES = OF_TEXT | {"gan", "prior"}

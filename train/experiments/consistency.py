@@ -13,8 +13,9 @@ from .nets import DiTOptions
 class ConsistencyOptions(DroppedLabelOptions, DiTOptions):
     """How the two points of a path come closer in training."""
 
-    stages: Count = 8
-    """Stages of training, of equal length; each closes the gap by --closing."""
+    stages: Count = 4
+    """Stages of training, of equal length; each closes the gap by --closing. Many make
+    the gradient noisy, until the network forgets what it knew."""
     closing: Annotated[float, Above(1), AtMost(10**6)] = 2.0
     """By which factor a stage closes the gap, above 1."""
     noise_mean: Annotated[float, AtLeast(-20), AtMost(20)] = -1.1

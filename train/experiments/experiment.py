@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
+from gengen.errors import BadInput
+
 from ..data.dataset import Spec
 
 
@@ -26,6 +28,9 @@ class Experiment:
     """What the loop needs to know: a model, and one optimiser (optax) per player.
 
     learning_rate: that of a step, to be logged; None where nobody says it.
+    taught: makes the experiment of the model of --teacher, where it has one; then this
+        is not yet an experiment, and its model is None.
+    start: the parameters of --teacher -> those by which this one starts, by player.
     """
 
     model: Any
@@ -35,6 +40,8 @@ class Experiment:
     ema_decay: float | None = None
     order: tuple[str, ...] | None = None
     learning_rate: Callable[[int], float] | None = None
+    taught: Callable[[Any], "Experiment"] | None = None
+    start: Callable[[dict], dict] | None = None
 
 
 def second_stage(experiment: Experiment, autoencoder: Any) -> Experiment:
@@ -48,6 +55,22 @@ def second_stage(experiment: Experiment, autoencoder: Any) -> Experiment:
 
     kind = Coded if isinstance(autoencoder, HasCodes) else Latent
     return dataclasses.replace(experiment, model=kind(experiment.model, autoencoder))
+
+
+def with_teacher(experiment: Experiment, teacher: Any, name: str) -> Experiment:
+    """The experiment `name` once the model of its --teacher is known, if it has one."""
+    if experiment.taught is None:
+        if teacher is not None:
+            raise BadInput(
+                f"--teacher: {name} learns from the data alone; leave it out, or take "
+                "distill"
+            )
+        return experiment
+    if teacher is None:
+        raise BadInput(
+            f"{name} learns from another run: give its folder with --teacher"
+        )
+    return experiment.taught(teacher)
 
 
 def takes(options: type) -> Callable:

@@ -78,7 +78,7 @@ def compare(options) -> None:
     for member in members:
         member.check(dataset)
     first, data_dir = members[0], options.data_dir
-    record = first.record(dataset)
+    record = first.stage(dataset).record
     extractor = extractor_if_any(options.extractor, first.run.workdir, record, data_dir)
     results, failed = measure_all(members, extractor)
     rows = sorted(map(row_of, results.values()), key=rank_of)

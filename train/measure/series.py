@@ -10,7 +10,7 @@ from gengen.errors import BadInput
 from ..cli.options import RunOptions
 from ..data.dataset import Dataset
 from ..run.checkpoint import Checkpoints
-from ..run.first_stage import staged
+from ..run.first_stage import Stage, staged
 from ..run.loop import record_of, train
 from ..run.same import refuse_other_run
 from .evaluation import check, evaluate, recorded_options, training_seconds
@@ -28,18 +28,18 @@ class Member:
     keywords: dict[str, Any]
     evaluation: Evaluate
 
-    def record(self, dataset: Dataset):
-        """What will stand in its workdir."""
+    def stage(self, dataset: Dataset) -> Stage:
+        """What will stand in its workdir, and what it reads of other runs."""
         asked = record_of(self.run, self.experiment, self.keywords, dataset)
-        return staged(self.run, asked, dataset).record
+        return staged(self.run, asked, dataset)
 
-    def check(self, dataset: Dataset) -> None:
-        """BadInput where the workdir holds another run, or one beyond the budget."""
+    def check(self, dataset: Dataset):
+        """Its model; BadInput for another run in its workdir, or beyond the budget."""
         check(self.evaluation)
         workdir = self.run.workdir
-        record = self.record(dataset)
-        record.build()  # refuses keywords that do not fit one another
-        refuse_other_run(workdir, record)
+        stage = self.stage(dataset)
+        model = stage.build().model  # refuses keywords that do not fit one another
+        refuse_other_run(workdir, stage.record)
         step = Checkpoints(workdir).latest() or 0
         # A run ends with the call of some steps in which its minutes end.
         seconds = training_seconds(workdir) or 0
@@ -49,6 +49,7 @@ class Member:
                 f"{workdir} was trained for {step} steps and {seconds:.0f} s, beyond "
                 "this budget: take another folder"
             )
+        return model
 
     def measured(self, extractor: Extractor | None) -> dict[str, Any]:
         """Train within the budget and evaluate, unless it is done already."""

@@ -19,9 +19,9 @@ from ..cli.near import did_you_mean
 from ..cli.options import IDENTITY, RunOptions
 from ..files import write_json
 from ..run import record as records
-from ..run.first_stage import place_of
 from ..run.loop import splits_of
 from ..run.record import Record
+from ..run.references import places_of
 from .extractors import default_name, extractor_if_any
 from .options import Evaluate
 from .sampler_sweep import check_out, lists
@@ -45,8 +45,7 @@ def sweep_training(options) -> dict[str, Any]:
     points = product(values)
     members = [member_of(point, record, out.parent, options) for point in points]
     dataset = splits_of(members[0].run)("train")
-    for member in members:
-        member.check(dataset)
+    models = [member.check(dataset) for member in members]
     most = "" if options.minutes is None else f", or {options.minutes:g} minutes each"
     steps = sorted({member.keywords["steps"] for member in members})
     print(f"data: {dataset.note}")
@@ -56,7 +55,7 @@ def sweep_training(options) -> dict[str, Any]:
         f"{out.parent}"
     )
     extractor = None
-    if draws(record.build().model):
+    if draws(models[0]):
         where = (options.extractor, options.workdir, record, options.data_dir)
         extractor = extractor_if_any(*where)
     results, failed = measure_all(members, extractor)
@@ -111,7 +110,7 @@ def member_of(point: dict, record: Record, folder: Path, options) -> Member:
     shared |= {k: v for k, v in point.items() if k == "seed"}
     run = RunOptions(
         workdir=folder / name,
-        first_stage=place_of(record, options.workdir),
+        **places_of(record, options.workdir),
         data_dir=options.data_dir,
         minutes=options.minutes,
         **shared,

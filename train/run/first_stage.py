@@ -1,15 +1,14 @@
-"""The first stage of a run: another run, whose latents it models in place of the data.
+"""What a run has of other runs: latents of its first stage, the model of its teacher.
 
-The latents of the training set are computed once, when the run starts, and are what its
+The first stage is another run, whose latents are modelled in place of the data. The
+latents of the training set are computed once, when the run starts, and are what its
 steps read. The record says which run it was, with the digest of its arrays, and what
 its latents are: their shape, and the number of codes, or the mean and the standard
 deviation of each channel over the training set, by which the model standardises them.
 """
 
 import dataclasses
-import os
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -24,12 +23,12 @@ from gengen.types import HasCodes, Reconstructs, Variables
 from ..cli.options import RunOptions
 from ..data.captions import KEY as CAPTION
 from ..data.dataset import KEYS, Dataset, Spec, take
-from ..experiments.experiment import Reference
+from ..experiments.experiment import Experiment
 from . import record as records
 from . import references
 from .codebook import encoder
-from .initial import folder_and_step
 from .record import Record
+from .sampler import drawn_by
 from .workdir import OpenRun, open_workdir
 
 NAME = "autoencoder"  # of the first stage in `Record.frozen`
@@ -37,58 +36,73 @@ BATCH = 256  # examples that are encoded at a time
 
 
 class Stage(NamedTuple):
-    """What a run has of its first stage; of a run without one, Nones and the data."""
+    """What a run has of other runs; of one without any, {}, {} and the data."""
 
     record: Record
-    autoencoder: Any
+    models: dict[str, Any]
     frozen: dict[str, Variables]
     dataset: Dataset
     "What the steps read: latents of the training set, or the training set."
 
+    def build(self) -> Experiment:
+        """The experiment, with the other runs' models."""
+        return self.record.build(**self.models)
+
 
 def staged(run: RunOptions, record: Record, dataset: Dataset) -> Stage:
-    """The record of a run as it is asked for, with its first stage, if it has one."""
-    if run.first_stage is None:
-        return Stage(record, None, {}, dataset)
-    if run.augment:
+    """The record of a run as it is asked for, with the runs that it refers to."""
+    if run.first_stage is not None and run.augment:
         raise BadInput(
             f"--augment {' '.join(run.augment)} changes images in each step, and the "
             "latents of --first-stage are computed once: leave one out"
         )
-    place = asked(run)
-    record = dataclasses.replace(record, frozen={NAME: place})
+    record = dataclasses.replace(record, frozen=references.asked(run))
     record, opened = references.load(record, run.workdir, open_workdir)
-    first = opened[NAME]
-    check(record, first, run.first_stage)
-    latents = encoded(first, dataset, begun(run) and records.load(run.workdir).latents)
-    record = dataclasses.replace(record, latents=latents.spec)
-    frozen = {NAME: references.variables_of(first)}
-    return Stage(record, first.model, frozen, latents)
+    if (first := opened.get(NAME)) is not None:
+        check(record, first, run.first_stage)
+        begun = references.begun(run) and records.load(run.workdir).latents
+        dataset = encoded(first, dataset, begun)
+        record = dataclasses.replace(record, latents=dataset.spec)
+    if (teacher := opened.get("teacher")) is not None:
+        check_teacher(record, teacher.record, run.teacher)
+    models = {name: other.model for name, other in opened.items()}
+    frozen = {name: references.variables_of(other) for name, other in opened.items()}
+    return Stage(record, models, frozen, dataset)
 
 
-def place_of(record: Record, workdir: Path) -> str | None:
-    """The option --first-stage of another run like the one in a workdir."""
-    if (place := record.frozen.get(NAME)) is None:
-        return None
-    return f"{os.path.normpath(workdir / place.workdir)}@{place.step}"
+def prepared(stage: Stage, experiment: Experiment, seed: int) -> Stage:
+    """The stage with what the model makes once of the other runs' arrays, if any."""
+    prepare = getattr(drawn_by(experiment.model), "prepared", None)
+    if prepare is None:
+        return stage
+    made = jax.jit(prepare)(jax.random.key(seed), {"frozen": stage.frozen})
+    return stage._replace(frozen={**stage.frozen, **jax.device_get(made)})
 
 
-def begun(run: RunOptions) -> bool:
-    """Whether the workdir holds a run that is going to be resumed."""
-    return (run.workdir / records.FILE).exists() and not run.fresh
-
-
-def asked(run: RunOptions) -> Reference:
-    """Where --first-stage is; a run that has begun stays with its step and digest."""
-    path, number = folder_and_step(run.first_stage)
-    if number == "best":
-        raise BadInput(
-            f"--first-stage {run.first_stage}: name the step of that checkpoint"
+def check_teacher(record: Record, teacher: Record, name: str) -> None:
+    """BadInput for a teacher of other data, or of another first stage's latents."""
+    same_data(record, teacher, f"--teacher {name}")
+    ours, theirs = (x.frozen.get(NAME) for x in (record, teacher))
+    if (ours and ours.digest) != (theirs and theirs.digest):
+        remedy = (
+            "leave --first-stage out"
+            if theirs is None
+            else (
+                f"give its own with --first-stage {theirs.workdir}, as seen from there"
+            )
         )
-    place = Reference(os.path.relpath(path, run.workdir), number)
-    if begun(run) and (old := records.load(run.workdir).frozen.get(NAME)):
-        place = dataclasses.replace(place, step=number or old.step, digest=old.digest)
-    return place
+        raise BadInput(f"--teacher {name} is of other latents than this run: {remedy}")
+
+
+def same_data(record: Record, other: Record, what: str) -> None:
+    """BadInput for a run of other images."""
+    ours, theirs = record.data, other.data
+    if (ours.shape, ours.levels) != (theirs.shape, theirs.levels):
+        raise BadInput(
+            f"{what} is of images {list(theirs.shape)} of {theirs.levels} levels, and "
+            f"--dataset {ours.name} has {list(ours.shape)} of {ours.levels}: take the "
+            "run's data set"
+        )
 
 
 def check(record: Record, first: OpenRun, name: str) -> None:
@@ -106,13 +120,7 @@ def check(record: Record, first: OpenRun, name: str) -> None:
             f"{what} is conditioned on {', '.join(model.condition.names)}: take an "
             "unconditional run"
         )
-    ours, theirs = record.data, first.record.data
-    if (ours.shape, ours.levels) != (theirs.shape, theirs.levels):
-        raise BadInput(
-            f"{what} is of images {list(theirs.shape)} of {theirs.levels} levels, and "
-            f"--dataset {ours.name} has {list(ours.shape)} of {ours.levels}: take the "
-            "run's data set"
-        )
+    same_data(record, first.record, what)
 
 
 def encoded(first: OpenRun, dataset: Dataset, known: Spec | None) -> Dataset:

@@ -11,11 +11,12 @@ import numpy as np
 
 from gengen.errors import BadInput
 
-from ..experiments.experiment import Reference
+from ..experiments.experiment import Experiment, Reference
 from . import record as records
 from .checkpoint import Checkpoints
 from .digests import digest_of, leaf_names, with_leaves
 from .record import Record
+from .references import folder_and_step
 
 GROUPS = ("params", "ema", "state")
 
@@ -46,20 +47,13 @@ def asked(
     return dataclasses.replace(record, initial=exact), arrays
 
 
-def folder_and_step(run: str) -> tuple[str, int | str | None]:
-    """(folder, step) of RUN or RUN@STEP; the step may be "best"."""
-    path, _, step = run.rpartition("@")
-    if not path or not (step.isdecimal() or step == "best"):
-        return run, None
-    return path, int(step) if step.isdecimal() else step
-
-
 def matched(
     shapes, arrays: dict | None, init_from: str | None
 ) -> tuple[dict | None, list[str]]:
     """(the arrays that this run starts from, what is to be said of them).
 
-    They are all parameters of a run of the same network, or the encoder of another
+    They are all parameters of a run of the same network, which may embed conditions
+    that the other had not (a flow map's second time); or the encoder of another
     model: those that have the name and the shape of one in this run's own encoder.
     BadInput that names the first parameter which is not the other run's.
     """
@@ -68,14 +62,27 @@ def matched(
     if encoders := _encoders(shapes.params, arrays["params"]):
         return _of_encoder(*encoders, shapes.params, arrays, init_from)
     ours, theirs = (_sizes(tree) for tree in (shapes.params, arrays["params"]))
-    for name in sorted(ours.keys() | theirs.keys()):
+    new = {name for name in ours.keys() - theirs.keys() if "Conditioning_" in name}
+    said = (
+        f"{sum(math.prod(ours[name]) for name in new):,} parameters embed a condition "
+        f"that {init_from} has not, and are random"
+    )
+    for name in sorted((ours.keys() | theirs.keys()) - new):
         if ours.get(name) != theirs.get(name):
             raise BadInput(
                 f"--init-from {init_from}: its parameters have {name} "
                 f"{theirs.get(name, 'nowhere')}, this run's {ours.get(name, 'nowhere')}"
                 ": take a run of the same network"
             )
-    return arrays, []
+    return arrays, [said] if new else []
+
+
+def of_teacher(experiment: Experiment, frozen: dict) -> dict | None:
+    """The arrays that a student starts from; None without a teacher."""
+    if experiment.start is None:
+        return None
+    params = experiment.start(frozen["teacher"].params)
+    return {"params": params, "ema": params, "state": {}}
 
 
 def _sizes(tree) -> dict[str, tuple[int, ...]]:

@@ -43,7 +43,7 @@ from .workdir import OpenRun, open_workdir
 
 # The options that say where data are, and the figure that the program alone makes.
 _NO_OPTIONS = {"dataset", "data_dir", "image_size", "length", "on_bad_record"}
-_NO_OPTIONS |= {"evaluate_every", "first_stage"}
+_NO_OPTIONS |= {"evaluate_every", "first_stage", "teacher"}
 
 
 def fit(
@@ -87,7 +87,7 @@ def fit(
         levels: of the pixels or symbols.
         seed: of the initial parameters, the order of the data and all noise.
         options: an option of `python -m train` by its name, such as log_every=50; not
-            those of data sets, and neither evaluate_every nor first_stage.
+            those of data sets, and none of evaluate_every, first_stage and teacher.
 
     Returns:
         The run, open, at its last step.
@@ -110,7 +110,7 @@ def fit(
     processes.start(run)
     with processes.fail_together():
         try:
-            stage = Stage(record, None, {}, load_split("train"))
+            stage = Stage(record, {}, {}, load_split("train"))
             run_experiment(run, stage, experiment, load_split)
         except SystemExit as stop:
             if stop.code != 128 + signal.SIGINT:

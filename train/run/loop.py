@@ -32,7 +32,7 @@ from .compile import make_step
 from .devices import check_batch, make_mesh, make_view
 from .evaluators import Evaluator, own_evaluators
 from .finish import summarise
-from .first_stage import Stage, staged
+from .first_stage import Stage, prepared, staged
 from .job import Job
 from .lock import locked
 from .record import Record
@@ -71,7 +71,7 @@ def train(
         load_split = splits_of(run)
         record = record_of(run, name, options, load_split("train"))
         stage = staged(run, record, load_split("train"))
-        experiment = stage.record.build(stage.autoencoder)
+        experiment = stage.build()
         return run_experiment(run, stage, experiment, load_split, more)
 
 
@@ -137,6 +137,7 @@ def run_experiment(
         more: as of `train`.
     """
     workdir, primary = run.workdir, processes.is_primary()
+    stage = prepared(stage, experiment, run.seed)
     record = records.with_digests(stage.record, load_split)
     record, arrays = initial.asked(record, run.init_from, workdir, run.fresh)
     if primary:
@@ -154,6 +155,7 @@ def run_experiment(
     if view.axis_name is None:
         jax.eval_shape(step, start.abstract, batch, frozen)
     arrays, said = initial.matched(start.shapes, arrays, run.init_from)
+    arrays = arrays or initial.of_teacher(experiment, frozen)
     evaluators = own_evaluators(run, record, experiment, load_split)
     evaluators += more(record, experiment.model, load_split) if more else []
     check_metric(run.keep_best, evaluators)

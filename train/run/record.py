@@ -19,7 +19,12 @@ from gengen.errors import BadInput
 from ..cli.doors import command
 from ..data.dataset import READER, Dataset, Spec
 from ..data.split import PARTS
-from ..experiments.experiment import Experiment, Reference, second_stage
+from ..experiments.experiment import (
+    Experiment,
+    Reference,
+    second_stage,
+    with_teacher,
+)
 from ..files import write_json
 from .lock import locked
 
@@ -45,11 +50,13 @@ class Record:
     latents: Spec | None = None
     "What the first stage makes of the data, whose model it is; None without one."
 
-    def build(self, autoencoder: Any = None) -> Experiment:
+    def build(self, autoencoder: Any = None, teacher: Any = None) -> Experiment:
         """The experiment, from its function and keywords.
 
-        autoencoder: the model of the first stage; without it, the model of a run with
-        one is that of the latents alone.
+        Args:
+            autoencoder: the model of the first stage; without it, the model of a run
+                with one is that of the latents alone.
+            teacher: the model of the run that this one learns from.
         """
         from ..experiments import EXPERIMENTS, NOT_ONLY_IMAGES
         from ..experiments.fit import fit
@@ -58,10 +65,11 @@ class Record:
             fit(self.data, **self.options)
         if self.experiment not in NOT_ONLY_IMAGES:
             self.data.images_only(f"the experiment {self.experiment}")
-        if self.latents is None:
-            return EXPERIMENTS[self.experiment](self.data, **self.options)
-        check_latents(self.experiment, self.latents)
-        experiment = EXPERIMENTS[self.experiment](self.latents, **self.options)
+        if self.latents is not None:
+            check_latents(self.experiment, self.latents)
+        data = self.latents or self.data
+        experiment = EXPERIMENTS[self.experiment](data, **self.options)
+        experiment = with_teacher(experiment, teacher, self.experiment)
         if autoencoder is None:
             return experiment
         return second_stage(experiment, autoencoder)

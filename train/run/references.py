@@ -14,9 +14,55 @@ import jax
 from gengen.errors import BadInput
 from gengen.types import Variables
 
+from ..cli.options import RunOptions
 from ..experiments.experiment import Reference
+from . import record as records
 from .digests import digest_of
 from .record import Record
+
+OPTIONS = {"autoencoder": "first_stage", "teacher": "teacher"}
+"""The name of another run in `Record.frozen`: the option that asks for it."""
+
+
+def asked(run: RunOptions) -> dict[str, Reference]:
+    """Where the runs are that this one reads; one that has begun stays with theirs."""
+    return {
+        name: _place(run, name, value)
+        for name, option in OPTIONS.items()
+        if (value := getattr(run, option)) is not None
+    }
+
+
+def begun(run: RunOptions) -> bool:
+    """Whether the workdir holds a run that is going to be resumed."""
+    return (run.workdir / records.FILE).exists() and not run.fresh
+
+
+def places_of(record: Record, workdir: Path) -> dict[str, str]:
+    """The options by which a run like the one in a workdir asks for the same runs."""
+    return {
+        OPTIONS[name]: f"{os.path.normpath(workdir / place.workdir)}@{place.step}"
+        for name, place in record.frozen.items()
+    }
+
+
+def folder_and_step(run: str) -> tuple[str, int | str | None]:
+    """(folder, step) of RUN or RUN@STEP; the step may be "best"."""
+    path, _, step = run.rpartition("@")
+    if not path or not (step.isdecimal() or step == "best"):
+        return run, None
+    return path, int(step) if step.isdecimal() else step
+
+
+def _place(run: RunOptions, name: str, value: str) -> Reference:
+    path, number = folder_and_step(value)
+    if number == "best":
+        option = OPTIONS[name].replace("_", "-")
+        raise BadInput(f"--{option} {value}: name the step of that checkpoint")
+    place = Reference(os.path.relpath(path, run.workdir), number)
+    if begun(run) and (old := records.load(run.workdir).frozen.get(name)):
+        place = dataclasses.replace(place, step=number or old.step, digest=old.digest)
+    return place
 
 
 def load(
@@ -42,7 +88,7 @@ def load(
         digest = digest_of(variables_of(trained))
         if reference.digest not in (None, digest):
             raise BadInput(
-                f"{workdir} was trained with an {name} of digest {reference.digest}, "
+                f"{workdir} was trained with the {name} of digest {reference.digest}, "
                 f"and that of the run in {_folder(reference, workdir)} has {digest} at "
                 f"step {trained.step}: put that run back, or train this one again with "
                 "--fresh"

@@ -10,6 +10,7 @@ from ..cli.bounds import defaults_in
 from ..data.digest import change
 from ..experiments.experiment import Reference
 from . import record as records
+from . import references
 from .description import comparable, reason
 from .lock import LOCK
 from .record import Record
@@ -48,10 +49,11 @@ def difference(old: Record, new: Record) -> str | None:
         return f"a data set with {name} {_words(there)}, not {_words(value)}"
     if changed := _other_start(old.initial, new.initial):
         return changed
-    there, value = (x.frozen.get("autoencoder") for x in (old, new))
-    if (there and there.digest) != (value and value.digest):
-        there, value = (x and f"{x.workdir}@{x.step}" for x in (there, value))
-        return f"--first-stage {there}, not {value}"
+    for name, option in references.OPTIONS.items():
+        there, value = (x.frozen.get(name) for x in (old, new))
+        if (there and there.digest) != (value and value.digest):
+            there, value = (x and f"{x.workdir}@{x.step}" for x in (there, value))
+            return f"--{option.replace('_', '-')} {there}, not {value}"
     return None
 
 

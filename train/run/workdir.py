@@ -212,7 +212,8 @@ def open_workdir(
     """
     record = records.load(workdir)
     record, opened = references.load(record, Path(workdir), open_workdir, inside)
-    experiment = record.build(*(first.model for first in opened.values()))
+    models = {name: run.model for name, run in opened.items()}
+    experiment = record.build(**models)
     checkpoints = Checkpoints(workdir)
     checkpoints.some_step()
     seed = record.data_options["seed"]
