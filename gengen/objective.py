@@ -39,6 +39,24 @@ class Ramp:
         return self.first + (self.last - self.first) * done
 
 
+@static
+class Delayed:
+    """0 before step `start`, and `value` from then on.
+
+    >>> [float(Delayed(0.5, 2)(jnp.int32(step))) for step in (1, 2)]
+    [0.0, 0.5]
+    """
+
+    value: float
+    """The value from step `start` on."""
+    start: int
+    """The first step that has it."""
+
+    def __call__(self, step: Array) -> Array:
+        """The value at a step; an int32 scalar."""
+        return jnp.where(step >= self.start, self.value, 0.0)
+
+
 Weight = float | Callable[[Array], Array]  # a number, or a static function of the step
 
 

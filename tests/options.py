@@ -27,13 +27,16 @@ KINDS = {  # of experiments; the page "others" has the rest
         *("flow", "ddpm", "score_sde", "edm", "dit"),
         *("meanflow", "consistency", "distill", "drifting"),
     ),
+    "codes": ("autoencoder", "vqvae", "prior", "autoencoder_kl", "vqgan"),
     "autoregressive": ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer", "text"),
 }
-OWN = ("adversarial", "autoregressive")  # pages with the groups that they alone share
+# Pages that have the groups which only their own experiments share.
+OWN = ("adversarial", "autoregressive", "codes")
 TITLES = {
     "adversarial": "Options of the experiments: adversarial networks",
     "diffusion": "Options of the experiments: diffusion",
     "autoregressive": "Options of the experiments: autoregressive models",
+    "codes": "Options of the experiments: autoencoders and their codes",
     "others": "Options of the experiments: all others",
     "drawing": "Options of the commands that draw",
     "measuring": "Options of the commands that measure",

@@ -19,6 +19,8 @@ TEXT = "--dataset text --length 16 --layers 1 --width 8 --batch-size 16"
 OTHERS = {  # that `tests.kill` knows, and the suite does not run as programs
     "autoencoder": "--hidden 8 --latent 2 --batch-size 16",
     "vqvae": "--channels 8 --code-width 2 --codes 20 --batch-size 16",
+    "autoencoder_kl": "--channels 8 --latent 2 --critic-channels 4 --batch-size 16",
+    "vqgan": "--channels 8 --codes 20 --critic-channels 4 --batch-size 16",
     "hvae": "--channels 8 --latent 2 --components 2 --batch-size 16",
     "m2": "--hidden 8 --latent 2 --channels 8 --batch-size 16",
     "realnvp": "--channels 8 --batch-size 16",

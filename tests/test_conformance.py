@@ -48,8 +48,8 @@ from gengen.images import bits_per_dim
 from gengen.latent.objectives import IWAE
 from gengen.latent.priors import GaussianMixture
 from gengen.latent.quantizers import FiniteScalar
-from gengen.losses.adversarial import Relativistic
-from gengen.losses.penalty import r1_r2
+from gengen.losses.adversarial import NonSaturating, Relativistic
+from gengen.losses.penalty import r1, r1_r2
 from gengen.models.autoregressive import Autoregressive
 from gengen.models.classifier import Classifier
 from gengen.models.combinators.consistency import Consistency
@@ -58,6 +58,7 @@ from gengen.models.combinators.latent import Coded, Latent
 from gengen.models.combinators.semisupervised import SemiSupervised
 from gengen.models.cyclegan import CycleGAN
 from gengen.models.diffusion import Diffusion
+from gengen.models.first_stage import AutoencoderKL
 from gengen.models.flow_map import FlowMap
 from gengen.models.gan import GAN, Adaptive
 from gengen.models.hvae import HierarchicalVAE
@@ -72,7 +73,7 @@ from gengen.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from gengen.nets.dit import DiT
 from gengen.nets.flows import AutoregressiveFlow
 from gengen.nets.ladder import Ladder
-from gengen.nets.maps import MapDecoder, MapEncoder
+from gengen.nets.maps import Halves, MapDecoder, MapEncoder
 from gengen.nets.mlp import MLPCritic, MLPDecoder, MLPEncoder
 from gengen.nets.patch import PatchGAN
 from gengen.nets.pixelrnn import PixelRNN
@@ -88,6 +89,7 @@ from gengen.observations.binomial import Binomial
 from gengen.observations.categorical import Categorical
 from gengen.observations.discretized_logistic import DiscretizedLogistic
 from gengen.observations.gaussian import Gaussian
+from gengen.observations.laplace import Laplace
 from gengen.scan import fold_in, sample_keys
 from gengen.spaces import Images, Reals, Symbols
 from gengen.step import init_train_state, make_train_step
@@ -251,6 +253,14 @@ def quantised():
     return VQVAE(*nets, FiniteScalar((3, 3)), Binomial(LEVELS), SPACE, (4, 4))
 
 
+def autoencoder_kl():
+    encoder = Halves(MapEncoder(4, 4, 1, groups=2))
+    nets = encoder, MapDecoder(SHAPE, 4, 1, groups=2)
+    game = {"discriminator": PatchGAN(4, 1), "game": NonSaturating()}
+    game["penalties"] = (r1(0.1),)
+    return AutoencoderKL(*nets, Laplace(), SPACE, (4, 4, 2), **game)
+
+
 def vqvae_prior():
     net = Transformer(9, 16, 9, 8, 1, 2)
     space = quantised().codes
@@ -274,6 +284,7 @@ ROWS = {
     "hierarchical VAE": hierarchical_vae,
     "normalising flow": realnvp,
     "VQ-VAE and its prior": vqvae_prior,
+    "KL autoencoder and its critic": autoencoder_kl,
     "GAN": gan,
     "GAN, conditional": partial(gan, TEN),
     "GAN, relativistic": relativistic_gan,

@@ -116,6 +116,10 @@ COMBINATORS = "gengen/models/combinators"
 STUDENT = "gengen.models.combinators.student"
 KINDS_OF = {  # a model and what it is
     "gengen/models/stylegan.py": {"gengen.models.gan.GAN"},
+    "gengen/models/first_stage.py": {
+        "gengen.models.vae.VAE",
+        "gengen.models.vqvae.VQVAE",
+    },
     **{f"{COMBINATORS}/{name}.py": {f"{STUDENT}.Student"} for name in STUDENTS},
     **{f"{COMBINATORS}/{name}.py": {f"{STUDENT}.OneStep"} for name in GENERATORS},
 }

@@ -107,6 +107,14 @@ class VQVAE(HasCodes, HasFeatures, OnlyReconstructs):
     @loss
     def loss(self, params, state, batch, key):
         """-log p(x | codes) + β distance, nats, mean over the batch; the book moves."""
+        value, _, state, metrics = self.coded(params, state, batch, key)
+        return value, (state, metrics)
+
+    def coded(self, params, state, batch, key):
+        """(the loss, the vectors z of the codes, the new state, metrics) in training.
+
+        The gradient of what is made of z passes straight through to the encoder.
+        """
         key_observe, key_book = jax.random.split(key)
         z = self.encode(params, self.space.read(batch), train=True)
         quantised = self.quantizer(state["book"], z)
@@ -117,7 +125,7 @@ class VQVAE(HasCodes, HasFeatures, OnlyReconstructs):
         metrics = {"reconstruction": -jnp.mean(log_p), "distance": jnp.mean(distance)}
         beta = weight_at(self.commitment, state)
         value = -jnp.mean(log_p) + beta * jnp.mean(distance)
-        return value, ({**state, "book": book}, metrics)
+        return value, quantised.z, {**state, "book": book}, metrics
 
     def _by_place(self, params, z, batch, key, train: bool = False) -> Array:
         own, data, volume = params["vqvae"]["likelihood"], self.space.data(batch), 0.0

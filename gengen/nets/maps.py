@@ -1,6 +1,6 @@
 """Encoder and decoder whose latent is a map [h, w, F], with residual blocks."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -79,6 +79,8 @@ class MapDecoder(nn.Module):
     """What c holds: labels and scalars, or a map of the latent's size."""
     dtype: Any = None
     """Type of the layers: bfloat16, or None for float32."""
+    last_layer: ClassVar[tuple[str, ...]] = ("Conv_1", "kernel")
+    """Where the last layer's weights are among the parameters."""
 
     @nn.compact
     def __call__(self, z: Array, c: Given | None = None, train: bool = False) -> Array:

@@ -47,11 +47,7 @@ class Gaussian:
         self, params, keys, features, given=None, observed=None, tempering=PLAIN
     ):
         """feature + s ε; BadInput if it is tempered, as there are no levels."""
-        if tempering != PLAIN:
-            raise BadInput(
-                "a density of real numbers has no levels to temper: leave "
-                "temperature, top_k and top_p out, or take a discrete observation"
-            )
+        refuse_tempering(tempering)
         given, observed = clamped(self, features, given, observed)
         mean = features[..., 0]
         noise = normal(keys, mean.shape[1:])
@@ -62,3 +58,15 @@ class Gaussian:
     def mean(self, params, features):
         """The feature itself."""
         return features[..., 0]
+
+
+def refuse_tempering(tempering) -> None:
+    """BadInput for a density that is to be tempered.
+
+    >>> refuse_tempering(PLAIN)
+    """
+    if tempering != PLAIN:
+        raise BadInput(
+            "a density of real numbers has no levels to temper: leave "
+            "temperature, top_k and top_p out, or take a discrete observation"
+        )

@@ -6,6 +6,7 @@ imports stay inside the functions, so that `--help` is quick.
 """
 
 from .autoencoder import autoencoder
+from .autoencoder_kl import autoencoder_kl
 from .classifier import classifier
 from .consistency import consistency
 from .cyclegan import cyclegan
@@ -29,9 +30,11 @@ from .stylegan2 import stylegan2
 from .text import text
 from .transformer import transformer
 from .vae import vae
+from .vqgan import vqgan
 from .vqvae import vqvae
 
 FAMILIES = (vae, hvae, m2, realnvp, autoencoder, vqvae, prior)
+FAMILIES += (autoencoder_kl, vqgan)
 FAMILIES += (gan, stylegan2, cyclegan)
 FAMILIES += (flow, ddpm, score_sde, edm, dit, meanflow, consistency)
 FAMILIES += (distill, drifting)

@@ -33,7 +33,7 @@ def drifting(data, o: DriftingOptions):
     from gengen import presets
     from gengen.models.combinators.drifting import Drifting
 
-    condition = data.condition(o.conditional)
+    condition = o.condition(data)
     flow = presets.flow(
         o.network(condition),
         data.space(),

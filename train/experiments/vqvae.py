@@ -44,18 +44,22 @@ class QuantizerOptions:
         )
 
 
-@group(learning_rate=1e-3, batch_size=128, steps=1_000, ema_decay=0.99)
-class VQVAEOptions(
-    TrainingOptions, PrecisionOptions, ObservationOptions, QuantizerOptions
-):
-    """The networks of a VQ-VAE."""
+@group()
+class MapOptions(PrecisionOptions):
+    """The sizes of an encoder into a map, and its decoder."""
 
-    channels: Width = 8
+    channels: Width = 32
     """Channels at full resolution, doubled at each level; a multiple of 8."""
     conv_levels: Depth = 2
-    """Halvings of the image: a code stands for 2^levels × 2^levels pixels."""
+    """Halvings of the image: a place of the map stands for 2^levels × 2^levels
+    pixels."""
     blocks: Depth = 1
     """Residual blocks at each level."""
+
+
+@group(channels=8, learning_rate=1e-3, batch_size=128, steps=1_000, ema_decay=0.99)
+class VQVAEOptions(TrainingOptions, MapOptions, ObservationOptions, QuantizerOptions):
+    """The networks of a VQ-VAE."""
 
 
 @takes(VQVAEOptions)

@@ -1,0 +1,149 @@
+"""python -m tests.scenes restored | faithful: what first stages and captions are worth.
+
+On scenes of one thing, by a classifier of all pairs of colour and kind, the judge. Runs
+that are not in runs/scenes/ are trained first.
+
+    restored   each first stage on test scenes: PSNR, the Fréchet distance in the
+               judge's features, sharpness (the energy of differences of neighbours,
+               over that of the images), and what the judge still recognises
+    faithful   how many samples show what their caption says, of pairs that occur in
+               training and of those that never do, by guidance scale
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from gengen.metrics.frechet import frechet_distance, moments
+from tests.program import call
+from train.data.load import load
+from train.data.scenes import PAIRS, SEEN, UNSEEN
+from train.run.sampler import Sampler
+from train.run.workdir import open_workdir
+
+FOLDER = Path("runs/scenes")
+FIRST = "autoencoder_kl --dataset scenes:1 --channels 16 --critic-channels 16 "
+FIRST += "--batch-size 16 --steps 1200 --sample-every 600 --rate-schedule cosine"
+RUNS = {
+    "judge": "classifier --dataset scenes:1:all --channels 16 --multipliers 1 2 4 "
+    "--shift 2 --steps 1500 --batch-size 64 --learning-rate 2e-3 "
+    "--rate-schedule cosine",
+    "kl": f"{FIRST} --adversarial 0",
+    "kl-gan": FIRST,
+    "latent": f"dit --dataset scenes:1 --first-stage {FOLDER}/kl-gan --patch 2 "
+    "--width 96 --blocks 4 --batch-size 32 --steps 5000 --learning-rate 2e-3 "
+    "--rate-schedule cosine --text-width 32 --text-blocks 1 --sample-every 2500 "
+    "--checkpoint-every 1000 --ema-decay 0.998",
+}
+
+
+def opened(name: str):
+    """A run, trained if it is not there."""
+    workdir = FOLDER / name
+    there = (workdir / "samples.png").exists()
+    if not there and call(f"train {RUNS[name]} --workdir {workdir}"):
+        raise SystemExit(1)
+    return open_workdir(workdir)
+
+
+def judged(judge, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the classes that the judge sees [N], its features [N, F]) of uint8 images."""
+
+    @jax.jit
+    def see(batch):
+        ask = judge.params, judge.state, batch, jax.random.key(0)
+        log_p = judge.model.log_prob_labels(*ask)
+        return log_p.argmax(-1), judge.model.features(*ask)
+
+    parts = [see({"image": image[i : i + 250]}) for i in range(0, len(image), 250)]
+    classes, features = zip(*parts, strict=True)
+    return np.concatenate(classes), np.concatenate(features).astype(np.float64)
+
+
+def energy(image: np.ndarray) -> float:
+    """The mean square of differences of neighbouring pixels."""
+    x = image.astype(np.float64)
+    return sum(np.mean(np.square(np.diff(x, axis=axis))) for axis in (1, 2))
+
+
+def as_bytes(x) -> np.ndarray:
+    """Images in [-1, 1] -> uint8."""
+    return np.clip(np.rint((np.asarray(x) + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def restored() -> None:
+    """A row for the images themselves and for each first stage."""
+    judge, data = opened("judge"), load("scenes:1", split="test")
+    batch = data.fetch(np.arange(data.size))
+    classes, features = judged(judge, batch["image"])
+    half = [moments(features[i::2]) for i in (0, 1)]
+    row = {"first stage": "none: the images", "frechet": frechet_distance(*half)}
+    right = float(np.mean(classes == batch["label"]))
+    print(json.dumps({**row, "sharpness": 1.0, "recognised": right}))
+    for name in ("kl", "kl-gan"):
+        run = opened(name)
+        restore = jax.jit(run.model.reconstruct)
+        parts = [
+            restore(run.params, run.state, {"image": image}, jax.random.key(0))
+            for image in np.split(batch["image"], data.size // 250)
+        ]
+        again = as_bytes(np.concatenate(parts))
+        error = np.square(again.astype(float) - batch["image"]).mean((1, 2, 3))
+        classes, found = judged(judge, again)
+        row = {
+            "first stage": {"kl": "without a critic", "kl-gan": "with"}[name],
+            "psnr": float(np.mean(10 * np.log10(255**2 / error))),
+            "frechet": frechet_distance(moments(features), moments(found)),
+            "sharpness": energy(again) / energy(batch["image"]),
+            "recognised": float(np.mean(classes == batch["label"])),
+        }
+        print(json.dumps(row))
+
+
+def faithful(scales: list[float], num: int, steps: int) -> None:
+    """A row for the judge on data, and for each guidance scale."""
+    judge, run = opened("judge"), opened("latent")
+    row = {"guidance": "none: data"}
+    for name, split in (("seen", "test"), ("unseen", "unseen")):
+        data = load("scenes:1", split=split)
+        batch = data.fetch(np.arange(data.size))
+        classes, _ = judged(judge, batch["image"])
+        row[name] = float(np.mean(classes == batch["label"]))
+    print(json.dumps(row | {"chance": 1 / len(PAIRS)}))
+    captions = run.record.data.captions
+    for scale in scales:
+        sampler = Sampler(run.model, num, guidance_scale=scale, steps=steps)
+        row = {"guidance": scale}
+        for name, pairs in (("seen", SEEN), ("unseen", UNSEEN)):
+            asked = [pairs[i % len(pairs)] for i in range(num)]
+            tokens = np.stack([captions.encode(f"a {c} {k}") for c, k in asked])
+            given, key = {"text": tokens}, jax.random.key(0)
+            x = sampler(run.params, run.state, key, num, given)
+            classes, _ = judged(judge, as_bytes(x))
+            shown = np.array([PAIRS[k] for k in classes])
+            right = shown == np.array(asked)  # [N, 2]
+            row[name] = float(np.mean(right.all(axis=1)))
+            row |= {f"{name} colour": float(right[:, 0].mean())}
+            row |= {f"{name} kind": float(right[:, 1].mean())}
+        print(json.dumps(row))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.scenes")
+    parser.add_argument("what", choices=("restored", "faithful"))
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 2.0, 4.0])
+    parser.add_argument("--num", type=int, default=520)
+    parser.add_argument("--steps", type=int, default=20)
+    asked = parser.parse_args()
+    if asked.what == "restored":
+        restored()
+    else:
+        faithful(asked.scales, asked.num, asked.steps)
+
+
+if __name__ == "__main__":
+    main()
