@@ -5,6 +5,9 @@ quality  digits: Fréchet distance, precision and recall at 1, 2, 4 and 50 steps
 cost     a training step of each over one of the teacher, in turns; milliseconds per
          image at one step, at fifty, and of a GAN
 
+picture  docs/images/few-steps.png: the table's distances against evaluations, and the
+         first samples of each run at one step
+
 A line of JSON a figure. --folder keeps the runs: an interrupted command goes on.
 """
 
@@ -19,6 +22,7 @@ import numpy as np
 
 from gengen.step import init_train_state, make_train_step
 from gengen.types import Variables
+from tests.record import ROOT
 from train.cli.options import RunOptions
 from train.data.load import load
 from train.experiments import EXPERIMENTS
@@ -26,6 +30,7 @@ from train.measure.evaluation import evaluate
 from train.measure.options import Evaluate
 from train.run.loop import train
 from train.run.sampler import default_sampler
+from train.run.workdir import open_workdir
 
 STEPS = 1, 2, 4, 50
 RUNS = {  # name -> experiment, its options, and the runs that it reads
@@ -186,9 +191,42 @@ def in_turns(programs, rounds: int) -> dict[str, list[float]]:
     return times
 
 
+def picture(asked):
+    """Draws what `quality` has recorded, and the runs' first samples."""
+    import matplotlib.pyplot as plt
+
+    table = json.loads((ROOT / "results/few-steps/1-digits.json").read_text())
+    rows = [row for run in table["runs"] for row in run["rows"]]
+    names = list(dict.fromkeys(row["run"] for row in rows))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=(1, 1.3))
+    for name in names:
+        points = [(r["evaluations"], r["Fréchet"]) for r in rows if r["run"] == name]
+        left.loglog(*zip(*points, strict=True), ".-", label=name)
+    left.set(xlabel="network evaluations", ylabel="Fréchet distance")
+    left.legend(fontsize=8)
+    strips, said = [], []
+    for name, steps in [
+        ("dit", 50),
+        ("dit", 1),
+        *((n, 1) for n in names if n != "dit"),
+    ]:
+        run = open_workdir(asked.folder / name)
+        x = run.sample(20, steps=steps)[..., 0] / (run.record.data.levels - 1)
+        strips.append(np.pad(np.hstack(np.pad(x, ((0, 0), (1, 1), (1, 1)))), 1))
+        said.append(f"{name}, {steps} step{'s' * (steps > 1)}")
+    right.imshow(np.vstack(strips), cmap="gray", aspect="equal")
+    height = len(strips[0])
+    right.set(xticks=[], yticks=[height * (i + 0.5) for i in range(len(said))])
+    right.set_yticklabels(said, fontsize=8)
+    figure.tight_layout()
+    out = ROOT / "docs/images/few-steps.png"
+    figure.savefig(out, dpi=80)
+    yield {"picture": str(out.relative_to(ROOT))}
+
+
 def main() -> None:
     """The command line."""
-    kinds = {"quality": quality, "cost": cost}
+    kinds = {"quality": quality, "cost": cost, "picture": picture}
     parser = argparse.ArgumentParser(
         prog="python -m tests.few_steps",
         description=__doc__,

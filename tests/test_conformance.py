@@ -53,6 +53,7 @@ from gengen.losses.penalty import r1, r1_r2
 from gengen.models.autoregressive import Autoregressive
 from gengen.models.classifier import Classifier
 from gengen.models.combinators.consistency import Consistency
+from gengen.models.combinators.drifting import Drifting
 from gengen.models.combinators.latent import Coded, Latent
 from gengen.models.combinators.semisupervised import SemiSupervised
 from gengen.models.cyclegan import CycleGAN
@@ -183,6 +184,10 @@ def consistency():
     return Consistency(model, ClosingGap(2))
 
 
+def drifting():
+    return Drifting(presets.flow(DiT(2, 16, 1, 2, condition=TEN), SPACE, TEN))
+
+
 @static
 class Pooled:
     """A frozen autoencoder: means of 2×2 pixels, times its scale."""
@@ -293,6 +298,7 @@ ROWS = {
     "flow matching, text": partial(flow, Text(30, 5, 8), partial(DiT, 2, 16, 1, 2)),
     "mean flow": mean_flow,
     "consistency": consistency,
+    "drifting": drifting,
     "latent flow": latent_flow,
     "transformer, conditional": transformer,
     "multi-scale PixelRNN": multiscale,

@@ -49,7 +49,8 @@ def select_experiments(options, spec: Spec) -> dict[str, dict]:
         if draws(model):
             selected[name] = keywords
         elif name in options.families:
-            raise BadInput(f"--families {name}: it draws no samples; leave it out")
+            why = "draws no samples" if model else "learns from a run of another"
+            raise BadInput(f"--families {name}: it {why}; leave it out")
     return selected
 
 

@@ -9,6 +9,7 @@ deviation of each channel over the training set, by which the model standardises
 
 import dataclasses
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -84,13 +85,11 @@ def check_teacher(record: Record, teacher: Record, name: str) -> None:
     same_data(record, teacher, f"--teacher {name}")
     ours, theirs = (x.frozen.get(NAME) for x in (record, teacher))
     if (ours and ours.digest) != (theirs and theirs.digest):
-        remedy = (
-            "leave --first-stage out"
-            if theirs is None
-            else (
-                f"give its own with --first-stage {theirs.workdir}, as seen from there"
-            )
-        )
+        remedy = "leave --first-stage out"
+        if theirs is not None:
+            folder = Path(references.folder_and_step(name)[0])
+            remedy = f"give {references.places_of(teacher, folder)['first_stage']}"
+            remedy = f"{remedy} with --first-stage"
         raise BadInput(f"--teacher {name} is of other latents than this run: {remedy}")
 
 
