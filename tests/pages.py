@@ -28,6 +28,7 @@ PAGES = {  # folder of results/ -> title
     "guard": "Scaling: what the guard costs",
     "scaling": "Scaling: several devices, the loop",
     "reliability": "Reliability: kill -9",
+    "captions": "Captions, and first stages of latent models",
 }
 
 
