@@ -133,11 +133,10 @@ def cost(asked):
         programs[f"distill, {method}"] = stepped(own, batch, held)
     times = in_turns(programs, asked.rounds)
     for name, own in times.items():
-        ratios = [a / b for a, b in zip(own, times["dit"], strict=True)]
         yield {
             "step of": name,
             "ms": round(1e3 * statistics.median(own), 2),
-            "over the teacher's": round(statistics.median(ratios), 2),
+            "over the teacher's": ratio(own, times["dit"]),
         }
     yield from sampling(asked, spec, teacher)
 
@@ -161,12 +160,17 @@ def sampling(asked, spec, teacher):
     }
     times = in_turns(programs, asked.rounds)
     for name, own in times.items():
-        ratios = [a / b for a, b in zip(own, times["meanflow, 1 step"], strict=True)]
         yield {
             "images of": name,
             "ms": round(4 * statistics.median(own), 3),
-            "over one step": round(statistics.median(ratios), 2),
+            "over one step": ratio(own, times["meanflow, 1 step"]),
         }
+
+
+def ratio(times: list[float], others: list[float]) -> float:
+    """The median of a / b, pair by pair."""
+    pairs = zip(times, others, strict=True)
+    return round(statistics.median(a / b for a, b in pairs), 2)
 
 
 def stepped(experiment, batch, frozen):

@@ -63,7 +63,7 @@ def problem(**more):
 
 @pytest.mark.parametrize("most", [1e6, 0.01])
 def test_the_weight_of_the_game_is_the_ratio_by_hand(most):
-    """Of a linear last layer K: ∇ of mean |x - hK|/D and of -mean hKw are known."""
+    """A last layer hK is linear: ∇ of mean |x - hK|/D and of -mean hKw are known."""
     made, params, state, batch, key = problem(**GAME, weight=0.3, most=most)
     value, (_, metrics) = jax.jit(made.loss)(params, state, batch, key)
     x = np.asarray(batch["latent"], np.float64)[:, 0, 0]

@@ -16,6 +16,7 @@ from gengen.models.combinators.semisupervised import SemiSupervised
 from gengen.objective import loss
 from gengen.spaces import Images
 from gengen.types import static
+from train.data import more as data_more
 from train.data.few_labels import parse
 from train.data.load import load
 from train.experiments import EXPERIMENTS
@@ -143,6 +144,13 @@ def test_images_are_left_out_and_others_come_behind(tmp_path):
     np.testing.assert_array_equal(batch["image"][1], own["image"][0])
     assert np.all(batch["image"][[0, 2]] == 16)
     assert load(f"more:{file}:digits", split="test").size == 447
+    # A set that says itself what it contains does not say it of the larger one.
+    told = dataclasses.replace(full, contents=lambda: {"all": "told"})
+    for whole in (
+        data_more.more(lambda _: told, f"{file}:digits", "train"),
+        data_more.few_images(lambda _: told, "3:digits", "train"),
+    ):
+        assert whole.digest() != told.digest()
     for change, words in (
         ({"label": np.arange(6)}, "5 images and 6 labels"),
         ({"image": drawn["image"] + 1}, "image goes from 17 to 17, beyond 0 to 16"),
