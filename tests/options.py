@@ -19,7 +19,8 @@ DOORS = {
         *("styles", "translate"),
     ),
     "measuring": ("evaluate", "compare", "sweep", "benchmark", "throughput"),
-    "tasks": ("bayes", "outliers", "probe", "inspect"),
+    "tasks": ("bayes", "outliers", "probe"),
+    "files": ("inspect", "export"),
 }
 KINDS = {  # of experiments; the page "others" has the rest
     "adversarial": ("gan", "stylegan2", "cyclegan"),
@@ -41,6 +42,7 @@ TITLES = {
     "drawing": "Options of the commands that draw",
     "measuring": "Options of the commands that measure",
     "tasks": "Options of the tasks on a trained run",
+    "files": "Options of the commands that list a run and hand it on",
     "runs": "Options of every experiment",
     "groups": "Options that several experiments share",
     "opened": "Options that several commands on a trained run share",
