@@ -28,15 +28,17 @@ KINDS = {  # of experiments; the page "others" has the rest
         *("meanflow", "consistency", "distill", "drifting"),
     ),
     "codes": ("autoencoder", "vqvae", "prior", "autoencoder_kl", "vqgan"),
+    "recognition": ("classifier", "m2", "clip"),
     "autoregressive": ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer", "text"),
 }
 # Pages that have the groups which only their own experiments share.
-OWN = ("adversarial", "autoregressive", "codes")
+OWN = ("adversarial", "autoregressive", "codes", "recognition")
 TITLES = {
     "adversarial": "Options of the experiments: adversarial networks",
     "diffusion": "Options of the experiments: diffusion",
     "autoregressive": "Options of the experiments: autoregressive models",
     "codes": "Options of the experiments: autoencoders and their codes",
+    "recognition": "Options of the experiments: labels and captions of images",
     "others": "Options of the experiments: all others",
     "drawing": "Options of the commands that draw",
     "measuring": "Options of the commands that measure",

@@ -40,7 +40,7 @@ def clip(data, o: ClipOptions):
     A residual network and a transformer over words; equal captions are no negatives of
     one another. It draws nothing: it scores samples (evaluate --clip), guides a
     diffusion to a caption (--path, then sample --classifier), and starts the encoder of
-    captions of another run (--init-from). The defaults are for scenes. For emoji: TODO
+    captions of another run (--init-from). The defaults are for scenes.
     """
     from gengen.models.clip import CLIP, InfoNCE, PairwiseSigmoid
 
