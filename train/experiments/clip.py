@@ -15,7 +15,7 @@ from .experiment import takes
     shift=2,
     dropout=0.0,
     batch_size=128,
-    steps=3_000,
+    steps=1_500,
     optimizer="adamw",
     learning_rate=1e-3,
     rate_schedule="cosine",
