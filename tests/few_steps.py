@@ -1,7 +1,7 @@
 """python -m tests.few_steps WHAT …: figures of few steps, which need training.
 
-quality  digits: Fréchet distance, precision and recall at 1, 2, 4 and 50 steps of the
-         teacher, and of every method that learns to do with fewer
+quality  Fréchet distance, precision and recall at 1, 2, 4 and 50 steps of the teacher,
+         and of every method that learns to do with fewer
 cost     a training step of each over one of the teacher, in turns; milliseconds per
          image at one step, at fifty, and of a GAN
 
@@ -51,6 +51,12 @@ RUNS = {  # name -> experiment, its options, and the runs that it reads
         {"method": "progressive", "steps": 5_000},
         {"teacher": "dit"},
     ),
+    "progressive, two steps": (
+        "distill",
+        {"method": "progressive", "steps": 5_000, "sampling_steps": 2},
+        {"teacher": "dit"},
+    ),
+    "guidance": ("distill", {"method": "guidance"}, {"teacher": "dit"}),
     "adversarial": (
         "distill",
         {"method": "adversarial", "steps": 2_000, "learning_rate": 1e-4},
@@ -71,13 +77,14 @@ RUNS = {  # name -> experiment, its options, and the runs that it reads
 TAKES_ONE = {"adversarial", "drifting", "dmd"}
 
 
-def trained(folder: Path, name: str) -> Path:
+def trained(folder: Path, dataset: str, name: str) -> Path:
     """The folder of a run, which is trained to its end first."""
     experiment, options, others = RUNS[name]
     for other in others.values():
-        trained(folder, other)
+        trained(folder, dataset, other)
     asked = RunOptions(
         workdir=folder / name,
+        dataset=dataset,
         sample_every=10**9,
         checkpoint_every=1_000,
         log_every=500,
@@ -90,7 +97,7 @@ def trained(folder: Path, name: str) -> Path:
 def quality(asked):
     """A line per run and number of steps."""
     for name in asked.runs or RUNS:
-        workdir = trained(asked.folder, name)
+        workdir = trained(asked.folder, asked.dataset, name)
         for steps in (1,) if name in TAKES_ONE else STEPS:
             of_sampler = {} if name == "adversarial" else {"steps": steps}
             how = Evaluate(workdir=workdir, num=5_000, likelihood_num=0, **of_sampler)
@@ -238,6 +245,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=kinds)
     parser.add_argument("--runs", nargs="+", choices=RUNS, help="by default all")
+    parser.add_argument("--dataset", default="digits")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--folder", type=Path, default=Path("runs/few-steps"))
     asked = parser.parse_args()

@@ -2,7 +2,7 @@
 
 points   25 Gaussians in a grid, or 8 in a ring: modes, good samples and KL by seed
 stacked  1,000 combinations of three digits: the same, by a classifier of the digits
-losses   digits: every loss on the same networks and budget, plain DCGAN among them
+losses   every loss on the same networks and budget, plain DCGAN among them
 step     a step of both players over the sum of their gradients; what regularisers cost
 
 A line of JSON a figure. --folder keeps the runs: an interrupted command goes on.
@@ -94,18 +94,18 @@ def points(asked):
 
 def stacked(asked):
     """The default game and the classic one, on the same networks and budget."""
-    games = {"default": {}, "classic": LOSSES["plain DCGAN"]}
+    games = {"default": {}, "packed": {"packing": 2}, "classic": LOSSES["plain DCGAN"]}
     small = {"channels": 32}
     games = {name: small | games[name] for name in asked.games or games}
     yield from of_modes(asked, "stacked:digits", games, 6_000)
 
 
 def losses(asked):
-    """Fréchet distance, precision, recall and coverage of every loss on digits."""
+    """Fréchet distance, precision, recall and coverage of every loss."""
     for name in asked.games or LOSSES:
-        small = {"channels": 32, "steps": asked.steps or 2_000}
-        run = f"digits-{name}"
-        result = trained(asked.folder, run, "digits", 0, small | LOSSES[name], 1_000)
+        options = {"channels": 32, "steps": asked.steps or 2_000, **LOSSES[name]}
+        run = f"{asked.dataset}-{name}"
+        result = trained(asked.folder, run, asked.dataset, 0, options, 1_000)
         quality = result["sample_quality"]
         yield {
             "loss": name,
@@ -190,6 +190,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=kinds)
     parser.add_argument("--kind", choices=("grid", "ring"), default="grid")
+    parser.add_argument("--dataset", default="digits", help="of the losses")
     parser.add_argument("--games", nargs="+", help="by default all")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, help="by default those of each figure")

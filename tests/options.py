@@ -12,6 +12,7 @@ from train.cli.command import options_class
 from train.cli.groups import groups_of, meaning
 from train.cli.options import RunOptions
 from train.experiments import DATASETS, EXPERIMENTS
+from train.experiments.training import TrainingOptions
 
 DOORS = {
     "drawing": (
@@ -29,15 +30,18 @@ KINDS = {  # of experiments; the page "others" has the rest
         *("meanflow", "consistency", "distill", "drifting"),
     ),
     "codes": ("autoencoder", "vqvae", "prior", "autoencoder_kl", "vqgan"),
+    "recognition": ("classifier", "m2", "clip"),
     "autoregressive": ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer", "text"),
 }
 # Pages that have the groups which only their own experiments share.
-OWN = ("adversarial", "autoregressive", "codes")
+OWN = ("adversarial", "autoregressive", "codes", "recognition")
+EVERY = groups_of(RunOptions) | groups_of(TrainingOptions)
 TITLES = {
     "adversarial": "Options of the experiments: adversarial networks",
     "diffusion": "Options of the experiments: diffusion",
     "autoregressive": "Options of the experiments: autoregressive models",
     "codes": "Options of the experiments: autoencoders and their codes",
+    "recognition": "Options of the experiments: labels and captions of images",
     "others": "Options of the experiments: all others",
     "drawing": "Options of the commands that draw",
     "measuring": "Options of the commands that measure",
@@ -130,7 +134,7 @@ def command(name: str, options: type, shared: set[type]) -> str:
     said = [f"{heading(options)}."]
     if others:
         said.append(f"Other defaults: {', '.join(others)}.")
-    every = groups_of(RunOptions) if issubclass(options, RunOptions) else ()
+    every = EVERY if issubclass(options, RunOptions) else ()
     if named := [heading(g) for g in groups if g in shared and g not in every]:
         page = "groups" if every else "opened"
         said.append(f"[Shared]({page}.md): {'; '.join(named)}.")
@@ -163,7 +167,7 @@ def pages() -> dict[str, str]:
     trained = [
         g for page in DOORS for o in commands[page].values() for g in groups_of(o)
     ]
-    runs = [group for group in shared if group in groups_of(RunOptions)]
+    runs = [group for group in shared if group in EVERY]
     opened = [g for g in shared if g in trained and g not in runs]
     groups = [g for g in shared if g not in trained and g not in runs]
     own = {page: owned(commands, page, groups) for page in OWN}

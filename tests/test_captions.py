@@ -1,5 +1,6 @@
 """Laws of captions: their tokens, their files, and scenes that are known exactly."""
 
+import dataclasses
 import hashlib
 import json
 from functools import partial
@@ -13,14 +14,21 @@ import pytest
 from gengen import presets
 from gengen.conditions import Text
 from gengen.diffusion.guidance import Guidance
+from gengen.diffusion.paths import Linear
 from gengen.diffusion.predictors import check_guidance, nested
 from gengen.errors import BadInput
+from gengen.models.classifier import ClassifierGuide
+from gengen.models.clip import CLIP
 from gengen.nets.conditioning import Context
 from gengen.nets.dit import DiT
+from gengen.nets.resnet import ResNet
+from gengen.presets import changed
+from gengen.types import Variables
 from train.data.captions import Captions, vocabulary
 from train.data.load import load
 from train.data.scenes import PAIRS, SEEN, UNSEEN, drawn, scene
 from train.run.asked import against, asked, held_out, shown
+from train.run.guides import same_target
 from train.run.pictures import save_grid
 
 
@@ -235,6 +243,36 @@ def test_samples_are_asked_for_by_caption():
 def test_what_cannot_be_asked_for_is_refused(more, sentence):
     with pytest.raises(BadInput, match=sentence):
         asked(run_on_captions(dropout=0.0), 2, **more)
+
+
+def test_a_clip_guides_a_run_without_captions_to_one():
+    spec = load("scenes:1").spec
+    text = spec.text(width=4, blocks=1, heads=2)
+    clip = CLIP(ResNet(3, 4, (1,), groups=2), spec.space(), text, 3, path=Linear())
+    flow = presets.flow(DiT(8, 8, 1, 1), spec.space(), steps=2)
+    record = SimpleNamespace(data=spec, experiment="clip")
+    run, other = (SimpleNamespace(model=m, record=record) for m in (flow, clip))
+    same_target(run, other, "runs/clip")
+    guided = changed(flow, guides=(ClassifierGuide(clip),))
+    run.model = guided
+    with pytest.raises(BadInput, match="a guide leads to a caption: give --caption"):
+        asked(run, 2)
+    given = asked(run, 2, caption="a red seven")
+
+    def sample(key):
+        held = {"frozen": {"classifier": Variables(*clip.init(key))}}
+        return guided.sample(flow.init(key)[0], held, key, 2, **given)
+
+    assert jax.eval_shape(sample, jax.random.key(0)).shape == (2, 32, 32, 3)
+    run.model = run_on_captions().model  # of another encoder
+    with pytest.raises(BadInput, match="take a run that is not conditioned on cap"):
+        wide = dataclasses.replace(clip, condition=dataclasses.replace(text, width=8))
+        other = SimpleNamespace(model=wide, record=record)
+        same_target(run, other, "runs/clip")
+    words = dataclasses.replace(spec, words=("a",))
+    run.record = SimpleNamespace(data=words)
+    with pytest.raises(BadInput, match="have other words: take one trained on"):
+        same_target(run, other, "runs/clip")
 
 
 def test_a_run_without_captions_takes_none():

@@ -53,6 +53,7 @@ from gengen.losses.adversarial import NonSaturating, Relativistic
 from gengen.losses.penalty import r1, r1_r2
 from gengen.models.autoregressive import Autoregressive
 from gengen.models.classifier import Classifier
+from gengen.models.clip import CLIP
 from gengen.models.combinators.consistency import Consistency
 from gengen.models.combinators.drifting import Drifting
 from gengen.models.combinators.latent import Coded, Latent
@@ -262,6 +263,10 @@ def autoencoder_kl():
     return AutoencoderKL(*nets, Laplace(), SPACE, (4, 4, 2), **game)
 
 
+def clip():
+    return CLIP(ResNet(6, 8, (1,), groups=4), SPACE, Text(30, 5, 8), 6)
+
+
 def vqvae_prior():
     net = Transformer(9, 16, 9, 8, 1, 2)
     space = quantised().codes
@@ -305,6 +310,7 @@ ROWS = {
     "multi-scale PixelRNN": multiscale,
     "codes prior": codes_prior,
     "classifier": classifier,
+    "CLIP": clip,
 }
 
 

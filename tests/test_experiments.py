@@ -32,8 +32,9 @@ AUTOREGRESSIVE = ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer")
 IMAGES = [
     x for x in EXPERIMENTS if x not in OF_TEXT | {"classifier", "prior", "distill"}
 ]
-SPECS = {"cyclegan": replace(DIGITS, partner=True)}  # others: digits
-BATCH = replace(DIGITS, partner=True).example(2)
+WORDS = {"words": ("a", "red", "seven"), "caption_length": 3}
+SPECS = {"cyclegan": replace(DIGITS, partner=True), "clip": replace(DIGITS, **WORDS)}
+BATCH = replace(DIGITS, partner=True, **WORDS).example(2)  # others: digits
 REFUSED = {("path", "table"): "take the noise, data or v prediction"}
 REFUSED["solver", "ddpm-learned"] = "this network learned no variances"
 OF_SAMPLING = ("solver", "grid", "likelihood")

@@ -11,8 +11,10 @@ from scipy import integrate
 
 from gengen.errors import BadInput
 from gengen.latent.objectives import ELBO
+from gengen.latent.quantizers import FiniteScalar
 from gengen.losses.adversarial import Wasserstein
-from gengen.models.first_stage import AutoencoderKL
+from gengen.models.first_stage import VQGAN, AutoencoderKL
+from gengen.models.vqvae import VQVAE
 from gengen.nets.maps import Halves
 from gengen.objective import Delayed
 from gengen.observations.laplace import Laplace
@@ -112,6 +114,24 @@ def test_before_its_start_the_game_moves_nothing_but_the_critic():
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient["discriminator"]))
     after = made.loss(params, {**state, "step": jnp.int32(4)}, batch, key)[0]
     assert after != there[0][0]
+
+
+def test_a_vqgan_without_a_critic_is_a_vqvae_per_dimension():
+    """And with one before its start; the book moves in the same way."""
+    own = Linear(2), Linear(3), FiniteScalar((3, 3)), Laplace(), Reals((1, 1, 3))
+    plain, gan = (kind(*own, (1, 1), 0.5) for kind in (VQVAE, VQGAN))
+    late = dataclasses.replace(gan, **GAME, weight=Delayed(0.5, 4))
+    x, key = jax.random.normal(jax.random.key(1), (5, 1, 1, 3)), jax.random.key(0)
+
+    @jax.jit
+    def losses():
+        params, state = late.init(key)
+        state = {**state, "step": jnp.int32(3)}
+        pairs = [(plain, own := {"vqvae": params["vqvae"]}), (gan, own), (late, params)]
+        return [m.loss(p, state, {"latent": x}, key)[0] for m, p in pairs]
+
+    nats, *values = losses()
+    np.testing.assert_allclose(values, [nats / 3] * 2, rtol=1e-6)
 
 
 def test_a_laplace_density_is_one_and_its_scale_the_mean_error():

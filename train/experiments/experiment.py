@@ -73,11 +73,12 @@ def with_teacher(experiment: Experiment, teacher: Any, name: str) -> Experiment:
     return experiment.taught(teacher)
 
 
-def takes(options: type) -> Callable:
+def takes(options: type, reads: dict[str, str] | None = None) -> Callable:
     """Make `build(data, options)` a function of the data and the options' keywords.
 
     Its signature and type hints are those of the fields; `function.options` is the
-    dataclass, from which the command line is made.
+    dataclass, from which the command line is made. `function.reads` is what it cannot
+    do without: {option that names another run: the experiment of such a run}.
     """
 
     def decorate(build: Callable[[Spec, Any], Experiment]):
@@ -95,7 +96,7 @@ def takes(options: type) -> Callable:
         ]
         function.__signature__ = inspect.Signature([data, *fields])
         function.__annotations__ = {"data": Spec, **hints, "return": Experiment}
-        function.options = options
+        function.options, function.reads = options, reads or {}
         return function
 
     return decorate

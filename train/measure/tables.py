@@ -14,6 +14,7 @@ COMPARISONS = {
 
 FIGURES = ("bits_per_dim", "bits_per_byte", "rate", "distortion", "accuracy")
 FIGURES += ("cross_entropy", "squared_error")
+FIGURES += ("recall_image_to_text", "recall_text_to_image")
 
 
 def print_evaluation(result: dict[str, Any], path: Path) -> None:
