@@ -81,6 +81,14 @@ def test_the_command_names_the_runs_that_a_run_reads_and_starts_from(runs):
     assert said.endswith("--first-stage runs/first@4 --init-from runs/b@2")
 
 
+def test_the_last_figure_of_each_kind_stands_in_the_card():
+    rows = [
+        {"step": step, "validation/x": 0.5 * step, "a/loss": 1.0} for step in (2, 4)
+    ]
+    rows += [{"step": 6, "validation/x": float("nan")}]
+    assert card.held_out(rows) == [("x", "validation", 4, "2")]
+
+
 def test_an_evaluation_stands_in_the_card_with_its_errors(runs, tmp_path):
     quality = {"precision": {"value": 0.9389, "standard_error": None}}
     bits = {"value": 2.02853, "standard_error": 0.0156, "kind": "VLB", "num": 447}
