@@ -20,7 +20,8 @@ DOORS = {
         *("styles", "translate"),
     ),
     "measuring": ("evaluate", "compare", "sweep", "benchmark", "throughput"),
-    "tasks": ("bayes", "outliers", "probe", "inspect"),
+    "tasks": ("bayes", "outliers", "probe"),
+    "files": ("inspect", "export"),
 }
 KINDS = {  # of experiments; the page "others" has the rest
     "adversarial": ("gan", "stylegan2", "cyclegan"),
@@ -45,6 +46,7 @@ TITLES = {
     "drawing": "Options of the commands that draw",
     "measuring": "Options of the commands that measure",
     "tasks": "Options of the tasks on a trained run",
+    "files": "Options of the commands that list a run and hand it on",
     "runs": "Options of every experiment",
     "groups": "Options that several experiments share",
     "networks": "Options of networks that several experiments share",
