@@ -40,13 +40,13 @@ from gengen.models.vae import VAE
 from gengen.models.vqvae import VQVAE
 from gengen.nets.patch import patch_mean
 from gengen.objective import Weight, add, every, loss, scale, weight_at
-from gengen.types import Array, static
+from gengen.types import Array, FirstStage, static
 
 PLAYER = "discriminator"
 
 
 @static
-class Adversarial:
+class Adversarial(FirstStage):
     """What is added to an autoencoder: a critic of its reconstructions.
 
     The autoencoder has `restored(params, state, batch, key)`: its loss in nats, x̂ with
