@@ -20,7 +20,8 @@ DOORS = {
         *("styles", "translate"),
     ),
     "measuring": ("evaluate", "compare", "sweep", "benchmark", "throughput"),
-    "tasks": ("bayes", "outliers", "probe", "inspect"),
+    "tasks": ("bayes", "outliers", "probe"),
+    "files": ("inspect", "export"),
 }
 KINDS = {  # of experiments; the page "others" has the rest
     "adversarial": ("gan", "stylegan2", "cyclegan"),
@@ -45,8 +46,10 @@ TITLES = {
     "drawing": "Options of the commands that draw",
     "measuring": "Options of the commands that measure",
     "tasks": "Options of the tasks on a trained run",
+    "files": "Options of the commands that list a run and hand it on",
     "runs": "Options of every experiment",
     "groups": "Options that several experiments share",
+    "networks": "Options of networks that several experiments share",
     "opened": "Options that several commands on a trained run share",
 }
 
@@ -133,12 +136,20 @@ def command(name: str, options: type, shared: set[type]) -> str:
     if others:
         said.append(f"Other defaults: {', '.join(others)}.")
     every = EVERY if issubclass(options, RunOptions) else ()
-    if named := [heading(g) for g in groups if g in shared and g not in every]:
-        page = "groups" if every else "opened"
+    pages = collections.defaultdict(list)
+    for g in groups:
+        if g in shared and g not in every:
+            pages[page_of(g) if every else "opened"].append(heading(g))
+    for page, named in pages.items():
         said.append(f"[Shared]({page}.md): {'; '.join(named)}.")
     if every:
         said.append("[Every run's](runs.md).")
     return section(name, options, own, " ".join(said))
+
+
+def page_of(group: type) -> str:
+    """The page of a group that several experiments share."""
+    return "networks" if group.__module__.endswith(".nets") else "groups"
 
 
 def owned(commands: dict, page: str, groups: list[type]) -> list[type]:
@@ -174,7 +185,10 @@ def pages() -> dict[str, str]:
         page: [command(name, o, set(shared)) for name, o in those.items()]
         for page, those in commands.items()
     }
-    for page, those in ("runs", runs), ("groups", groups), ("opened", opened):
+    pages = {"runs": runs, "opened": opened, "groups": [], "networks": []}
+    for g in groups:
+        pages[page_of(g)].append(g)
+    for page, those in pages.items():
         texts[page] = [section(heading(g), g, groups_of(g)[g]) for g in those]
     for page, those in own.items():
         texts[page] += [section(heading(g), g, groups_of(g)[g]) for g in those]

@@ -11,6 +11,7 @@ from gengen.types import draws
 from ..cli.bounds import check_numbers
 from ..data.dataset import Dataset
 from ..files import write_json
+from ..run import card
 from ..run.report import read_rows
 from ..run.sampler import given_keywords
 from ..run.workdir import OpenRun, open_workdir
@@ -73,6 +74,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     result["examples"] = trained.record.data.examples
     path = options.workdir / "evaluation.json"
     write_json(path, result)
+    card.write(options.workdir, trained.model)
     empty(options.workdir / PART)
     print_evaluation(result, path)
     return result
