@@ -13,11 +13,13 @@ from gengen.conditions import labels_of
 from gengen.images import bits_name, bits_per_dim
 from gengen.metrics.result import standard_error
 from gengen.tasks.latents import rate_and_distortion
+from gengen.tasks.retrieval import GALLERY, Recall
 from gengen.types import (
     Discriminative,
     Encodes,
     HasCodes,
     InfersLabels,
+    Matches,
     OnlyReconstructs,
 )
 
@@ -64,7 +66,7 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     Bits per dimension (of text, per byte) where there is a density, of the mixture over
     classes where it is conditional; rate and distortion where there is a posterior;
     accuracy and cross-entropy where there is p(y|x); the squared error of what only
-    reconstructs.
+    reconstructs; recall, both ways, where images and captions are matched.
     """
     model, shape = trained.model, trained.record.data.shape
     model = with_importance_samples(model, options.importance_samples)
@@ -75,6 +77,9 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     if isinstance(model, OnlyReconstructs):
         error = shared_jit(squared_error, model)
         return [Metric("squared_error", "per dimension of x in [-1, 1]", error)]
+    if isinstance(model, Matches):
+        num = min(options.batch_size, options.likelihood_num, train.size)
+        return recalls(model, num)
     if model.density == "none":
         return []
     more = classifier_metrics(model) if isinstance(model, InfersLabels) else []
@@ -131,6 +136,18 @@ def surprise(model, params, state, batch, key):
     log_p = model.log_prob_labels(params, state, batch, key)
     label = batch[model.labels.key][:, None]
     return -jnp.take_along_axis(log_p, label, axis=-1)[:, 0]
+
+
+def recalls(model: Matches, batch_size: int) -> list[Metric]:
+    """Recall at one, of images' captions and of captions' images."""
+    recall = Recall(model)
+
+    def way(place):
+        return jax.jit(lambda *arguments: recall(*arguments)[:, place])
+
+    kind = f"of {min(GALLERY, batch_size)}"
+    names = "recall_image_to_text", "recall_text_to_image"
+    return [Metric(name, kind, way(place)) for place, name in enumerate(names)]
 
 
 def over_splits(trained, splits: dict, metrics: list[Metric], options) -> dict:

@@ -13,7 +13,8 @@ import numpy as np
 from gengen.conditions import Nothing, labels_of
 from gengen.errors import BadInput
 from gengen.images import bits_name, bits_per_dim
-from gengen.types import Discriminative, HasCodes, OnlyReconstructs
+from gengen.tasks.retrieval import Recall
+from gengen.types import Discriminative, HasCodes, Matches, OnlyReconstructs
 
 from ..data.dataset import Dataset, named
 from ..data.feed import order
@@ -40,7 +41,8 @@ def metric(model, shape) -> tuple[str, Callable] | None:
     """(name, (params, state, batch, key) -> [B]) of a model's per-example figure.
 
     Bits per dimension (of text, per byte) where there is a density, accuracy where
-    there is p(y|x), the squared error of what only reconstructs.
+    there is p(y|x), the squared error of what only reconstructs, the mean recall of
+    images and captions where these are matched.
     """
     if getattr(model, "density", "none") != "none":  # one's own need not say it
 
@@ -61,6 +63,9 @@ def metric(model, shape) -> tuple[str, Callable] | None:
         return "accuracy", right
     if isinstance(model, OnlyReconstructs):
         return "squared_error", partial(squared_error, model)
+    if isinstance(model, Matches):
+        recall = Recall(model)
+        return "recall", lambda *arguments: recall(*arguments).mean(axis=1)
     return None
 
 
