@@ -170,6 +170,9 @@ class RunOptions(DataOptions, LogOptions, StepOptions, DeviceOptions, ProcessOpt
     first_stage: str | None = None
     """RUN or RUN@STEP: model the latents of another run (the codes of a vqvae; the maps
     of an autoencoder or a VAE), and draw images by its decoder."""
+    perceptual: str | None = None
+    """RUN or RUN@STEP: restore images also in the maps of another run's classifier
+    (autoencoder_kl, vqgan)."""
     teacher: str | None = None
     """RUN or RUN@STEP: learn from another run, whose parameters are also the first ones
     (distill)."""
