@@ -310,6 +310,9 @@ def test_no_exported_file_surprises(tmp_path, monkeypatch):
         with contextlib.suppress(BadInput):
             good += exported.load(path)[1] == b"abc" * 50
     assert 0 < good < 200
+    path.write_bytes(whole.replace(b"\0\0\x08\0", b"\0\0\x0c\0"))  # now it is bzip2
+    with pytest.raises(BadInput, match="OSError"):
+        exported.load(path)
 
 
 def test_no_published_file_surprises(tmp_path):
