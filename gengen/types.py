@@ -282,7 +282,14 @@ class Reconstructs(abc.ABC):
         """The batch after encoding and decoding: images in [-1, 1]."""
 
 
-class OnlyReconstructs(Reconstructs):
+class FirstStage:
+    """A mark of autoencoders whose codes another model draws.
+
+    What such a model shows of itself is what it restores.
+    """
+
+
+class OnlyReconstructs(Reconstructs, FirstStage):
     """An autoencoder without p(z): its `sample` raises BadInput."""
 
 

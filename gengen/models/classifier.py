@@ -123,12 +123,31 @@ class Classifier(Discriminative, Guides, HasFeatures):
         """What the last layer sees, [B, F]; the key is not used."""
         return self._clean(params, batch)[1]
 
+    def maps(self, params, state, x) -> list[Array]:
+        """What each convolution makes of x without noise, [B, h, w, F] each.
+
+        Raises BadInput for a network without convolutions.
+        """
+        z, t = clean(self.path, x)
+        keep = {"capture_intermediates": _is_convolution, "mutable": ["intermediates"]}
+        _, found = self._apply(params, z, t, **keep)
+        if not (maps := jax.tree.leaves(found.get("intermediates", {}))):
+            raise BadInput(
+                f"a {type(self.net).__name__} without convolutions has no maps to "
+                "compare images in: take a ResNet, or a ConvEncoder"
+            )
+        return maps
+
     def sample(self, params, state, key, num, **condition):
         """Raises BadInput: p(y|x) says nothing about which x there are."""
         raise BadInput(
             "a classifier draws no samples, it is p(y|x): sample a generative model, "
             "and use tasks.bayes.conditional_from to make it p(x|y)"
         )
+
+
+def _is_convolution(module: nn.Module, method: str) -> bool:
+    return isinstance(module, nn.Conv) and method == "__call__"
 
 
 @static

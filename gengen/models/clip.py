@@ -29,6 +29,7 @@ from gengen.diffusion.noisy import clean, noisy, unit_variance
 from gengen.diffusion.paths import Path
 from gengen.errors import BadInput, no_density
 from gengen.losses.contrastive import equal_rows, infonce, sigmoid
+from gengen.losses.perceptual import unit
 from gengen.nets.captions import CaptionEncoder
 from gengen.objective import loss, map_batch
 from gengen.spaces import Space
@@ -224,12 +225,3 @@ class CLIP(Matches, Guides, HasFeatures):
             "a CLIP draws no samples: sample a generative model, which it can guide to "
             "a caption and whose samples it can rank"
         )
-
-
-def unit(x: Array) -> Array:
-    """x/|x| along the last axis, finite at 0.
-
-    >>> unit(jnp.array([3.0, 4.0]))
-    Array([0.6, 0.8], dtype=float32)
-    """
-    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-12)

@@ -73,6 +73,24 @@ def with_teacher(experiment: Experiment, teacher: Any, name: str) -> Experiment:
     return experiment.taught(teacher)
 
 
+def with_perceptual(experiment: Experiment, classifier: Any, name: str) -> Experiment:
+    """The experiment `name` with the model of its --perceptual, if it has one."""
+    if classifier is None:
+        return experiment
+    if not hasattr(experiment.model, "perceptual"):
+        raise BadInput(
+            f"--perceptual: {name} compares no images; leave it out, or take "
+            "autoencoder_kl or vqgan"
+        )
+    if not hasattr(classifier, "maps"):
+        raise BadInput(
+            f"--perceptual holds a {type(classifier).__name__}, which has no maps of "
+            "features: take the run of a classifier"
+        )
+    model = dataclasses.replace(experiment.model, perceptual=classifier)
+    return dataclasses.replace(experiment, model=model)
+
+
 def takes(options: type, reads: dict[str, str] | None = None) -> Callable:
     """Make `build(data, options)` a function of the data and the options' keywords.
 

@@ -33,6 +33,7 @@ from ..run.heldout import (
     subset,
     with_importance_samples,
 )
+from ..run.shared import shared_jit
 from ..run.workdir import OpenRun
 from .mixture import KIND, mixture_over_classes
 
@@ -74,7 +75,7 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     if not options.likelihood_num:
         return []
     if isinstance(model, OnlyReconstructs):
-        error = jax.jit(partial(squared_error, model))
+        error = shared_jit(squared_error, model)
         return [Metric("squared_error", "per dimension of x in [-1, 1]", error)]
     if isinstance(model, Matches):
         num = min(options.batch_size, options.likelihood_num, train.size)
@@ -87,48 +88,54 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
         model = mixture_over_classes(model, train)
         kind, likelihoods = f"{kind}, {KIND}", labels.num
 
-    def bits(*arguments):
-        return bits_per_dim(model.log_likelihood(*arguments), shape)
-
     if isinstance(trained.model, Encodes):
         more += bound_metrics(trained.model, shape)
     unit = getattr(getattr(trained.model, "space", None), "unit", bits_name(shape))
-    return [Metric(unit, kind, jax.jit(bits), likelihoods), *more]
+    return [Metric(unit, kind, shared_jit(bits, model, shape), likelihoods), *more]
+
+
+def bits(model, shape, *arguments):
+    """Bits per dimension, or per byte of text, of each example [B]."""
+    return bits_per_dim(model.log_likelihood(*arguments), shape)
 
 
 def bound_metrics(model: Encodes, shape: tuple[int, ...]) -> list[Metric]:
     """The two terms of the ELBO, in bits per dimension; their sum is the bound."""
 
-    def term(place):
-        def bits(*arguments):
-            return -bits_per_dim(rate_and_distortion(model, *arguments)[place], shape)
-
-        return jax.jit(bits)
-
+    rate, distortion = (shared_jit(term, place, model, shape) for place in (0, 1))
     labels = labels_of(model.condition)
     name = labels.key if labels else None
     return [
-        Metric("rate", "bits/dim", term(0), label=name),
-        Metric("distortion", "bits/dim", term(1), label=name),
+        Metric("rate", "bits/dim", rate, label=name),
+        Metric("distortion", "bits/dim", distortion, label=name),
     ]
+
+
+def term(place, model, shape, *arguments):
+    """Rate (0) or distortion (1) of each example in bits per dimension [B]."""
+    return -bits_per_dim(rate_and_distortion(model, *arguments)[place], shape)
 
 
 def classifier_metrics(model: InfersLabels) -> list[Metric]:
     """Accuracy, and cross-entropy in nats."""
-    labels = model.labels
-
-    def right(params, state, batch, key):
-        log_p = model.log_prob_labels(params, state, batch, key)
-        return jnp.argmax(log_p, axis=-1) == batch[labels.key]
-
-    def surprise(params, state, batch, key):
-        log_p = model.log_prob_labels(params, state, batch, key)
-        return -jnp.take_along_axis(log_p, batch[labels.key][:, None], axis=-1)[:, 0]
-
+    accuracy, entropy = shared_jit(right, model), shared_jit(surprise, model)
     return [
-        Metric("accuracy", "share", jax.jit(right), label=labels.key),
-        Metric("cross_entropy", "nats", jax.jit(surprise), label=labels.key),
+        Metric("accuracy", "share", accuracy, label=model.labels.key),
+        Metric("cross_entropy", "nats", entropy, label=model.labels.key),
     ]
+
+
+def right(model, params, state, batch, key):
+    """Whether the likeliest class is the label [B]."""
+    log_p = model.log_prob_labels(params, state, batch, key)
+    return jnp.argmax(log_p, axis=-1) == batch[model.labels.key]
+
+
+def surprise(model, params, state, batch, key):
+    """-log p(label|x) in nats [B]."""
+    log_p = model.log_prob_labels(params, state, batch, key)
+    label = batch[model.labels.key][:, None]
+    return -jnp.take_along_axis(log_p, label, axis=-1)[:, 0]
 
 
 def recalls(model: Matches, batch_size: int) -> list[Metric]:

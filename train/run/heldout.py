@@ -20,6 +20,7 @@ from ..data.dataset import Dataset, named
 from ..data.feed import order
 from .cache import compiled_quickly
 from .codebook import encoder, use_of_codes
+from .shared import shared_jit
 
 EXAMPLES = 512
 
@@ -66,6 +67,11 @@ def metric(model, shape) -> tuple[str, Callable] | None:
         recall = Recall(model)
         return "recall", lambda *arguments: recall(*arguments).mean(axis=1)
     return None
+
+
+def figure(model, shape, params, state, batch, key):
+    """The [B] of a model that has a `metric`."""
+    return metric(model, shape)[1](params, state, batch, key)
 
 
 def squared_error(model, params, state, batch, key):
@@ -138,7 +144,7 @@ class HeldOut:
 
     @functools.cached_property
     def _function(self) -> Callable:
-        return jax.jit(self._metric[1], compiler_options=compiled_quickly())
+        return shared_jit(figure, self.model, self.shape, quickly=True)
 
     @functools.cached_property
     def _split(self) -> tuple[str, Dataset] | None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from gengen.conditions import Nothing, labels_of
 from gengen.images import to_unit
-from gengen.types import Discriminative, Matches, OnlyReconstructs, Translates
+from gengen.types import Discriminative, FirstStage, Matches, Translates
 
 from ..data.captions import KEY as CAPTION
 from .asked import held_out, shown
@@ -185,7 +185,7 @@ def picture(model, spec, seed: int, batch_size: int, batches: list[dict], load_s
         return Sorted(model, spec, batches)
     if isinstance(model, Matches):
         return Retrieved(model, spec, batches)
-    if isinstance(model, OnlyReconstructs):
+    if isinstance(model, FirstStage):
         return Restored(model, spec, batches)
     if spec.kind == "text":
         return Texts(model, seed, batch_size)
