@@ -29,17 +29,24 @@ def sources() -> dict[str, dict[str, list[str]]]:
     for path in sorted((ROOT / "gengen").rglob("*.py")):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         module = module.removesuffix(".__init__")
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                continue
-            text = " ".join((ast.get_docstring(node) or "").split())
-            name = getattr(node, "name", "")
-            name = module if not name or name.startswith("_") else f"{module}.{name}"
+        for name, text in docstrings(ast.parse(path.read_text()), module):
+            text = " ".join(text.split())
             for authors, number in AUTHORS.findall(text):
                 found[number][""].append(authors)
             for number, places in WHERE.findall(text):
                 found[number][name].append(places.strip(" ,"))
     return found
+
+
+def docstrings(tree: ast.Module, module: str):
+    """(public name of the module, docstring): of what is in it, and in that."""
+    yield module, ast.get_docstring(tree) or ""
+    for top in tree.body:
+        name = getattr(top, "name", "_")
+        name = module if name.startswith("_") else f"{module}.{name}"
+        for node in ast.walk(top):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                yield name, ast.get_docstring(node) or ""
 
 
 def line(number: str, names: dict[str, list[str]]) -> str:
