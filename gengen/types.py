@@ -161,6 +161,30 @@ class Discriminative(InfersLabels):
     """A model of p(y|x) alone; its `sample` raises BadInput."""
 
 
+class Guides(abc.ABC):
+    """A model whose gradient guides a sampler to c, of `target`: a condition.
+
+    `path` is that of the noise that it has seen, None of clean data alone.
+    """
+
+    @abc.abstractmethod
+    def log_prob_at(self, params, state, z: Array, t: Array, c) -> Array:
+        """log p(c | z) [B] nats, up to a constant, of noisy z at times t, [] or [B]."""
+
+
+class Matches(abc.ABC):
+    """A model of which x and c belong together; its `sample` raises BadInput."""
+
+    @abc.abstractmethod
+    def embeddings(self, params, state, batch: Batch) -> tuple[Array, Array]:
+        """Unit vectors of a batch's x and of its c, each [B, D]."""
+
+    def score(self, params, state, batch: Batch) -> Array:
+        """The cosine of x and its own c, [B]: how well they fit."""
+        x, c = self.embeddings(params, state, batch)
+        return (x * c).sum(axis=-1)
+
+
 class HasLatents(abc.ABC):
     """A model whose samples are a function of latents of shape `latent_shape`."""
 
@@ -258,17 +282,24 @@ class Reconstructs(abc.ABC):
         """The batch after encoding and decoding: images in [-1, 1]."""
 
 
-class OnlyReconstructs(Reconstructs):
+class FirstStage:
+    """A mark of autoencoders whose codes another model draws.
+
+    What such a model shows of itself is what it restores.
+    """
+
+
+class OnlyReconstructs(Reconstructs, FirstStage):
     """An autoencoder without p(z): its `sample` raises BadInput."""
 
 
 def draws(model: Any) -> bool:
-    """Whether `sample` draws: not of a classifier, an autoencoder, a translator.
+    """Whether `sample` draws: not of a classifier, an autoencoder, a translator, ….
 
     >>> draws(object())
     False
     """
-    others = Discriminative, OnlyReconstructs, Translates
+    others = Discriminative, Matches, OnlyReconstructs, Translates
     return hasattr(model, "sample") and not isinstance(model, others)
 
 

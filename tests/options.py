@@ -12,6 +12,7 @@ from train.cli.command import options_class
 from train.cli.groups import groups_of, meaning
 from train.cli.options import RunOptions
 from train.experiments import DATASETS, EXPERIMENTS
+from train.experiments.training import TrainingOptions
 
 DOORS = {
     "drawing": (
@@ -19,7 +20,8 @@ DOORS = {
         *("styles", "translate"),
     ),
     "measuring": ("evaluate", "compare", "sweep", "benchmark", "throughput"),
-    "tasks": ("bayes", "outliers", "probe", "inspect"),
+    "tasks": ("bayes", "outliers", "probe"),
+    "files": ("inspect", "export", "publish"),
 }
 KINDS = {  # of experiments; the page "others" has the rest
     "adversarial": ("gan", "stylegan2", "cyclegan"),
@@ -28,21 +30,26 @@ KINDS = {  # of experiments; the page "others" has the rest
         *("meanflow", "consistency", "distill", "drifting"),
     ),
     "codes": ("autoencoder", "vqvae", "prior", "autoencoder_kl", "vqgan"),
+    "recognition": ("classifier", "m2", "clip"),
     "autoregressive": ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer", "text"),
 }
 # Pages that have the groups which only their own experiments share.
-OWN = ("adversarial", "autoregressive", "codes")
+OWN = ("adversarial", "autoregressive", "codes", "recognition")
+EVERY = groups_of(RunOptions) | groups_of(TrainingOptions)
 TITLES = {
     "adversarial": "Options of the experiments: adversarial networks",
     "diffusion": "Options of the experiments: diffusion",
     "autoregressive": "Options of the experiments: autoregressive models",
     "codes": "Options of the experiments: autoencoders and their codes",
+    "recognition": "Options of the experiments: labels and captions of images",
     "others": "Options of the experiments: all others",
     "drawing": "Options of the commands that draw",
     "measuring": "Options of the commands that measure",
     "tasks": "Options of the tasks on a trained run",
+    "files": "Options of the commands that list a run and hand it on",
     "runs": "Options of every experiment",
     "groups": "Options that several experiments share",
+    "networks": "Options of networks that several experiments share",
     "opened": "Options that several commands on a trained run share",
 }
 
@@ -128,13 +135,21 @@ def command(name: str, options: type, shared: set[type]) -> str:
     said = [f"{heading(options)}."]
     if others:
         said.append(f"Other defaults: {', '.join(others)}.")
-    every = groups_of(RunOptions) if issubclass(options, RunOptions) else ()
-    if named := [heading(g) for g in groups if g in shared and g not in every]:
-        page = "groups" if every else "opened"
+    every = EVERY if issubclass(options, RunOptions) else ()
+    pages = collections.defaultdict(list)
+    for g in groups:
+        if g in shared and g not in every:
+            pages[page_of(g) if every else "opened"].append(heading(g))
+    for page, named in pages.items():
         said.append(f"[Shared]({page}.md): {'; '.join(named)}.")
     if every:
         said.append("[Every run's](runs.md).")
     return section(name, options, own, " ".join(said))
+
+
+def page_of(group: type) -> str:
+    """The page of a group that several experiments share."""
+    return "networks" if group.__module__.endswith(".nets") else "groups"
 
 
 def owned(commands: dict, page: str, groups: list[type]) -> list[type]:
@@ -161,7 +176,7 @@ def pages() -> dict[str, str]:
     trained = [
         g for page in DOORS for o in commands[page].values() for g in groups_of(o)
     ]
-    runs = [group for group in shared if group in groups_of(RunOptions)]
+    runs = [group for group in shared if group in EVERY]
     opened = [g for g in shared if g in trained and g not in runs]
     groups = [g for g in shared if g not in trained and g not in runs]
     own = {page: owned(commands, page, groups) for page in OWN}
@@ -170,7 +185,10 @@ def pages() -> dict[str, str]:
         page: [command(name, o, set(shared)) for name, o in those.items()]
         for page, those in commands.items()
     }
-    for page, those in ("runs", runs), ("groups", groups), ("opened", opened):
+    pages = {"runs": runs, "opened": opened, "groups": [], "networks": []}
+    for g in groups:
+        pages[page_of(g)].append(g)
+    for page, those in pages.items():
         texts[page] = [section(heading(g), g, groups_of(g)[g]) for g in those]
     for page, those in own.items():
         texts[page] += [section(heading(g), g, groups_of(g)[g]) for g in those]

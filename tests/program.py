@@ -21,6 +21,8 @@ OTHERS = {  # that `tests.kill` knows, and the suite does not run as programs
     "vqvae": "--channels 8 --code-width 2 --codes 20 --batch-size 16",
     "autoencoder_kl": "--channels 8 --latent 2 --critic-channels 4 --batch-size 16",
     "vqgan": "--channels 8 --codes 20 --critic-channels 4 --batch-size 16",
+    "clip": "--dataset scenes:1 --channels 8 --multipliers 1 --text-width 8 "
+    "--text-blocks 1 --text-heads 2 --embedding 4 --batch-size 16 --warmup 0",
     "hvae": "--channels 8 --latent 2 --components 2 --batch-size 16",
     "m2": "--hidden 8 --latent 2 --channels 8 --batch-size 16",
     "realnvp": "--channels 8 --batch-size 16",

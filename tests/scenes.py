@@ -1,4 +1,4 @@
-"""python -m tests.scenes restored | faithful: what first stages and captions are worth.
+"""python -m tests.scenes restored | faithful | retrieval: first stages and captions.
 
 On scenes of one thing, by a classifier of all pairs of colour and kind, the judge. Runs
 that are not in runs/scenes/ are trained first.
@@ -8,6 +8,7 @@ that are not in runs/scenes/ are trained first.
                over that of the images), and what the judge still recognises
     faithful   how many samples show what their caption says, of pairs that occur in
                training and of those that never do, by guidance scale
+    retrieval  recall at one of 100 of a CLIP on scenes of one or two things, both ways
 """
 
 import argparse
@@ -18,12 +19,15 @@ import jax
 import numpy as np
 
 from gengen.metrics.frechet import frechet_distance, moments
+from gengen.tasks.retrieval import GALLERY, Recall
 from tests.program import call
 from train.data.load import load
 from train.data.scenes import PAIRS, SEEN, UNSEEN
+from train.run.heldout import batches, measure
 from train.run.sampler import Sampler
 from train.run.workdir import open_workdir
 
+WAYS = "image to text", "text to image"
 FOLDER = Path("runs/scenes")
 FIRST = "autoencoder_kl --dataset scenes:1 --channels 16 --critic-channels 16 "
 FIRST += "--batch-size 16 --steps 1200 --sample-every 600 --rate-schedule cosine"
@@ -37,6 +41,7 @@ RUNS = {
     "--width 96 --blocks 4 --batch-size 32 --steps 5000 --learning-rate 2e-3 "
     "--rate-schedule cosine --text-width 32 --text-blocks 1 --sample-every 2500 "
     "--checkpoint-every 1000 --ema-decay 0.998",
+    "clip": "clip",
 }
 
 
@@ -131,16 +136,32 @@ def faithful(scales: list[float], num: int, steps: int) -> None:
         print(json.dumps(row))
 
 
+def retrieval() -> None:
+    """A row for held-out scenes of pairs of training, and of pairs it never saw."""
+    run = opened("clip")
+    recall = jax.jit(Recall(run.model))
+    for split in ("test", "unseen"):
+        data = run.dataset(split)
+        stream = batches(data, np.arange(data.size), 200)
+        key = jax.random.key(0)
+        right = measure(recall, run.params, run.state, stream, data.size, key)
+        row = {"scenes": {"test": "seen pairs"}.get(split, "unseen pairs")}
+        row |= dict(zip(WAYS, right.mean(axis=0).tolist(), strict=True))
+        print(json.dumps(row | {"num": data.size, "of": GALLERY}))
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.scenes")
-    parser.add_argument("what", choices=("restored", "faithful"))
+    parser.add_argument("what", choices=("restored", "faithful", "retrieval"))
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 2.0, 4.0])
     parser.add_argument("--num", type=int, default=520)
     parser.add_argument("--steps", type=int, default=20)
     asked = parser.parse_args()
     if asked.what == "restored":
         restored()
+    elif asked.what == "retrieval":
+        retrieval()
     else:
         faithful(asked.scales, asked.num, asked.steps)
 

@@ -1,8 +1,10 @@
 """Laws of captions: their tokens, their files, and scenes that are known exactly."""
 
+import dataclasses
 import hashlib
 import json
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -11,16 +13,29 @@ import numpy as np
 import pytest
 
 from gengen import presets
-from gengen.conditions import Text
+from gengen.conditions import Nothing, Text
 from gengen.diffusion.guidance import Guidance
+from gengen.diffusion.paths import Linear
 from gengen.diffusion.predictors import check_guidance, nested
 from gengen.errors import BadInput
+from gengen.models.classifier import ClassifierGuide
+from gengen.models.clip import CLIP
 from gengen.nets.conditioning import Context
 from gengen.nets.dit import DiT
+from gengen.nets.resnet import ResNet
+from gengen.presets import changed
+from gengen.types import Matches, Variables, static
 from train.data.captions import Captions, vocabulary
+from train.data.dataset import Dataset, take
 from train.data.load import load
 from train.data.scenes import PAIRS, SEEN, UNSEEN, drawn, scene
+from train.measure import clip_score
+from train.measure.clip_score import as_read, clip_figures, open_judge
+from train.measure.options import Evaluate
 from train.run.asked import against, asked, held_out, shown
+from train.run.digests import leaf_names
+from train.run.guides import same_target
+from train.run.initial import matched
 from train.run.pictures import save_grid
 
 
@@ -200,6 +215,28 @@ def test_captions_that_are_missing_double_or_broken_are_refused(clean):
 # ---------------------------------------------------------------- what samples show
 
 
+def tiny_clip(spec, **more):
+    text = spec.text(**{"width": 4, "blocks": 1, "heads": 2, **more})
+    return CLIP(ResNet(3, 4, (1,), groups=2), spec.space(), text, 3, path=Linear())
+
+
+def test_the_encoder_of_captions_of_a_clip_starts_that_of_another_model():
+    """Whole, or refused; what is no encoder of captions stays random."""
+    run = run_on_captions()
+    spec, key = run.record.data, jax.random.key(0)
+    ours, _ = jax.eval_shape(run.model.init, key)
+    made = [jax.eval_shape(tiny_clip(spec, blocks=n).init, key)[0] for n in (1, 2)]
+    theirs, deep = (jax.tree.map(lambda x: np.full(x.shape, 7.0), p) for p in made)
+    shapes, given = SimpleNamespace(params=ours), {"ema": None, "state": {}}
+    taken, (said,) = matched(shapes, {"params": theirs, **given}, "runs/clip")
+    (own,) = taken["params"]["denoiser"].values()
+    assert leaf_names(own).keys() == leaf_names(ours["denoiser"]["Context_0"]).keys()
+    assert all((x == 7).all() for x in jax.tree.leaves(own))
+    assert "parameters of the encoder of captions" in said
+    with pytest.raises(BadInput, match="its encoder of captions has other sizes than"):
+        matched(shapes, {"params": deep, **given}, "runs/clip")
+
+
 def run_on_captions(dropout=0.1):
     """What `asked` reads of a run on scenes of one thing."""
     spec = load("scenes:1").spec
@@ -235,6 +272,100 @@ def test_samples_are_asked_for_by_caption():
 def test_what_cannot_be_asked_for_is_refused(more, sentence):
     with pytest.raises(BadInput, match=sentence):
         asked(run_on_captions(dropout=0.0), 2, **more)
+
+
+def test_a_clip_guides_a_run_without_captions_to_one():
+    spec = load("scenes:1").spec
+    clip = tiny_clip(spec)
+    flow = presets.flow(DiT(8, 8, 1, 1), spec.space(), steps=2)
+    record = SimpleNamespace(data=spec, experiment="clip")
+    run, other = (SimpleNamespace(model=m, record=record) for m in (flow, clip))
+    same_target(run, other, "runs/clip")
+    guided = changed(flow, guides=(ClassifierGuide(clip),))
+    run.model = guided
+    with pytest.raises(BadInput, match="a guide leads to a caption: give --caption"):
+        asked(run, 2)
+    given = asked(run, 2, caption="a red seven")
+
+    def sample(key):
+        held = {"frozen": {"classifier": Variables(*clip.init(key))}}
+        return guided.sample(flow.init(key)[0], held, key, 2, **given)
+
+    assert jax.eval_shape(sample, jax.random.key(0)).shape == (2, 32, 32, 3)
+    run.model = run_on_captions().model  # of another encoder
+    with pytest.raises(BadInput, match="take a run that is not conditioned on cap"):
+        other = SimpleNamespace(model=tiny_clip(spec, width=8), record=record)
+        same_target(run, other, "runs/clip")
+    words = dataclasses.replace(spec, words=("a",))
+    run.record = SimpleNamespace(data=words)
+    with pytest.raises(BadInput, match="have other words: take one trained on"):
+        same_target(run, other, "runs/clip")
+
+
+@static
+class Reads(Matches):
+    """What an image shows is the token in its first pixel: a perfect CLIP."""
+
+    condition: Text = Text(200, 5)
+
+    def embeddings(self, params, state, batch):
+        u = jax.nn.one_hot(batch["image"][:, 0, 0, 0], 200)
+        return u, jax.nn.one_hot(batch["text"][:, 1], 200)
+
+
+def shows(params, state, key, num, *, text, start_index=0):
+    """Images of which all but every fourth show the second word of their caption."""
+    right = jnp.where(jnp.arange(num) % 4 > 0, text[:, 1], 0)
+    return jnp.ones((num, 8, 8, 3)) * (right[:, None, None, None] / 127.5 - 1)
+
+
+def test_a_clip_score_is_of_samples_and_their_own_captions(tmp_path, monkeypatch):
+    """2.5 max(cos, 0), beside that of held-out images and of others' captions."""
+    spec = load("scenes:1").spec
+    text = np.stack([spec.captions.encode(f"a {c} one") for c in ("red", "blue")] * 4)
+    image = np.ones((8, 8, 8, 3), np.uint8) * text[:, 1, None, None, None]
+    data = Dataset(spec, 8, partial(take, {"image": image, "text": text}), "")
+    data = dataclasses.replace(data, spec=dataclasses.replace(spec, shape=(8, 8, 3)))
+    record = SimpleNamespace(data=data.spec, experiment="clip")
+    model = SimpleNamespace(condition=spec.text(), sample=shows)
+    of = {"params": {}, "state": {}, "record": record, "step": 3}
+    judge, run = (SimpleNamespace(model=m, **of) for m in (Reads(), model))
+    options = Evaluate(workdir=tmp_path, num=8, batch_size=8)
+    monkeypatch.setattr(clip_score, "guided", lambda run, options: run)
+    monkeypatch.setattr(clip_score, "order", lambda *_: np.arange(8))
+    found = clip_figures(judge, run, {"test": data}, options)["clip"]
+    score = {name: x["value"] for name, x in found["score"].items()}
+    assert score == {"samples": 1.875, "test images": 2.5, "other captions": 0.0}
+    assert (found["recall"]["of"], found["recall"]["value"]) == (8, 0.75)
+    assert (tmp_path / "ranked.png").exists()
+    # A judge of other tokens reads the same words.
+    words = dataclasses.replace(spec, words=spec.words[::-1])
+    other = SimpleNamespace(record=SimpleNamespace(data=words), workdir="c")
+    again = as_read(other, run, text)
+    assert words.captions.decode(again[0]) == "a red one"
+    few = dataclasses.replace(spec, words=("a", "one"))
+    other = SimpleNamespace(record=SimpleNamespace(data=few), workdir="c")
+    with pytest.raises(BadInput, match="--clip c, of the caption 'a red one': no tr"):
+        as_read(other, run, text)
+
+
+def test_a_judge_of_samples_is_a_clip_of_their_images(monkeypatch):
+    run, made = run_on_captions(), {}
+    monkeypatch.setattr(clip_score, "open_workdir", lambda path: made["other"])
+    made["other"] = SimpleNamespace(model=run.model, record=run.record)
+    run.record.experiment = "dit"
+    with pytest.raises(BadInput, match="--clip c holds a dit, not a clip: train one"):
+        open_judge(run, Path("c"))
+    spec = dataclasses.replace(run.record.data, shape=(8, 8, 3))
+    record = SimpleNamespace(data=spec)
+    made["other"] = SimpleNamespace(model=Reads(), record=record)
+    with pytest.raises(BadInput, match="--clip c is of images .*take one that was tr"):
+        open_judge(run, Path("c"))
+    made["other"] = SimpleNamespace(model=Reads(), record=run.record)
+    assert open_judge(run, Path("c")) is made["other"] and open_judge(run, None) is None
+    run.model = SimpleNamespace(condition=Nothing())
+    with pytest.raises(BadInput, match="and this run is unconditional: leave it out"):
+        open_judge(run, Path("c"))
 
 
 def test_a_run_without_captions_takes_none():

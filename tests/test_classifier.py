@@ -16,6 +16,8 @@ from sklearn.datasets import load_digits
 from gengen.conditions import Labels
 from gengen.errors import BadInput
 from gengen.models.classifier import Classifier
+from gengen.nets.headed import HeadedEncoder
+from gengen.nets.mlp import MLPEncoder
 from gengen.nets.resnet import ResNet
 from gengen.objective import add, scale
 from gengen.spaces import Images
@@ -130,6 +132,20 @@ def test_an_image_is_seen_in_units_of_its_levels(params):
     other = replace(MODEL, space=Images((8, 8, 1), 241))
     batch = {"image": 15 * BATCH["image"]}
     close(jax.jit(other.features)(params, {}, batch, KEY), features(params), 1e-4, 1e-5)
+
+
+def test_the_maps_are_those_of_all_convolutions(params):
+    """Channels and sides of each level; the first one by hand."""
+    x = SPACE.read(BATCH)
+    maps = jax.jit(MODEL.maps)(params, {}, x)
+    shapes = [(6, 8, 8, 8)] * 3 + [(6, 4, 4, 16)] * 3
+    assert sorted(m.shape for m in maps) == sorted(shapes)
+    own = params["classifier"]["Conv_0"]
+    middle = np.einsum("bijc,ijcf->bf", x[:, 2:5, 2:5], own["kernel"]) + own["bias"]
+    close(maps[0][:, 3, 3], middle, atol=1e-5)
+    flat = replace(MODEL, net=HeadedEncoder(MLPEncoder(2, (4,)), 10))
+    with pytest.raises(BadInput, match="a HeadedEncoder without convolutions has no"):
+        jax.eval_shape(lambda: flat.maps(flat.init(KEY)[0], {}, x))
 
 
 # --------------------------------------------------- what happens in training only

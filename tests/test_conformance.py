@@ -7,6 +7,7 @@ rounding of gradients that should be zero.
 
 import collections
 import inspect
+import json
 import math
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from exports import FIXTURE, primitives
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 from program import with_devices
 from quick_keys import quick_key
@@ -53,6 +55,7 @@ from gengen.losses.adversarial import NonSaturating, Relativistic
 from gengen.losses.penalty import r1, r1_r2
 from gengen.models.autoregressive import Autoregressive
 from gengen.models.classifier import Classifier
+from gengen.models.clip import CLIP
 from gengen.models.combinators.consistency import Consistency
 from gengen.models.combinators.drifting import Drifting
 from gengen.models.combinators.latent import Coded, Latent
@@ -261,6 +264,10 @@ def autoencoder_kl():
     return AutoencoderKL(*nets, Laplace(), SPACE, (4, 4, 2), **game)
 
 
+def clip():
+    return CLIP(ResNet(6, 8, (1,), groups=4), SPACE, Text(30, 5, 8), 6)
+
+
 def vqvae_prior():
     net = Transformer(9, 16, 9, 8, 1, 2)
     space = quantised().codes
@@ -303,6 +310,7 @@ ROWS = {
     "multi-scale PixelRNN": multiscale,
     "codes prior": codes_prior,
     "classifier": classifier,
+    "CLIP": clip,
 }
 
 
@@ -622,6 +630,15 @@ def test_the_key_decides_the_samples(name):
 def test_a_sample_depends_on_its_number_and_not_on_its_batch(name):
     """The same four samples, beside those before them and beside those after."""
     np.testing.assert_array_equal(samples(name, 3, 4)[:4], samples(name, 3)[4:])
+
+
+@generative_rows
+def test_a_sampler_is_made_of_what_was_exported_to_every_platform(name):
+    """`python -m tests.exports` exports every row, and lists these operations."""
+    made = primitives(sampler(name).trace(*variables(name), 3, 0).jaxpr)
+    assert (
+        {"random_bits", "random_fold_in"} <= made <= {*json.loads(FIXTURE.read_text())}
+    )
 
 
 @pytest.mark.parametrize("name", LATENT)

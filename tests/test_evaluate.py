@@ -58,7 +58,7 @@ def copy(runs, tmp_path):
 
 
 @pytest.mark.parametrize("family", GENERATIVE)
-def test_an_evaluation_states_what_its_figures_depend_on(cli, copy, family):
+def test_an_evaluation_states_what_its_figures_depend_on(cli, copy, tmp_path, family):
     some = {"flow": ["--likelihood-num", 20], "transformer": ["--likelihood-num", 0]}
     some = some.get(family, [])
     result, out = evaluated(cli, copy(family), *some)
@@ -74,6 +74,9 @@ def test_an_evaluation_states_what_its_figures_depend_on(cli, copy, family):
         assert columns["frechet_distance"]["n_fake"] == num
         assert columns["frechet_distance"]["n_real"] == 1000
     assert result["seconds_per_sample"] > 0 and result["parameter_count"] > 100
+    value = f"{result['sample_quality']['precision']['value']:.4g}"
+    card = (tmp_path / family / "README.md").read_text()
+    assert f"| precision | samples | 4 | {value} |" in card
     assert result["network_evaluations"] == (4 if family == "flow" else 1)
     kinds = {"vae": "ELBO"}
     kinds["flow"] = f"VLB, {KIND}"

@@ -20,6 +20,7 @@ from gengen.models.diffusion import Diffusion
 from gengen.types import Variables, draws
 from train.data.dataset import Spec
 from train.experiments import EXPERIMENTS, OF_TEXT
+from train.experiments.experiment import with_perceptual
 from train.experiments.training import TrainingOptions
 from train.run.digests import leaf_names
 
@@ -32,8 +33,9 @@ AUTOREGRESSIVE = ("pixelrnn", "pixelcnn", "pixelcnnpp", "transformer")
 IMAGES = [
     x for x in EXPERIMENTS if x not in OF_TEXT | {"classifier", "prior", "distill"}
 ]
-SPECS = {"cyclegan": replace(DIGITS, partner=True)}  # others: digits
-BATCH = replace(DIGITS, partner=True).example(2)
+WORDS = {"words": ("a", "red", "seven"), "caption_length": 3}
+SPECS = {"cyclegan": replace(DIGITS, partner=True), "clip": replace(DIGITS, **WORDS)}
+BATCH = replace(DIGITS, partner=True, **WORDS).example(2)  # others: digits
 REFUSED = {("path", "table"): "take the noise, data or v prediction"}
 REFUSED["solver", "ddpm-learned"] = "this network learned no variances"
 OF_SAMPLING = ("solver", "grid", "likelihood")
@@ -130,6 +132,22 @@ def test_every_method_of_distillation_trains_and_starts_from_its_teacher(method)
     shapes = leaf_names(own)
     for name, x in leaf_names(start).items():
         assert shapes[name].shape == x.shape
+
+
+@pytest.mark.parametrize("name", ["autoencoder_kl", "vqgan"])
+def test_a_first_stage_compares_images_in_the_maps_of_a_classifier(name):
+    classifier = EXPERIMENTS["classifier"](DIGITS, channels=8, multipliers=(1,)).model
+    small = {"channels": 8, "conv_levels": 1, "critic_channels": 4, "adversarial": 0.0}
+    experiment = EXPERIMENTS[name](DIGITS, **small)
+    made = with_perceptual(experiment, classifier, name)
+    arrays = jax.eval_shape(classifier.init, jax.random.key(0))
+    held = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), arrays)
+    check(made.model, samples=False, perceptual=Variables(*held))
+    assert with_perceptual(experiment, None, name) is experiment
+    with pytest.raises(BadInput, match=f"{name} compares no images; leave it out"):
+        with_perceptual(replace(experiment, model=classifier), classifier, name)
+    with pytest.raises(BadInput, match="has no maps of features: take the run of a cl"):
+        with_perceptual(experiment, experiment.model, name)
 
 
 def test_every_choice_trains_and_samples_or_is_refused():

@@ -11,12 +11,18 @@ from scipy import integrate
 
 from gengen.errors import BadInput
 from gengen.latent.objectives import ELBO
+from gengen.latent.quantizers import FiniteScalar
 from gengen.losses.adversarial import Wasserstein
-from gengen.models.first_stage import AutoencoderKL
+from gengen.losses.perceptual import perceptual_distance
+from gengen.models.first_stage import VQGAN, AutoencoderKL
+from gengen.models.vqvae import VQVAE
 from gengen.nets.maps import Halves
 from gengen.objective import Delayed
 from gengen.observations.laplace import Laplace
 from gengen.spaces import Reals
+from gengen.types import Variables, static
+from train.data.dataset import Spec
+from train.run.samples import Restored, picture
 
 
 class Linear(nn.Module):
@@ -88,6 +94,59 @@ def test_the_weight_of_the_game_is_the_ratio_by_hand(most):
     np.testing.assert_allclose(value, nats + 0.3 * ratio * game, rtol=1e-5)
 
 
+@static
+class Channels:
+    """A network whose maps are the image, and its square."""
+
+    def maps(self, params, state, x):
+        return [x, params["scale"] * jnp.square(x)]
+
+
+def test_the_perceptual_distance_is_added_and_balanced_with_the_error():
+    """2 (1 - cos) of each map, by hand; what the game is held against includes it."""
+    more = {"perceptual": Channels(), "perceptual_weight": 0.7}
+    made, params, state, batch, key = problem(**GAME, **more)
+    state["frozen"] = {"perceptual": Variables({"scale": 2.0}, {})}
+    plain = model(**GAME)
+
+    @jax.jit
+    def losses():
+        restored = made.restored(params, state, batch, key)[1]
+        found, plainly = (m.loss(params, state, batch, key) for m in (made, plain))
+        return restored, found, plainly
+
+    restored, (value, (_, said)), (without, (_, other)) = losses()
+    x, y = (np.asarray(a, float)[:, 0, 0] for a in (batch["latent"], restored))
+
+    def apart(u, v):
+        norms = np.linalg.norm(u, axis=1) * np.linalg.norm(v, axis=1)
+        return 2 - 2 * np.sum(u * v, axis=1) / norms
+
+    by_hand = np.mean(apart(x, y) + apart(x**2, y**2))
+    np.testing.assert_allclose(said["perceptual"], by_hand, rtol=1e-4)
+    assert said["balance"] != other["balance"]
+    more = 0.5 * (said["balance"] - other["balance"]) * said["game"]
+    np.testing.assert_allclose(value, without + 0.7 * by_hand + more, rtol=1e-4)
+
+
+def test_a_distance_of_maps_has_a_gradient_at_zero_and_no_units():
+    u, v = jax.random.normal(jax.random.key(0), (2, 3, 2, 2, 4))
+    zero = jnp.zeros_like(u)
+    slope = jax.jit(jax.grad(lambda u, v: perceptual_distance([u], [v]).sum()))
+    assert np.isfinite(slope(zero, zero)).all() and np.isfinite(slope(zero, v)).all()
+    one, other, same = (
+        perceptual_distance([a], [b]) for a, b in ((u, v), (9 * v, u), (u, 3 * u))
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    np.testing.assert_allclose(same, 0, atol=1e-6)
+
+
+def test_a_first_stage_shows_what_it_restores():
+    spec = Spec("noise", (8, 8, 1), 17, 0, ())
+    batches = [{"image": np.zeros((4, 8, 8, 1), np.uint8)}]
+    assert isinstance(picture(model(), spec, 0, 4, batches, None), Restored)
+
+
 def test_before_its_start_the_game_moves_nothing_but_the_critic():
     """The same loss and gradient as without a critic, whose own gradient is there."""
     late = problem(**GAME, weight=Delayed(0.5, 4))
@@ -112,6 +171,24 @@ def test_before_its_start_the_game_moves_nothing_but_the_critic():
     assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient["discriminator"]))
     after = made.loss(params, {**state, "step": jnp.int32(4)}, batch, key)[0]
     assert after != there[0][0]
+
+
+def test_a_vqgan_without_a_critic_is_a_vqvae_per_dimension():
+    """And with one before its start; the book moves in the same way."""
+    own = Linear(2), Linear(3), FiniteScalar((3, 3)), Laplace(), Reals((1, 1, 3))
+    plain, gan = (kind(*own, (1, 1), 0.5) for kind in (VQVAE, VQGAN))
+    late = dataclasses.replace(gan, **GAME, weight=Delayed(0.5, 4))
+    x, key = jax.random.normal(jax.random.key(1), (5, 1, 1, 3)), jax.random.key(0)
+
+    @jax.jit
+    def losses():
+        params, state = late.init(key)
+        state = {**state, "step": jnp.int32(3)}
+        pairs = [(plain, own := {"vqvae": params["vqvae"]}), (gan, own), (late, params)]
+        return [m.loss(p, state, {"latent": x}, key)[0] for m, p in pairs]
+
+    nats, *values = losses()
+    np.testing.assert_allclose(values, [nats / 3] * 2, rtol=1e-6)
 
 
 def test_a_laplace_density_is_one_and_its_scale_the_mean_error():

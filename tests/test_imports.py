@@ -42,6 +42,7 @@ ROOMS = {
     "models": LEAVES | MATHEMATICS,
     "presets": {*LEAVES, "diffusion", "models"},
     "tasks": LEAVES | MATHEMATICS | {"models"},
+    "interchange": LEAVES | {"nets"},
 }
 
 # Packages the library may use, and the files that may use more.

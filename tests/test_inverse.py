@@ -226,10 +226,11 @@ class Exact:
     """p(k | z) of the mixture."""
 
     path: Linear = Linear()
-    labels: ClassVar[Labels] = Labels(2)
+    target: ClassVar[Labels] = Labels(2)
 
-    def log_prob_labels_at(self, params, state, z, t):
-        return MIXTURE.log_prob_labels(self.path, z, t)[:, 0, 0]
+    def log_prob_at(self, params, state, z, t, c):
+        log_p = MIXTURE.log_prob_labels(self.path, z, t)[:, 0, 0]
+        return jnp.take_along_axis(log_p, c["label"][:, None], axis=-1)[:, 0]
 
 
 PROCESS = Process(Linear(), Velocity())

@@ -22,6 +22,8 @@ from gengen.errors import BadInput
 from gengen.models.vae import VAE
 from train import fit, open_run
 from train.run.initial import started
+from train.run.sampler import drawn
+from train.run.shared import shared_jit
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,6 +43,17 @@ def test_samples_are_those_that_the_command_writes(cli, runs, tmp_path):
             image = written["image"]
         x = open_run(runs / name).sample(5, seed=2, **keywords)
         assert x.dtype == np.uint8 and x.tobytes() == image.tobytes()
+
+
+def plus(values, x):
+    return x + values[0]
+
+
+def test_equal_models_share_a_program_and_need_no_hash(runs):
+    models = [open_run(runs / "vae").model for _ in range(2)]
+    one, other = (shared_jit(drawn, model, 4, ()) for model in models)
+    assert one is other and one is not shared_jit(drawn, models[0], 5, ())
+    assert shared_jit(plus, [1])(2) == 3
 
 
 def test_an_open_run_says_what_it_is_and_has_its_data_and_curves(runs):

@@ -1,7 +1,11 @@
 """python -m train.inspect --workdir DIR: what a checkpoint holds, leaf by leaf.
 
-Two runs are the same when `diff` of their listings is empty.
+Two runs are the same when `diff` of their listings is empty. Of a file that
+train.export wrote: what it is, once its checksums are right.
 """
+
+import json
+from pathlib import Path
 
 from .cli.command import parse, run_command
 from .cli.groups import group
@@ -10,7 +14,13 @@ from .cli.options import RunToOpen
 
 @group()
 class Inspect(RunToOpen):
-    """List a checkpoint: path, shape, dtype and SHA-256 of every array."""
+    """List a checkpoint: path, shape, dtype and SHA-256 of every array.
+
+    An exported sampler in the place of a run is checked, and says what it is.
+    """
+
+    workdir: Path
+    """The run's folder, or an exported sampler."""
 
 
 def inspect(options: Inspect) -> None:
@@ -19,6 +29,8 @@ def inspect(options: Inspect) -> None:
     from .run.checkpoint import Checkpoints
     from .run.digests import digest, leaf_names
 
+    if options.workdir.is_file():
+        return describe(options.workdir)
     record = records.load(options.workdir)
     step, tree = Checkpoints(options.workdir).raw(options.step)
     print(f"experiment {record.experiment}")
@@ -26,6 +38,16 @@ def inspect(options: Inspect) -> None:
     for name, leaf in sorted(leaf_names(tree).items()):
         shape, dtype, sha256 = digest(leaf)
         print(f"{name}  {list(shape)} {dtype} {sha256}")
+
+
+def describe(path: Path) -> None:
+    """What an exported sampler says of itself, and a script that calls it."""
+    from .run import exported
+
+    said, _ = exported.load(path)
+    for name, value in said.items():
+        print(f"{name}  {json.dumps(value)}")
+    print(*exported.example(path, said), sep="\n")
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ gradient, without training that again.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -21,16 +21,16 @@ import jax.numpy as jnp
 
 from gengen.conditions import Labels, check_batch
 from gengen.diffusion.guidance import classifier_guided
+from gengen.diffusion.noisy import clean, noisy, unit_variance
 from gengen.diffusion.paths import Path
-from gengen.diffusion.process import expand
 from gengen.errors import BadInput, no_density
 from gengen.objective import loss, map_batch
 from gengen.spaces import Space
-from gengen.types import Array, Discriminative, HasFeatures, frozen, static
+from gengen.types import Array, Discriminative, Guides, HasFeatures, frozen, static
 
 
 @static
-class Classifier(Discriminative, HasFeatures):
+class Classifier(Discriminative, Guides, HasFeatures):
     """p(y|x) of a network x -> (logits [B, classes], features [B, F])."""
 
     net: nn.Module
@@ -67,18 +67,12 @@ class Classifier(Discriminative, HasFeatures):
 
     def _apply(self, params, z, t, **kwargs):
         """The network of z at times t [B], scaled to variance one, or of x."""
-        if self.path is not None:
-            a, b = (expand(f(t), z) for f in (self.path.a, self.path.b))
-            z, kwargs = z / jnp.hypot(a, b), {**kwargs, "t": t}
-        return self.net.apply({"params": params["classifier"]}, z, **kwargs)
+        z, more = unit_variance(self.path, z, t)
+        return self.net.apply({"params": params["classifier"]}, z, **more, **kwargs)
 
     def _clean(self, params, batch):
         """The log-probabilities of the classes of a batch as it is: at time 0."""
-        x = self.space.read(batch)
-        t = jnp.zeros(len(x))
-        return self._apply(
-            params, x if self.path is None else self.path.a(0 * x) * x, t
-        )
+        return self._apply(params, *clean(self.path, self.space.read(batch)))
 
     def _label(self, batch) -> Array:
         """y [B] of a batch."""
@@ -90,14 +84,9 @@ class Classifier(Discriminative, HasFeatures):
 
         A label of -1 is unknown, and its image counts for nothing.
         """
-        x, label, t = self.space.read(batch), self._label(batch), None
-        if self.path is not None:
-            key, key_noise, key_time = jax.random.split(key, 3)
-            t = jax.random.uniform(key_time, x.shape[:1])
-            noise = jax.random.normal(key_noise, x.shape)
-            x = expand(self.path.a(t), x) * x + expand(self.path.b(t), x) * noise
-        rngs = {"dropout": key}
-        logits, _ = self._apply(params, x, t, train=True, rngs=rngs)
+        label, key_noise = self._label(batch), jax.random.fold_in(key, 1)
+        z, t = noisy(self.path, self.space.read(batch), key_noise)
+        logits, _ = self._apply(params, z, t, train=True, rngs={"dropout": key})
         target = jax.nn.one_hot(label, logits.shape[-1])
         target = (1.0 - self.label_smoothing) * target
         target = target + self.label_smoothing / logits.shape[-1]
@@ -111,14 +100,20 @@ class Classifier(Discriminative, HasFeatures):
         """log p(y|x) [B, classes] nats; the key is not used."""
         return jax.nn.log_softmax(self._clean(params, batch)[0])
 
-    def log_prob_labels_at(self, params, state, z, t) -> Array:
-        """log p(y|z) [B, classes] nats of noisy z at times t, [] or [B]."""
+    @property
+    def target(self) -> Labels:
+        """What it guides a sampler to: a class."""
+        return self.labels
+
+    def log_prob_at(self, params, state, z, t, c) -> Array:
+        """log p(y|z) [B] nats of the class in c, of noisy z at times t, [] or [B]."""
         if self.path is None:
             raise BadInput(
                 "this classifier has seen clean images only: train one with a path"
             )
         t = jnp.broadcast_to(t, z.shape[:1])
-        return jax.nn.log_softmax(self._apply(params, z, t)[0])
+        log_p = jax.nn.log_softmax(self._apply(params, z, t)[0])
+        return jnp.take_along_axis(log_p, c[self.labels.key][:, None], axis=-1)[:, 0]
 
     def log_likelihood(self, params, state, batch, key):
         """Raises BadInput: there is no density of x."""
@@ -128,6 +123,21 @@ class Classifier(Discriminative, HasFeatures):
         """What the last layer sees, [B, F]; the key is not used."""
         return self._clean(params, batch)[1]
 
+    def maps(self, params, state, x) -> list[Array]:
+        """What each convolution makes of x without noise, [B, h, w, F] each.
+
+        Raises BadInput for a network without convolutions.
+        """
+        z, t = clean(self.path, x)
+        keep = {"capture_intermediates": _is_convolution, "mutable": ["intermediates"]}
+        _, found = self._apply(params, z, t, **keep)
+        if not (maps := jax.tree.leaves(found.get("intermediates", {}))):
+            raise BadInput(
+                f"a {type(self.net).__name__} without convolutions has no maps to "
+                "compare images in: take a ResNet, or a ConvEncoder"
+            )
+        return maps
+
     def sample(self, params, state, key, num, **condition):
         """Raises BadInput: p(y|x) says nothing about which x there are."""
         raise BadInput(
@@ -136,15 +146,19 @@ class Classifier(Discriminative, HasFeatures):
         )
 
 
+def _is_convolution(module: nn.Module, method: str) -> bool:
+    return isinstance(module, nn.Conv) and method == "__call__"
+
+
 @static
 class ClassifierGuide:
-    """A sampler's guide: the score plus scale ∇ log p(y | z) of the classifier.
+    """A sampler's guide: the score plus scale ∇ log p(c | z) of another model.
 
     Its arrays are state["frozen"]["classifier"].
     """
 
-    classifier: Any
-    """A model with `path`, `labels` and `log_prob_labels_at`."""
+    classifier: Guides
+    """A model with `path`, `target` and `log_prob_at`."""
     scale: float = 1.0
     """The weight of the gradient: 1 is Bayes' rule for an unconditional model."""
     divides_by_a: ClassVar[bool] = True
@@ -152,8 +166,8 @@ class ClassifierGuide:
 
     @property
     def condition(self):
-        """The classifier's labels."""
-        return self.classifier.labels
+        """What it guides to: labels, or a text."""
+        return self.classifier.target
 
     def __call__(self, predict, process, state):
         if self.classifier.path != process.path:
@@ -161,11 +175,9 @@ class ClassifierGuide:
                 f"the classifier's images are noisy by {self.classifier.path}, the "
                 f"sampler's by {process.path}: train it along the sampler's path"
             )
-
-        own, label = frozen(state, "classifier"), self.classifier.labels.key
+        own = frozen(state, "classifier")
 
         def log_prob(z, t, c):
-            log_p = self.classifier.log_prob_labels_at(own.params, own.state, z, t)
-            return jnp.take_along_axis(log_p, c[label][:, None], axis=-1)[:, 0]
+            return self.classifier.log_prob_at(*own, z, t, c)
 
         return classifier_guided(predict, process, log_prob, self.scale)

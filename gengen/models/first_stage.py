@@ -12,8 +12,9 @@ The critic judges patches, is trained from the first step on, and its weight w i
 until it has learned: an untrained critic ruins the reconstruction, too. Where it wins
 at once, on small sharp images, it needs a penalty (R1) or relativistic pairs.
 
-With `Laplace()` as p(x|z) the first term is |x - x̂|/s + log 2s, as published; the
-perceptual distance of the published first stage is left out. Two kinds:
+With `Laplace()` as p(x|z) the first term is |x - x̂|/s + log 2s, as published. A
+distance in the maps of a classifier's features can be added to it, as there (with those
+of another network). Two kinds:
 
     AutoencoderKL   z of a Gaussian posterior, β small: `Latent(model, …)`
     VQGAN           z of a book of codes: `Coded(prior, …)`
@@ -21,10 +22,11 @@ perceptual distance of the published first stage is left out. Two kinds:
 Without a critic they are a VAE and a VQ-VAE, in nats per dimension.
 
 Esser, Rombach and Ommer 2021, arXiv:2012.09841; Rombach et al. 2022, arXiv:2112.10752,
-section 3.1 and appendix G.
+section 3.1 and appendix G; perceptual: Zhang et al. 2018, arXiv:1801.03924.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -36,17 +38,18 @@ from gengen.losses.adversarial import AdversarialLoss, Hinge
 from gengen.losses.balance import balance
 from gengen.losses.divergence import gaussian_kl
 from gengen.losses.likelihood import per_example
+from gengen.losses.perceptual import perceptual_distance
 from gengen.models.vae import VAE
 from gengen.models.vqvae import VQVAE
 from gengen.nets.patch import patch_mean
 from gengen.objective import Weight, add, every, loss, scale, weight_at
-from gengen.types import Array, static
+from gengen.types import Array, FirstStage, frozen, static
 
 PLAYER = "discriminator"
 
 
 @static
-class Adversarial:
+class Adversarial(FirstStage):
     """What is added to an autoencoder: a critic of its reconstructions.
 
     The autoencoder has `restored(params, state, batch, key)`: its loss in nats, x̂ with
@@ -65,6 +68,11 @@ class Adversarial:
     """w of the game: a number, or a static function of the step such as `Delayed`."""
     most: float = 1.0
     """The largest λ."""
+    perceptual: Any = None
+    """A model with `maps`, such as a `Classifier`, whose arrays are
+    state["frozen"]["perceptual"]; None for no such distance."""
+    perceptual_weight: Weight = 1.0
+    """The weight of the distance in its maps, beside nats per dimension."""
 
     def init(self, key, batch=None):
         """The autoencoder's parameters and state, and the critic's parameters."""
@@ -147,6 +155,12 @@ class Adversarial:
         _, restored, _, _ = self.restored(params, state, batch, key)
         return self.space.read(batch), jax.lax.stop_gradient(restored)
 
+    def distance(self, state, x: Array, restored: Array) -> Array:
+        """The mean distance in the other model's maps."""
+        held = frozen(state, "perceptual")
+        one, other = (self.perceptual.maps(*held, y) for y in (x, restored))
+        return jnp.mean(perceptual_distance(one, other))
+
     @loss
     def loss(self, params, state, batch, key):
         """The autoencoder's loss per dimension, and λ w times its part in the game."""
@@ -155,6 +169,10 @@ class Adversarial:
         def both(params):
             value, restored, new, metrics = self.restored(params, state, batch, key)
             own = value / x[0].size
+            if self.perceptual is not None:
+                distance = self.distance(state, x, restored)
+                metrics = {**metrics, "perceptual": distance}
+                own = own + weight_at(self.perceptual_weight, state) * distance
             if self.discriminator is None:
                 return own, 0.0, (new, metrics)
             critic = jax.lax.stop_gradient(params)

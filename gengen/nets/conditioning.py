@@ -143,15 +143,19 @@ class Conditioning(nn.Module):
     """Times [B] and c -> one vector [B, dim]: the sum of all embeddings.
 
     A label is embedded (the null label, too), a time or a scalar goes through sinusoids
-    and an MLP of two layers. Ho et al. 2020, arXiv:2006.11239, appendix B.
+    and an MLP of two layers. Ho et al. 2020, arXiv:2006.11239, appendix B. The time has
+    `waves` sinusoids, by default dim.
     """
 
     dim: int
     condition: Any = Nothing()
+    waves: int | None = None
+    max_period: float = 10_000.0
 
     @nn.compact
     def __call__(self, t: Array, c: Given | None = None) -> Array:
-        h = nn.silu(nn.Dense(self.dim)(time_embedding(t, self.dim)))
+        waves = time_embedding(t, self.waves or self.dim, self.max_period)
+        h = nn.silu(nn.Dense(self.dim)(waves))
         h = nn.Dense(self.dim)(h)
         c = known(self.condition, c, len(t))
         for part in parts_of(self.condition):
@@ -241,24 +245,28 @@ def with_condition(h: Array, condition: Condition, c: Given | None) -> Array:
 class ShiftedEmbedding(nn.Module):
     """x int32 [B, T] -> [B, T, D]: at t the embeddings of x_{t-1} and of c, `flat`.
 
-    At the beginning stands symbol number `vocabulary`. One module serves both views of
-    an autoregressive network.
+    At the beginning stands the symbol `start`; by default one of its own, number
+    `vocabulary`. One module serves both views of an autoregressive network.
     """
 
     vocabulary: int
     width: int
     condition: Any = Nothing()
     dtype: Any = None
+    start: int | None = None
+    embedding_init: Any = normal
 
     def setup(self):
+        self.first = self.vocabulary if self.start is None else self.start
+        rows = self.vocabulary + (self.start is None)
         self.symbol = nn.Embed(
-            self.vocabulary + 1, self.width, self.dtype, embedding_init=normal
+            rows, self.width, self.dtype, embedding_init=self.embedding_init
         )
         self.label = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
 
     def __call__(self, x: Array, c: Given | None = None) -> Array:
         bias = self.bias(c, len(x))
-        x = jnp.pad(x[:, :-1], ((0, 0), (1, 0)), constant_values=self.vocabulary)
+        x = jnp.pad(x[:, :-1], ((0, 0), (1, 0)), constant_values=self.first)
         return self.symbol(x) + (0 if bias is None else bias[:, None])
 
     def bias(self, c: Given | None, num: int) -> Array | None:
@@ -268,5 +276,5 @@ class ShiftedEmbedding(nn.Module):
 
     def decode(self, symbol: Array, t: Array, bias: Array | None) -> Array:
         """`__call__` at position t alone: [B, D]."""
-        h = self.symbol(jnp.where(t == 0, self.vocabulary, symbol))
+        h = self.symbol(jnp.where(t == 0, self.first, symbol))
         return h if bias is None else h + bias

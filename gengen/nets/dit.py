@@ -122,6 +122,10 @@ class DiT(nn.Module):
     """Whether the backward pass recomputes each block instead of keeping it."""
     unroll: int = 1
     """Blocks per iteration of the scan: more for speed, fewer for compile time."""
+    time_waves: int | None = None
+    """Sinusoids of the time; None for as many as features of a token."""
+    max_period: float = 10_000.0
+    """Period of the slowest of them, in thousandths of the time, times 2 pi."""
 
     @nn.compact
     def __call__(
@@ -137,7 +141,8 @@ class DiT(nn.Module):
         tokens = patchify(z, p)
         where = positions(height // p, breadth // p, self.width)
         context = Context(self.condition)(c, len(z))
-        e = Conditioning(self.width, self.condition)(t, c)
+        waves = self.time_waves, self.max_period
+        e = Conditioning(self.width, self.condition, *waves)(t, c)
         h = dense(self.width, name="patch_in")(tokens) + where
 
         def layer(block, h):

@@ -80,9 +80,9 @@ def sinusoidal_embedding(
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 
-def time_embedding(t: Array, dim: int) -> Array:
+def time_embedding(t: Array, dim: int, max_period: float = 10_000.0) -> Array:
     """Times [B] in [0, 1] -> [B, dim]: `sinusoidal_embedding` of 1000 t, a step number.
 
     Ho et al. 2020, arXiv:2006.11239, appendix B.
     """
-    return sinusoidal_embedding(1000.0 * t, dim)
+    return sinusoidal_embedding(1000.0 * t, dim, max_period)

@@ -4,7 +4,9 @@
     Attention(h) = softmax(Q Kᵀ/√d + mask) V,  mask = -∞ above the diagonal,
 
 one head each d = width/heads wide. The sequence is shifted by a start symbol, so that
-position t sees x_<t; sinusoidal positions, of the embedding's own scale, say where.
+position t sees x_<t; sinusoidal positions, of the embedding's own scale, say where, or
+learned ones. With those, tied embeddings and a symbol of the vocabulary at the start it
+is GPT-2 (Radford et al. 2019): `gengen.interchange.gpt2`.
 A sequence or a text that x is conditioned on is read by a cross-attention between the
 two. Vaswani et al. 2017, arXiv:1706.03762; norms before the blocks: Xiong et al. 2020,
 arXiv:2002.04745.
@@ -29,7 +31,12 @@ from gengen.nets.conditioning import (
     refuse_parts,
     sequence_of,
 )
-from gengen.nets.layers import at_least_float32, sinusoidal_embedding
+from gengen.nets.layers import (
+    at_least_float32,
+    dcgan_normal,
+    normal,
+    sinusoidal_embedding,
+)
 from gengen.types import Array
 
 
@@ -48,13 +55,15 @@ class Block(nn.Module):
     """The positions of the cache that are read together."""
     dtype: Any = None
     """The layer's type: bfloat16, or None for the parameters'."""
+    epsilon: float = 1e-6
+    """What the norms add to a variance."""
 
     def setup(self):
         def dense(features):
             return nn.Dense(features, dtype=self.dtype)
 
         def norm():
-            return nn.LayerNorm(dtype=self.dtype)
+            return nn.LayerNorm(self.epsilon, dtype=self.dtype)
 
         self.norm, self.qkv, self.out = norm(), dense(3 * self.width), dense(self.width)
         if self.cross:
@@ -128,7 +137,7 @@ class Transformer(nn.Module):
     length: int
     """The most positions."""
     vocabulary: int = 256
-    """The number of symbols; symbol number `vocabulary` is the start."""
+    """The number of symbols."""
     width: int = 256
     """The features of a position, a multiple of `heads`."""
     blocks: int = 6
@@ -145,19 +154,56 @@ class Transformer(nn.Module):
     """The layers' type: bfloat16, or None for the parameters'."""
     remat: bool = False
     """Whether the backward pass recomputes each layer instead of keeping it."""
+    learned_positions: bool = False
+    """Whether a position has a learned vector, in the place of sinusoids."""
+    tied: bool = False
+    """Whether the features are products with the symbols' embeddings, without a bias;
+    then there are as many as symbols."""
+    start_symbol: int | None = None
+    """The symbol before the first one; None for one that is not in the vocabulary."""
+    epsilon: float = 1e-6
+    """What the norms add to a variance."""
     row_length = None  # nothing can be computed for several symbols at once
 
     def setup(self):
         head_width(self.width, self.heads)
         kinds = (Labels, Scalar, Sequence, Text)
         refuse_parts(self.condition, kinds, "a transformer")
-        self.before = ShiftedEmbedding(self.vocabulary, self.width, self.condition)
+        self._check_symbols()
+        init = dcgan_normal if self.tied else normal
+        self.before = ShiftedEmbedding(
+            self.vocabulary,
+            self.width,
+            self.condition,
+            start=self.start_symbol,
+            embedding_init=init,
+        )
+        if self.learned_positions:
+            shape = self.length, self.width
+            self.positions = self.param("positions", dcgan_normal, shape)
         self.context = Context(self.condition)
         cross = sequence_of(self.condition) is not None
         each = self.width, self.heads, self.dropout, cross, self.segment
         kind = RematBlock if self.remat else Block
-        self.layers = [kind(*each, self.dtype) for _ in range(self.blocks)]
-        self.norm, self.out = nn.LayerNorm(), nn.Dense(self.features)
+        each += self.dtype, self.epsilon
+        self.layers = [kind(*each) for _ in range(self.blocks)]
+        self.norm = nn.LayerNorm(self.epsilon)
+        if not self.tied:
+            self.out = nn.Dense(self.features)
+
+    def _check_symbols(self):
+        if self.tied and self.features != self.vocabulary:
+            raise BadInput(
+                f"tied embeddings give a feature to each of {self.vocabulary} symbols, "
+                f"and the head takes {self.features}: leave tied out"
+            )
+        if self.start_symbol is not None and not (
+            0 <= self.start_symbol < self.vocabulary
+        ):
+            raise BadInput(
+                f"start_symbol={self.start_symbol} is none of {self.vocabulary} "
+                "symbols, which begin at 0"
+            )
 
     def __call__(self, x: Array, c: Given | None = None, train: bool = False) -> Array:
         chex.assert_rank(x, 2)
@@ -174,9 +220,17 @@ class Transformer(nn.Module):
             h = block(h, context, train)
         h = self.norm(at_least_float32(h))
         self.sow("intermediates", "features", h)
-        return self.out(h)
+        return self._output(h)
+
+    def _output(self, h):
+        if not self.tied:
+            return self.out(h)
+        rows = self.before.symbol.embedding[: self.vocabulary]
+        return h @ at_least_float32(rows).T
 
     def _positioned(self, h, t):
+        if self.learned_positions:
+            return h + jnp.asarray(self.positions, h.dtype)[t]
         return h + sinusoidal_embedding(t, self.width).astype(h.dtype)
 
     def start(self, num: int, c: Given | None = None):
@@ -196,4 +250,4 @@ class Transformer(nn.Module):
         for block, old in zip(self.layers, caches, strict=True):
             h, kept = block.decode(h, t, old)
             new.append(kept)
-        return self.out(self.norm(at_least_float32(h))), (new, bias)
+        return self._output(self.norm(at_least_float32(h))), (new, bias)

@@ -47,7 +47,7 @@ class GuideOptions:
     network without a class in guidance: autoguidance."""
     classifier: Path | None = None
     """Workdir of a classifier of noisy images (--path), which guides the sampler to the
-    class, also of an unconditional run."""
+    class, also of an unconditional run; or of a clip, which guides to the caption."""
 
 
 @group()

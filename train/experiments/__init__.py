@@ -8,6 +8,7 @@ imports stay inside the functions, so that `--help` is quick.
 from .autoencoder import autoencoder
 from .autoencoder_kl import autoencoder_kl
 from .classifier import classifier
+from .clip import clip
 from .consistency import consistency
 from .cyclegan import cyclegan
 from .ddpm import ddpm
@@ -39,6 +40,7 @@ FAMILIES += (gan, stylegan2, cyclegan)
 FAMILIES += (flow, ddpm, score_sde, edm, dit, meanflow, consistency)
 FAMILIES += (distill, drifting)
 FAMILIES += (pixelrnn, pixelcnn, pixelcnnpp, transformer, text, classifier)
+FAMILIES += (clip,)
 EXPERIMENTS = {function.__name__: function for function in FAMILIES}
 OF_TEXT = {"text"}
 OF_LATENTS = {
@@ -46,7 +48,8 @@ OF_LATENTS = {
     "reals": ("flow", "ddpm", "score_sde", "edm", "dit", "drifting", "distill"),
 }
 """The experiments on the latents of another run, by the latents' kind."""
-DATASETS = {"text": "text", "cyclegan": "pair:thick:digits"}  # others: digits
+DATASETS = {"text": "text", "cyclegan": "pair:thick:digits", "clip": "scenes"}
+"""The data set by default; others: digits."""
 FEW_STEPS = {"meanflow", "consistency", "distill", "drifting"}
 """Those whose loss measures no progress, and whose samples cost a call or two."""
 NOT_ONLY_IMAGES = OF_TEXT | {"gan", "prior"}

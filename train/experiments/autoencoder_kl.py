@@ -22,8 +22,8 @@ def autoencoder_kl(data, o: AutoencoderKLOptions):
     """First stage of latent diffusion: sharp images from a map of real numbers.
 
     Rombach et al. 2022, arXiv:2112.10752. The absolute error with a learned scale, a
-    small KL term and a critic of patches; without a perceptual distance. A model of its
-    latents draws: flow, dit and others with --first-stage.
+    small KL term and a critic of patches; --perceptual adds a distance of features. A
+    model of its latents draws: flow, dit and others with --first-stage.
     """
     from gengen.latent.objectives import ELBO
     from gengen.models.first_stage import AutoencoderKL

@@ -7,23 +7,15 @@ from ..cli.groups import group
 
 
 @group()
-class CaptionOptions:
-    """How captions are read, where a model is conditioned on them."""
+class TextEncoderOptions:
+    """The encoder of captions."""
 
-    captions: bool = True
-    """Where the data set has captions, condition on these, and not on its classes."""
     text_width: Width = 64
     """Features of a word, a multiple of its heads."""
     text_blocks: Depth = 2
     """Layers of the encoder of captions, which is trained with the model."""
     text_heads: Width = 4
     """Its attention heads."""
-
-    def condition(self, data):
-        """The captions where there are any, else the classes, else nothing."""
-        if self.conditional and self.captions and data.words:
-            return self.text(data)
-        return data.condition(self.conditional)
 
     def text(self, data):
         """The type of the data set's captions, with its encoder's sizes."""
@@ -34,3 +26,17 @@ class CaptionOptions:
             )
         names = ("width", "blocks", "heads")
         return data.text(**{name: getattr(self, f"text_{name}") for name in names})
+
+
+@group()
+class CaptionOptions(TextEncoderOptions):
+    """How captions are read, where a model is conditioned on them."""
+
+    captions: bool = True
+    """Where the data set has captions, condition on these, and not on its classes."""
+
+    def condition(self, data):
+        """The captions where there are any, else the classes, else nothing."""
+        if self.conditional and self.captions and data.words:
+            return self.text(data)
+        return data.condition(self.conditional)

@@ -14,9 +14,9 @@ from .nets import LayerOptions, Multipliers
 from .training import TrainingOptions
 
 
-@group(steps=1_000)
-class ClassifierOptions(TrainingOptions, LayerOptions, DataStdOptions):
-    """The network of a classifier, and the changes of its images."""
+@group()
+class ImageEncoderOptions(TrainingOptions, LayerOptions, DataStdOptions):
+    """A network that makes a vector of an image, and the changes of its images."""
 
     network: Literal["resnet", "mlp", "conv"] = "resnet"
     """A residual network; or the encoder of the experiments vae and autoencoder, mlp or
@@ -40,11 +40,30 @@ class ClassifierOptions(TrainingOptions, LayerOptions, DataStdOptions):
     """Augmentation: an image is moved by at most this many pixels."""
     flip: bool = False
     """Augmentation: mirror half of the images."""
+    path: PathName | None = None
+    """The path along which noise is mixed into the images, at all times: the run can
+    then guide the sampler of a diffusion along the same path."""
+
+    def changes(self, data):
+        """The changes of images in training; None without any."""
+        from gengen.augment import Chain, Flip, Shift
+
+        key = data.space().key
+        changes = (Shift(self.shift, key),) if self.shift else ()
+        changes += (Flip(key),) if self.flip else ()
+        return Chain(changes) if changes else None
+
+    def noise(self):
+        """The path of the noise; None of clean images."""
+        return PATHS[self.path](self.data_std) if self.path else None
+
+
+@group(steps=1_000)
+class ClassifierOptions(ImageEncoderOptions):
+    """What a classifier learns."""
+
     label_smoothing: Share = 0.1
     """Share of the target spread over all classes."""
-    path: PathName | None = None
-    """The path along which noise is mixed into the images, at all times: the classifier
-    can then guide the sampler of a diffusion along the same path."""
 
 
 @takes(ClassifierOptions)
@@ -57,7 +76,6 @@ def classifier(data, o: ClassifierOptions):
     fashion_mnist --channels 16 --multipliers 1 2 4 --flip --batch-size 128 --steps
     3000, which reached 91.7 % in 480 s there.
     """
-    from gengen.augment import Chain, Flip, Shift
     from gengen.models.classifier import Classifier
 
     if not data.num_classes:
@@ -65,22 +83,19 @@ def classifier(data, o: ClassifierOptions):
             f"{data.name} has no labels, which a classifier needs: take a labelled "
             "data set (a folder: one subfolder a class)"
         )
-    key = data.space().key
-    changes = (Shift(o.shift, key),) if o.shift else ()
-    changes += (Flip(key),) if o.flip else ()
     model = Classifier(
-        network_of(data, o),
+        network_of(data.num_classes, o),
         data.space(),
         data.labels(),
-        Chain(changes) if changes else None,
+        o.changes(data),
         o.label_smoothing,
-        PATHS[o.path](o.data_std) if o.path else None,
+        o.noise(),
     )
     return o.experiment(model, "classifier")
 
 
-def network_of(data: Spec, o: ClassifierOptions):
-    """x -> (logits, features)."""
+def network_of(outputs: int, o: ImageEncoderOptions):
+    """x -> (logits or a vector, of so many numbers; features)."""
     from gengen.nets.conv import ConvEncoder
     from gengen.nets.headed import HeadedEncoder
     from gengen.nets.mlp import MLPEncoder
@@ -88,7 +103,7 @@ def network_of(data: Spec, o: ClassifierOptions):
 
     if o.network == "resnet":
         sizes = (o.channels, o.multipliers, o.blocks, o.dropout)
-        return ResNet(data.num_classes, *sizes, dtype=o.dtype, remat=o.remat)
+        return ResNet(outputs, *sizes, dtype=o.dtype, remat=o.remat)
     if o.path or o.remat:
         raise BadInput(
             f"--{'path' if o.path else 'remat'} with --network {o.network}: it is for "
@@ -98,7 +113,7 @@ def network_of(data: Spec, o: ClassifierOptions):
         encoder = MLPEncoder(o.latent, o.hidden, dtype=o.dtype)
     else:
         encoder = ConvEncoder(o.latent, o.channels, o.conv_levels, dtype=o.dtype)
-    return HeadedEncoder(encoder, data.num_classes, o.dropout)
+    return HeadedEncoder(encoder, outputs, o.dropout)
 
 
 def recipe(data: Spec) -> dict:

@@ -172,7 +172,7 @@ class DistillOptions(RoundOptions, PlayOptions, TrainingOptions):
         return teacher
 
 
-@takes(DistillOptions)
+@takes(DistillOptions, reads={"teacher": "dit"})
 def distill(data, o: DistillOptions):
     """Distillation: a student that needs one step, or few, from a run of diffusion.
 

@@ -73,11 +73,30 @@ def with_teacher(experiment: Experiment, teacher: Any, name: str) -> Experiment:
     return experiment.taught(teacher)
 
 
-def takes(options: type) -> Callable:
+def with_perceptual(experiment: Experiment, classifier: Any, name: str) -> Experiment:
+    """The experiment `name` with the model of its --perceptual, if it has one."""
+    if classifier is None:
+        return experiment
+    if not hasattr(experiment.model, "perceptual"):
+        raise BadInput(
+            f"--perceptual: {name} compares no images; leave it out, or take "
+            "autoencoder_kl or vqgan"
+        )
+    if not hasattr(classifier, "maps"):
+        raise BadInput(
+            f"--perceptual holds a {type(classifier).__name__}, which has no maps of "
+            "features: take the run of a classifier"
+        )
+    model = dataclasses.replace(experiment.model, perceptual=classifier)
+    return dataclasses.replace(experiment, model=model)
+
+
+def takes(options: type, reads: dict[str, str] | None = None) -> Callable:
     """Make `build(data, options)` a function of the data and the options' keywords.
 
     Its signature and type hints are those of the fields; `function.options` is the
-    dataclass, from which the command line is made.
+    dataclass, from which the command line is made. `function.reads` is what it cannot
+    do without: {option that names another run: the experiment of such a run}.
     """
 
     def decorate(build: Callable[[Spec, Any], Experiment]):
@@ -95,7 +114,7 @@ def takes(options: type) -> Callable:
         ]
         function.__signature__ = inspect.Signature([data, *fields])
         function.__annotations__ = {"data": Spec, **hints, "return": Experiment}
-        function.options = options
+        function.options, function.reads = options, reads or {}
         return function
 
     return decorate

@@ -14,6 +14,9 @@ from .vqvae import MapOptions
 class FirstStageOptions(TrainingOptions, MapOptions):
     """The networks of a first stage of latent models."""
 
+    perceptual_weight: Weight = 1.0
+    """Weight of the distance in the classifier's maps, with --perceptual."""
+
     def coders(self, data, features: int, observation) -> dict:
         """The fields `encoder`, `decoder`, `observation` and `space`."""
         from gengen.nets.maps import MapDecoder, MapEncoder
@@ -27,6 +30,7 @@ class FirstStageOptions(TrainingOptions, MapOptions):
             "decoder": MapDecoder(out, *sizes, dtype=self.dtype),
             "observation": observation,
             "space": data.space(),
+            "perceptual_weight": self.perceptual_weight,
         }
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from ..cli.bounds import AtLeast, AtMost, Depth, NonEmpty, Share, Width
+from ..cli.bounds import Above, AtLeast, AtMost, Depth, Index, NonEmpty, Share, Width
 from ..cli.groups import group
 
 Multipliers = Annotated[tuple[Annotated[int, AtLeast(1), AtMost(64)], ...], NonEmpty()]
@@ -85,6 +85,31 @@ class DiTOptions(LayerOptions):
         unroll = 1 if self.remat else min(self.blocks, 4)
         own = {name: getattr(self, name) for name in names}
         return DiT(condition=condition, **own, unroll=unroll)
+
+
+@group()
+class SymbolOptions:
+    """How a transformer reads its symbols."""
+
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    """What says where a symbol stands; learned, tied and with a start symbol, the
+    transformer is GPT-2's, and its weights can be exported."""
+    tied: bool = False
+    """The output's matrix is that of the symbols' embeddings."""
+    start_symbol: Index | None = None
+    """The symbol that stands before the first one, of those of the data; by default one
+    of its own."""
+    norm_epsilon: Annotated[float, Above(0), AtMost(1)] = 1e-6
+    """What the norms add to a variance."""
+
+    def of_symbols(self) -> dict:
+        """These options as fields of a `Transformer`."""
+        return {
+            "learned_positions": self.positions == "learned",
+            "tied": self.tied,
+            "start_symbol": self.start_symbol,
+            "epsilon": self.norm_epsilon,
+        }
 
 
 @group()

@@ -24,7 +24,7 @@ class PriorOptions(
     """The network of a prior over codes."""
 
 
-@takes(PriorOptions)
+@takes(PriorOptions, reads={"first_stage": "vqvae"})
 def prior(data, o: PriorOptions):
     """Prior over the codes of a run (--first-stage): with its decoder, one model.
 

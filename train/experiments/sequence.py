@@ -1,17 +1,20 @@
 """The networks over a sequence of symbols, which text and priors of codes share."""
 
+import dataclasses
 from typing import Literal
+
+from gengen.errors import BadInput
 
 from ..cli.bounds import Depth, Share, Width
 from ..cli.groups import group
-from .nets import LayerOptions
+from .nets import LayerOptions, SymbolOptions
 
 # Architecture -> (width, layers) of about 860,000 parameters each.
 SIZES = {"lstm": (216, 2), "wavenet": (128, 8), "transformer": (128, 4)}
 
 
 @group()
-class SequenceOptions(LayerOptions):
+class SequenceOptions(LayerOptions, SymbolOptions):
     """The network over a sequence of symbols."""
 
     architecture: Literal[tuple(SIZES)] = "lstm"
@@ -38,6 +41,7 @@ class SequenceOptions(LayerOptions):
 
         head, (width, layers) = Categorical(space.size), SIZES[self.architecture]
         layers = layers if self.layers is None else self.layers
+        self.refuse_symbols()
         size = {
             "vocabulary": space.size,
             "width": width if self.width is None else self.width,
@@ -51,6 +55,17 @@ class SequenceOptions(LayerOptions):
         elif self.architecture == "wavenet":
             net = WaveNet(head.features, layers=layers, **size)
         else:
-            size |= {"blocks": layers, "heads": self.heads}
+            size |= {"blocks": layers, "heads": self.heads, **self.of_symbols()}
             net = Transformer(head.features, math.prod(space.shape), **size)
         return Autoregressive(net, head, space, condition)
+
+    def refuse_symbols(self) -> None:
+        """BadInput for an option of a transformer's symbols, of another network."""
+        usual = {f.name: f.default for f in dataclasses.fields(SymbolOptions)}
+        given = [name for name, x in usual.items() if getattr(self, name) != x]
+        if given and self.architecture != "transformer":
+            raise BadInput(
+                f"--{given[0].replace('_', '-')} with --architecture "
+                f"{self.architecture}: it is an option of the transformer alone; leave "
+                "it out"
+            )

@@ -5,11 +5,13 @@ from ..cli.groups import group
 from .autoregressive import AutoregressiveOptions
 from .captions import CaptionOptions
 from .experiment import takes
-from .nets import OrderOptions
+from .nets import OrderOptions, SymbolOptions
 
 
 @group(width=64, dropout=0.3, steps=1_000)
-class TransformerOptions(AutoregressiveOptions, OrderOptions, CaptionOptions):
+class TransformerOptions(
+    AutoregressiveOptions, OrderOptions, SymbolOptions, CaptionOptions
+):
     """The attention of a transformer."""
 
     heads: Width = 4
@@ -48,5 +50,6 @@ def transformer(data, o: TransformerOptions):
         o.condition(data),
         dtype=o.dtype,
         remat=o.remat,
+        **o.of_symbols(),
     )
     return o.autoregressive(data, net, head, o.permutation(data.shape))

@@ -17,8 +17,8 @@ def vqgan(data, o: VQGANOptions):
     """VQGAN: images as grids of codes, restored without blur.
 
     Esser, Rombach and Ommer 2021, arXiv:2012.09841. The absolute error with a learned
-    scale and a critic of patches; without a perceptual distance. A prior over its codes
-    draws: prior --first-stage.
+    scale and a critic of patches; --perceptual adds a distance of features. A prior
+    over its codes draws: prior --first-stage.
     """
     from gengen.models.first_stage import VQGAN
     from gengen.observations.laplace import Laplace

@@ -18,6 +18,7 @@ from ..files import file_name, write_atomically, write_json
 from ..progress import print_table
 from ..run.record import FILE, reader_of
 from .comparison_table import TAXONOMY, comparison_lines, comparison_notes, draw_samples
+from .evaluation import training_seconds
 from .extractors import extractor_if_any
 from .options import Evaluate
 from .series import Member, budget_used, measure_all
@@ -26,32 +27,47 @@ from .tables import markdown
 DATA = ("data_dir", "image_size", "levels")
 
 
-def select_experiments(options, spec: Spec) -> dict[str, dict]:
-    """{family: all its keywords} of what is compared; BadInput for unknown names."""
+# Latent diffusion is an experiment like others, on the latents of a first stage.
+MORE = {"latent_dit": ("dit", {"first_stage": "autoencoder_kl"})}
+
+
+def families_of(known: dict) -> dict[str, tuple[str, dict[str, str]]]:
+    """{family: (experiment, {option: the experiment of the run that it reads})}."""
+    own = {name: (name, getattr(f, "reads", {})) for name, f in known.items()}
+    return own | {name: of for name, of in MORE.items() if of[0] in known}
+
+
+def select_families(options, spec: Spec) -> dict[str, tuple[str, dict[str, str]]]:
+    """Those of `families_of` that are compared; BadInput for unknown names."""
     known, selected = experiments.EXPERIMENTS, {}
-    for name in options.families or known:
-        if name not in known:
+    families = families_of(known)
+    for name in options.families or families:
+        if name not in families:
             raise BadInput(
                 f"--families {name}: no experiment is called so"
-                f"{did_you_mean(name, known)}; choose from {', '.join(known)}"
+                f"{did_you_mean(name, families)}; choose from {', '.join(families)}"
             )
-        function = known[name]
-        parameters = list(inspect.signature(function).parameters.values())[1:]
-        keywords = {p.name: p.default for p in parameters}
-        if options.steps is not None:
-            keywords["steps"] = options.steps
+        experiment, reads = families[name]
         try:
-            model = function(spec, **keywords).model
+            models = [known[x](spec).model for x in reads.values() if x in known]
+            models = models or [known[experiment](spec).model]
         except BadInput:
             if name in options.families:
                 raise
             continue  # nothing for these data, as a classifier without labels
-        if draws(model):
-            selected[name] = keywords
+        if all(x in known for x in reads.values()) and (reads or draws(models[0])):
+            selected[name] = families[name]
         elif name in options.families:
-            why = "draws no samples" if model else "learns from a run of another"
-            raise BadInput(f"--families {name}: it {why}; leave it out")
+            raise BadInput(f"--families {name}: it draws no samples; leave it out")
     return selected
+
+
+def keywords_of(experiment: str, steps: int | None) -> dict[str, Any]:
+    """All keywords of an experiment: its defaults, and the number of steps."""
+    function = experiments.EXPERIMENTS[experiment]
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    keywords = {p.name: p.default for p in parameters}
+    return keywords | ({} if steps is None else {"steps": steps})
 
 
 def compare(options) -> None:
@@ -62,7 +78,7 @@ def compare(options) -> None:
     data = {name: getattr(options, name) for name in DATA}
     dataset = load(options.dataset, **data, reader=min(begun, default=READER))
     dataset.spec.images_only("train.compare")
-    selected = select_experiments(options, dataset.spec)
+    selected = select_families(options, dataset.spec)
     budget = f"{options.minutes:g} minutes"
     if options.steps is not None:
         budget = f"{options.steps} steps, or {budget}"
@@ -73,16 +89,17 @@ def compare(options) -> None:
         f"{folder}"
     )
     members = [
-        member_of(name, keywords, folder, options)
-        for name, keywords in selected.items()
+        member_of(name, *family, folder, options) for name, family in selected.items()
     ]
     for member in members:
         member.check(dataset)
-    first, data_dir = members[0], options.data_dir
+    first, data_dir = [*members[0].reads, members[0]][0], options.data_dir
     record = first.stage(dataset).record
     extractor = extractor_if_any(options.extractor, first.run.workdir, record, data_dir)
     results, failed = measure_all(members, extractor)
-    rows = sorted(map(row_of, results.values()), key=rank_of)
+    named = {member.name: member for member in members}
+    rows = [row_of(named[name], result) for name, result in results.items()]
+    rows.sort(key=rank_of)
     result = {"dataset": options.dataset, "budget": budget, "rows": rows}
     result |= {"failed": failed, "used": budget_used(results, options.minutes)}
     path = folder / "comparison"
@@ -99,13 +116,20 @@ def compare(options) -> None:
         print(path.with_suffix(suffix))
 
 
-def member_of(name: str, keywords: dict, folder: Path, options) -> Member:
-    """How a family is trained and evaluated."""
+def member_of(
+    name: str, experiment: str, reads: dict[str, str], folder: Path, options
+) -> Member:
+    """How a family is trained and evaluated, and those whose runs it reads."""
+    others = {
+        option: member_of(other, other, {}, folder, options)
+        for option, other in reads.items()
+    }
     run = RunOptions(
         workdir=folder / name,
         dataset=options.dataset,
         seed=options.seed,
         minutes=options.minutes,
+        **{option: str(other.run.workdir) for option, other in others.items()},
         **{name: getattr(options, name) for name in DATA},
     )
     evaluation = Evaluate(
@@ -116,14 +140,17 @@ def member_of(name: str, keywords: dict, folder: Path, options) -> Member:
         extractor=options.extractor,
         data_dir=options.data_dir,
     )
-    return Member(name, run, name, keywords, evaluation)
+    keywords = keywords_of(experiment, options.steps)
+    return Member(name, run, experiment, keywords, evaluation, tuple(others.values()))
 
 
-def row_of(result: dict[str, Any]) -> dict[str, Any]:
+def row_of(member: Member, result: dict[str, Any]) -> dict[str, Any]:
     """A family's row of the table, from its evaluation."""
     bits = result.get("bits_per_dim", {}).get("test")
+    seconds = [training_seconds(other.run.workdir) for other in member.reads]
     return {
-        "family": result["experiment"],
+        "family": member.name,
+        "reads": [other.name for other in member.reads],
         "samples": result["samples"],
         "density": result["density"],
         "test_bits_per_dim": bits and bits["value"],
@@ -131,7 +158,7 @@ def row_of(result: dict[str, Any]) -> dict[str, Any]:
         "quality": main_metrics(result.get("sample_quality")),
         "parameters": result["parameter_count"],
         "steps": result["step"],
-        "training_seconds": result["training_seconds"],
+        "training_seconds": total([result["training_seconds"], *seconds]),
         "milliseconds_per_sample": 1e3 * result["seconds_per_sample"],
         "network_evaluations": result["network_evaluations"],
         "class_accuracy": result.get("class_accuracy"),
@@ -140,6 +167,11 @@ def row_of(result: dict[str, Any]) -> dict[str, Any]:
         "test_images": main_metrics(result.get("test_images")),
         "noise_floor": main_metrics(result.get("noise_floor")),
     }
+
+
+def total(seconds: list[float | None]) -> float | None:
+    """Their sum; None where one is not known."""
+    return None if None in seconds else sum(seconds)
 
 
 def main_metrics(quality: dict | None) -> dict | None:

@@ -63,6 +63,14 @@ def comparison_notes(result: dict[str, Any]) -> list[str]:
         f"{result['budget']} of training. {rows[0]['device']}."
     )
     notes += result["used"]
+    reading = [
+        f"{row['family']} of {', '.join(row['reads'])}" for row in rows if row["reads"]
+    ]
+    if reading:
+        notes.append(
+            "Runs that read another, whose seconds of training are counted in: "
+            f"{'; '.join(reading)}."
+        )
     if quality := rows[0]["quality"]:
         notes.append(
             f"{quality['n_fake']:,} samples against {quality['n_real']:,} training "

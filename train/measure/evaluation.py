@@ -11,9 +11,11 @@ from gengen.types import draws
 from ..cli.bounds import check_numbers
 from ..data.dataset import Dataset
 from ..files import write_json
+from ..run import card
 from ..run.report import read_rows
 from ..run.sampler import given_keywords
 from ..run.workdir import OpenRun, open_workdir
+from .clip_score import clip_figures, open_judge
 from .critic import critic_figures
 from .disentangling import disentanglement
 from .features import alone, empty
@@ -50,6 +52,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     quality = None
     if not draws(trained.model):
         refuse_sampling(trained.model, options)
+    judge = open_judge(trained, options.clip)
     splits = open_splits(trained, options.data_dir)
     notes = [trained.changed_since(*split) for split in splits.items()]
     if changed := list(filter(None, notes)):
@@ -64,12 +67,14 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
             result |= quality.measure()
         result |= modes_of_samples(trained, options)
         result |= critic_figures(trained, splits, options.seed)
+        result |= clip_figures(judge, trained, splits, options)
     result |= over_splits(trained, splits, metrics, options)
     result |= disentanglement(trained, splits["train"], options)
     result |= codebook_use(trained, splits, options)
     result["examples"] = trained.record.data.examples
     path = options.workdir / "evaluation.json"
     write_json(path, result)
+    card.write(options.workdir, trained.model)
     empty(options.workdir / PART)
     print_evaluation(result, path)
     return result
@@ -116,7 +121,8 @@ def cost(
 def refuse_sampling(model, options) -> None:
     """BadInput for what means nothing of a classifier, or of an autoencoder alone."""
     what = f"this {type(model).__name__}"
-    for name, value in given_keywords(options).items():
+    clip = {"clip": options.clip} if options.clip else {}
+    for name, value in (given_keywords(options) | clip).items():
         raise BadInput(
             f"--{name.replace('_', '-')} {value}: {what} draws no samples; leave it out"
         )

@@ -26,6 +26,7 @@ from ..files import file_name
 from ..run.digests import digest_of
 from ..run.pictures import to_uint8
 from ..run.record import Record
+from ..run.shared import shared_jit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,12 +149,6 @@ def of_classifier(
             f"{ours.levels}: take a classifier trained on the run's data set"
         )
 
-    @jax.jit
-    def apply(weights, x):
-        batch, key = {"image": to_levels(x, data.levels)}, jax.random.key(0)
-        arguments = (*weights, batch, key)
-        return model.features(*arguments), model.log_prob_labels(*arguments)
-
     weights = (trained.params, trained.state)
     like = {"image": np.zeros((1, *data.shape), np.uint8)}
     width = jax.eval_shape(model.features, *weights, like, None).shape[-1]
@@ -162,7 +157,14 @@ def of_classifier(
         f"weights {digest_of(trained.params)}"
     )
     same = (data.name, data.class_names) == (ours.name, ours.class_names)
+    apply = shared_jit(judged, model, data.levels)
     return Extractor(name, f"from {path}", same, batch_size, weights, apply)
+
+
+def judged(model, levels, weights, x):
+    """Features and log p(y|x) of images in [-1, 1], by a classifier of levels."""
+    arguments = (*weights, {"image": to_levels(x, levels)}, jax.random.key(0))
+    return model.features(*arguments), model.log_prob_labels(*arguments)
 
 
 def inception(path: Path, levels: int, batch_size: int = 32) -> Extractor:

@@ -25,6 +25,9 @@ class Evaluate(RunToOpen, BoundOptions, SamplerOptions):
     """Weight file of the FID convention's Inception-v3 (pt_inception….pth or
     .safetensors), or workdir of a classifier; by default the classifier beside the
     run's workdir, trained first if there is none."""
+    clip: Path | None = None
+    """Workdir of a clip run, which scores how well samples fit the captions of what
+    they were asked for."""
     likelihood_num: Index = 10_000
     """Examples of each split, at most, whose likelihood (of a classifier: accuracy) is
     measured; 0 leaves the likelihood out."""

@@ -13,11 +13,13 @@ from gengen.conditions import labels_of
 from gengen.images import bits_name, bits_per_dim
 from gengen.metrics.result import standard_error
 from gengen.tasks.latents import rate_and_distortion
+from gengen.tasks.retrieval import GALLERY, Recall
 from gengen.types import (
     Discriminative,
     Encodes,
     HasCodes,
     InfersLabels,
+    Matches,
     OnlyReconstructs,
 )
 
@@ -31,6 +33,7 @@ from ..run.heldout import (
     subset,
     with_importance_samples,
 )
+from ..run.shared import shared_jit
 from ..run.workdir import OpenRun
 from .mixture import KIND, mixture_over_classes
 
@@ -63,7 +66,7 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     Bits per dimension (of text, per byte) where there is a density, of the mixture over
     classes where it is conditional; rate and distortion where there is a posterior;
     accuracy and cross-entropy where there is p(y|x); the squared error of what only
-    reconstructs.
+    reconstructs; recall, both ways, where images and captions are matched.
     """
     model, shape = trained.model, trained.record.data.shape
     model = with_importance_samples(model, options.importance_samples)
@@ -72,8 +75,11 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
     if not options.likelihood_num:
         return []
     if isinstance(model, OnlyReconstructs):
-        error = jax.jit(partial(squared_error, model))
+        error = shared_jit(squared_error, model)
         return [Metric("squared_error", "per dimension of x in [-1, 1]", error)]
+    if isinstance(model, Matches):
+        num = min(options.batch_size, options.likelihood_num, train.size)
+        return recalls(model, num)
     if model.density == "none":
         return []
     more = classifier_metrics(model) if isinstance(model, InfersLabels) else []
@@ -82,48 +88,66 @@ def example_metrics(trained: OpenRun, train: Dataset, options) -> list[Metric]:
         model = mixture_over_classes(model, train)
         kind, likelihoods = f"{kind}, {KIND}", labels.num
 
-    def bits(*arguments):
-        return bits_per_dim(model.log_likelihood(*arguments), shape)
-
     if isinstance(trained.model, Encodes):
         more += bound_metrics(trained.model, shape)
     unit = getattr(getattr(trained.model, "space", None), "unit", bits_name(shape))
-    return [Metric(unit, kind, jax.jit(bits), likelihoods), *more]
+    return [Metric(unit, kind, shared_jit(bits, model, shape), likelihoods), *more]
+
+
+def bits(model, shape, *arguments):
+    """Bits per dimension, or per byte of text, of each example [B]."""
+    return bits_per_dim(model.log_likelihood(*arguments), shape)
 
 
 def bound_metrics(model: Encodes, shape: tuple[int, ...]) -> list[Metric]:
     """The two terms of the ELBO, in bits per dimension; their sum is the bound."""
 
-    def term(place):
-        def bits(*arguments):
-            return -bits_per_dim(rate_and_distortion(model, *arguments)[place], shape)
-
-        return jax.jit(bits)
-
+    rate, distortion = (shared_jit(term, place, model, shape) for place in (0, 1))
     labels = labels_of(model.condition)
     name = labels.key if labels else None
     return [
-        Metric("rate", "bits/dim", term(0), label=name),
-        Metric("distortion", "bits/dim", term(1), label=name),
+        Metric("rate", "bits/dim", rate, label=name),
+        Metric("distortion", "bits/dim", distortion, label=name),
     ]
+
+
+def term(place, model, shape, *arguments):
+    """Rate (0) or distortion (1) of each example in bits per dimension [B]."""
+    return -bits_per_dim(rate_and_distortion(model, *arguments)[place], shape)
 
 
 def classifier_metrics(model: InfersLabels) -> list[Metric]:
     """Accuracy, and cross-entropy in nats."""
-    labels = model.labels
-
-    def right(params, state, batch, key):
-        log_p = model.log_prob_labels(params, state, batch, key)
-        return jnp.argmax(log_p, axis=-1) == batch[labels.key]
-
-    def surprise(params, state, batch, key):
-        log_p = model.log_prob_labels(params, state, batch, key)
-        return -jnp.take_along_axis(log_p, batch[labels.key][:, None], axis=-1)[:, 0]
-
+    accuracy, entropy = shared_jit(right, model), shared_jit(surprise, model)
     return [
-        Metric("accuracy", "share", jax.jit(right), label=labels.key),
-        Metric("cross_entropy", "nats", jax.jit(surprise), label=labels.key),
+        Metric("accuracy", "share", accuracy, label=model.labels.key),
+        Metric("cross_entropy", "nats", entropy, label=model.labels.key),
     ]
+
+
+def right(model, params, state, batch, key):
+    """Whether the likeliest class is the label [B]."""
+    log_p = model.log_prob_labels(params, state, batch, key)
+    return jnp.argmax(log_p, axis=-1) == batch[model.labels.key]
+
+
+def surprise(model, params, state, batch, key):
+    """-log p(label|x) in nats [B]."""
+    log_p = model.log_prob_labels(params, state, batch, key)
+    label = batch[model.labels.key][:, None]
+    return -jnp.take_along_axis(log_p, label, axis=-1)[:, 0]
+
+
+def recalls(model: Matches, batch_size: int) -> list[Metric]:
+    """Recall at one, of images' captions and of captions' images."""
+    recall = Recall(model)
+
+    def way(place):
+        return jax.jit(lambda *arguments: recall(*arguments)[:, place])
+
+    kind = f"of {min(GALLERY, batch_size)}"
+    names = "recall_image_to_text", "recall_text_to_image"
+    return [Metric(name, kind, way(place)) for place, name in enumerate(names)]
 
 
 def over_splits(trained, splits: dict, metrics: list[Metric], options) -> dict:

@@ -27,6 +27,8 @@ class Member:
     experiment: str
     keywords: dict[str, Any]
     evaluation: Evaluate
+    reads: tuple["Member", ...] = ()
+    "The runs that it reads, of which each is trained first."
 
     def stage(self, dataset: Dataset) -> Stage:
         """What will stand in its workdir, and what it reads of other runs."""
@@ -34,9 +36,16 @@ class Member:
         return staged(self.run, asked, dataset)
 
     def check(self, dataset: Dataset):
-        """Its model; BadInput for another run in its workdir, or beyond the budget."""
+        """Its model, if it can be built already.
+
+        BadInput for another run in its workdir, or one beyond the budget.
+        """
         check(self.evaluation)
         workdir = self.run.workdir
+        for other in self.reads:
+            other.check(dataset)
+        if any(Checkpoints(other.run.workdir).latest() is None for other in self.reads):
+            return None  # nobody knows it before the others are trained
         stage = self.stage(dataset)
         model = stage.build().model  # refuses keywords that do not fit one another
         refuse_other_run(workdir, stage.record)
@@ -51,10 +60,16 @@ class Member:
             )
         return model
 
+    def trained(self) -> None:
+        """Train within the budget, the runs that it reads first."""
+        for other in self.reads:
+            other.trained()
+        train(self.run, self.experiment, self.keywords)
+
     def measured(self, extractor: Extractor | None) -> dict[str, Any]:
         """Train within the budget and evaluate, unless it is done already."""
         workdir = self.run.workdir
-        train(self.run, self.experiment, self.keywords)
+        self.trained()
         path, step = workdir / "evaluation.json", Checkpoints(workdir).latest()
         if path.exists():
             known = json.loads(path.read_text())

@@ -14,6 +14,7 @@ COMPARISONS = {
 
 FIGURES = ("bits_per_dim", "bits_per_byte", "rate", "distortion", "accuracy")
 FIGURES += ("cross_entropy", "squared_error")
+FIGURES += ("recall_image_to_text", "recall_text_to_image")
 
 
 def print_evaluation(result: dict[str, Any], path: Path) -> None:
@@ -40,6 +41,7 @@ def print_evaluation(result: dict[str, Any], path: Path) -> None:
     if (share := result.get("class_accuracy")) is not None:
         lines.append(["samples of the class asked for", f"{share:.1%}"])
     lines += mode_lines(result.get("modes")) + memory_lines(result.get("memory"))
+    lines += clip_lines(result.get("clip"))
     for name, value in result.get("critic", {}).items():
         lines.append([f"critic: {name.replace('_', ' ')}", f"{value:.3f}"])
     if (seconds := result.get("seconds_per_sample")) is not None:
@@ -66,6 +68,18 @@ def mode_lines(modes: dict[str, Any] | None) -> list[list[str]]:
         ["samples within a mode", f"{modes['good_samples']:.1%}"],
         ["KL of modes from even ones, nats", f"{kl} (of even ones {chance})"],
     ]
+
+
+def clip_lines(clip: dict[str, Any] | None) -> list[list[str]]:
+    """How well samples fit their captions, by a CLIP, in words and numbers."""
+    if clip is None:
+        return []
+    lines = [["the judge of captions", clip["judge"]]]
+    for name, score in clip["score"].items():
+        what = f"CLIP score, {name}, {clip['num']:,} of them"
+        lines.append([what, with_error(score, ".3f", ".2g")])
+    what = f"samples nearest to their own caption of {clip['recall']['of']}"
+    return [*lines, [what, f"{clip['recall']['value']:.1%}"]]
 
 
 def memory_lines(memory: dict[str, Any] | None) -> list[list[str]]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gengen.conditions import Text, parts_of
+from gengen.conditions import Nothing, Text, parts_of
 from gengen.errors import BadInput
 
 from .labels import asked_label, names_of
@@ -44,12 +44,19 @@ def asked(trained, num: int, label=None, caption: str | None = None) -> dict:
     given = given_classes(trained.model, num, asked_label(trained, label))
     if tokens is not None:
         given[text_of(trained.model).key] = np.tile(tokens, (num, 1))
+    elif text_of(trained.model) and text_of(trained.model) not in own_parts(trained):
+        raise BadInput("a guide leads to a caption: give --caption, which it needs")
     elif text_of(trained.model) and not drops(trained.model):
         raise BadInput(
             "this run was trained with --label-dropout 0, so it draws nothing without "
             "a caption: give --caption"
         )
     return given
+
+
+def own_parts(trained) -> tuple:
+    """The parts of what a run's model itself was trained on, without its guides'."""
+    return parts_of(getattr(trained.model, "condition", Nothing()))
 
 
 def against(trained, caption: str | None) -> dict:

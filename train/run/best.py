@@ -12,8 +12,8 @@ FILE = "best.json"
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether a higher value is better: of accuracies, not of bits or losses."""
-    return metric.endswith("accuracy")
+    """Whether a higher value is better: of accuracies and recalls, not of losses."""
+    return metric.endswith(("accuracy", "recall"))
 
 
 def check_metric(metric: str | None, evaluators) -> None:

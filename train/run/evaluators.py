@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from gengen.types import Discriminative, OnlyReconstructs
+from gengen.types import Discriminative, FirstStage, Matches
 
 from ..cli.options import RunOptions
 from ..data.dataset import Dataset
@@ -80,7 +80,7 @@ def own_evaluators(
 
     def make():
         drawn = record.data.kind in ("images", "text") or is_plane(record.data)
-        of_held_out = isinstance(model, Discriminative | OnlyReconstructs)
+        of_held_out = isinstance(model, Discriminative | FirstStage | Matches)
         can = held_out.batches if of_held_out else hasattr(model, "sample")
         if not drawn or not can:
             return None

@@ -64,6 +64,8 @@ def staged(run: RunOptions, record: Record, dataset: Dataset) -> Stage:
         begun = references.begun(run) and records.load(run.workdir).latents
         dataset = encoded(first, dataset, begun)
         record = dataclasses.replace(record, latents=dataset.spec)
+    if (classifier := opened.get("perceptual")) is not None:
+        same_data(record, classifier.record, f"--perceptual {run.perceptual}")
     if (teacher := opened.get("teacher")) is not None:
         check_teacher(record, teacher.record, run.teacher)
     models = {name: other.model for name, other in opened.items()}

@@ -3,12 +3,13 @@
 import dataclasses
 from pathlib import Path
 
-from gengen.conditions import labels_of
+from gengen.conditions import Labels, labels_of
 from gengen.errors import BadInput
 from gengen.models.diffusion import Diffusion
-from gengen.types import Discriminative, Variables
+from gengen.types import Guides, Variables
 
 from ..cli.doors import command
+from .asked import text_of
 from .workdir import OpenRun, open_workdir
 
 
@@ -47,30 +48,48 @@ def same_data(trained: OpenRun, other: OpenRun, name: str, path: Path) -> None:
 
 
 def by_classifier(trained: OpenRun, other: OpenRun, path: Path, options) -> OpenRun:
-    """Guided by a classifier of noisy images."""
+    """Guided by a classifier, or a CLIP, of noisy images."""
     from gengen.models.classifier import ClassifierGuide
 
-    noisy = getattr(other.model, "path", None)
-    if not isinstance(other.model, Discriminative):
+    if not isinstance(other.model, Guides):
         raise BadInput(
             f"--classifier {path} holds a {other.record.experiment}, not a classifier: "
             f"train one with {command('classifier')} --path NAME --workdir DIR"
         )
+    noisy = other.model.path
     if noisy != trained.model.process.path:
         seen = "clean images" if noisy is None else f"noise along {noisy}"
         raise BadInput(
             f"--classifier {path} has seen {seen}, and the sampler's noise is along "
             f"{trained.model.process.path}: train one with --path of that name"
         )
-    own = labels_of(trained.model.condition)
-    if own not in (None, other.model.labels):
-        raise BadInput(
-            f"--classifier {path} knows {other.model.labels.num} classes, the run "
-            f"{own.num}: take one trained on the run's data set"
-        )
+    same_target(trained, other, path)
     scale = 1.0 if options.classifier_scale is None else options.classifier_scale
     guide = ClassifierGuide(other.model, scale)
     return changed(trained, "classifier", other, guides=(guide,))
+
+
+def same_target(trained: OpenRun, other: OpenRun, path: Path) -> None:
+    """BadInput for a guide to other classes, or to captions of other words."""
+    target, run = other.model.target, trained.record.data
+    if isinstance(target, Labels):
+        own = labels_of(trained.model.condition)
+        if own not in (None, target):
+            raise BadInput(
+                f"--classifier {path} knows {target.num} classes, the run {own.num}: "
+                "take one trained on the run's data set"
+            )
+        return
+    if run.captions != other.record.data.captions:
+        raise BadInput(
+            f"--classifier {path} reads captions of {other.record.data.name}, and those"
+            f" of {run.name} have other words: take one trained on the run's data set"
+        )
+    if text_of(trained.model) not in (None, target):
+        raise BadInput(
+            f"--classifier {path} guides to a caption, by {target}, and the run has "
+            f"{text_of(trained.model)}: take a run that is not conditioned on captions"
+        )
 
 
 def by_model(trained: OpenRun, other: OpenRun, path: Path, options) -> OpenRun:

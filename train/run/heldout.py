@@ -13,12 +13,14 @@ import numpy as np
 from gengen.conditions import Nothing, labels_of
 from gengen.errors import BadInput
 from gengen.images import bits_name, bits_per_dim
-from gengen.types import Discriminative, HasCodes, OnlyReconstructs
+from gengen.tasks.retrieval import Recall
+from gengen.types import Discriminative, HasCodes, Matches, OnlyReconstructs
 
 from ..data.dataset import Dataset, named
 from ..data.feed import order
 from .cache import compiled_quickly
 from .codebook import encoder, use_of_codes
+from .shared import shared_jit
 
 EXAMPLES = 512
 
@@ -39,7 +41,8 @@ def metric(model, shape) -> tuple[str, Callable] | None:
     """(name, (params, state, batch, key) -> [B]) of a model's per-example figure.
 
     Bits per dimension (of text, per byte) where there is a density, accuracy where
-    there is p(y|x), the squared error of what only reconstructs.
+    there is p(y|x), the squared error of what only reconstructs, the mean recall of
+    images and captions where these are matched.
     """
     if getattr(model, "density", "none") != "none":  # one's own need not say it
 
@@ -60,7 +63,15 @@ def metric(model, shape) -> tuple[str, Callable] | None:
         return "accuracy", right
     if isinstance(model, OnlyReconstructs):
         return "squared_error", partial(squared_error, model)
+    if isinstance(model, Matches):
+        recall = Recall(model)
+        return "recall", lambda *arguments: recall(*arguments).mean(axis=1)
     return None
+
+
+def figure(model, shape, params, state, batch, key):
+    """The [B] of a model that has a `metric`."""
+    return metric(model, shape)[1](params, state, batch, key)
 
 
 def squared_error(model, params, state, batch, key):
@@ -133,7 +144,7 @@ class HeldOut:
 
     @functools.cached_property
     def _function(self) -> Callable:
-        return jax.jit(self._metric[1], compiler_options=compiled_quickly())
+        return shared_jit(figure, self.model, self.shape, quickly=True)
 
     @functools.cached_property
     def _split(self) -> tuple[str, Dataset] | None:

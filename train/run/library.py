@@ -43,7 +43,7 @@ from .workdir import OpenRun, open_workdir
 
 # The options that say where data are, and the figure that the program alone makes.
 _NO_OPTIONS = {"dataset", "data_dir", "image_size", "length", "on_bad_record"}
-_NO_OPTIONS |= {"evaluate_every", "first_stage", "teacher"}
+_NO_OPTIONS |= {"evaluate_every", "first_stage", "perceptual", "teacher"}
 
 
 def fit(
@@ -87,7 +87,8 @@ def fit(
         levels: of the pixels or symbols.
         seed: of the initial parameters, the order of the data and all noise.
         options: an option of `python -m train` by its name, such as log_every=50; not
-            those of data sets, and none of evaluate_every, first_stage and teacher.
+            those of data sets, and none of evaluate_every, first_stage, perceptual and
+            teacher.
 
     Returns:
         The run, open, at its last step.

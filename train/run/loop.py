@@ -172,7 +172,7 @@ def run_experiment(
             job = Job(run, record, experiment, feed, view, checkpoints, report, frozen)
             resume_or_finish(job, train_state, step, evaluators)
         if primary:
-            summarise(report, workdir, checkpoints)
+            summarise(report, workdir, checkpoints, experiment.model)
         processes.all_gather()  # so that none waits long for the others' end
     return workdir
 

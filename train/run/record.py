@@ -23,6 +23,7 @@ from ..experiments.experiment import (
     Experiment,
     Reference,
     second_stage,
+    with_perceptual,
     with_teacher,
 )
 from ..files import write_json
@@ -50,13 +51,16 @@ class Record:
     latents: Spec | None = None
     "What the first stage makes of the data, whose model it is; None without one."
 
-    def build(self, autoencoder: Any = None, teacher: Any = None) -> Experiment:
+    def build(
+        self, autoencoder: Any = None, teacher: Any = None, perceptual: Any = None
+    ) -> Experiment:
         """The experiment, from its function and keywords.
 
         Args:
             autoencoder: the model of the first stage; without it, the model of a run
                 with one is that of the latents alone.
             teacher: the model of the run that this one learns from.
+            perceptual: the classifier in whose maps a first stage compares images.
         """
         from ..experiments import EXPERIMENTS, NOT_ONLY_IMAGES
         from ..experiments.fit import fit
@@ -70,6 +74,7 @@ class Record:
         data = self.latents or self.data
         experiment = EXPERIMENTS[self.experiment](data, **self.options)
         experiment = with_teacher(experiment, teacher, self.experiment)
+        experiment = with_perceptual(experiment, perceptual, self.experiment)
         if autoencoder is None:
             return experiment
         return second_stage(experiment, autoencoder)

@@ -1,4 +1,4 @@
-"""Runs whose arrays another run reads and never changes: its first stage.
+"""Runs whose arrays another run reads and never changes, such as its first stage.
 
 The record of the run that reads says where each of them is, at which step, and the
 digest of its arrays; they are loaded from there, and no checkpoint holds them again.
@@ -21,6 +21,7 @@ from .digests import digest_of
 from .record import Record
 
 OPTIONS = {"autoencoder": "first_stage", "teacher": "teacher"}
+OPTIONS |= {"perceptual": "perceptual"}
 """The name of another run in `Record.frozen`: the option that asks for it."""
 
 

@@ -5,7 +5,6 @@ import inspect
 from collections.abc import Iterator
 from functools import partial
 
-import jax
 import numpy as np
 
 from gengen.conditions import Nothing, labels_of
@@ -16,7 +15,7 @@ from gengen.types import HasCodes, OnlyReconstructs
 
 from ..cli.doors import command
 from ..cli.names import GRIDS, SOLVERS
-from .cache import compiled_quickly
+from .shared import shared_jit
 from .windows import Sliding
 
 COLUMNS = 10
@@ -183,18 +182,11 @@ class Sampler:
         self._sliding = None
         if length and max(length, len(prompt)) > shape[0]:
             self._sliding = Sliding(model, batch_size, length, **keywords)
-        observed = np.arange(shape[0]) < len(prompt)
-
-        def draw(params, state, key, first, given):
-            how = {"start_index": first, **keywords}
-            if not prompt:
-                return model.sample(params, state, key, batch_size, **given, **how)
-            begun = jax.numpy.pad(self._begun, (0, shape[0] - len(prompt)))
-            tokens = jax.numpy.broadcast_to(begun, (batch_size, *begun.shape))
-            batch = {"tokens": tokens, **given}
-            return model.complete(params, state, key, batch, observed, **how).x
-
-        self._draw = jax.jit(draw, compiler_options=compiled_quickly() if few else {})
+        values = model, batch_size, tuple(keywords.items())
+        if prompt:
+            self._draw = shared_jit(continued, *values, prompt, shape[0], quickly=few)
+        else:
+            self._draw = shared_jit(drawn, *values, quickly=few)
 
     def __call__(self, params, state, key, num: int, given=None) -> np.ndarray:
         return np.concatenate(list(self.batches(params, state, key, num, given)))
@@ -229,6 +221,21 @@ class Sampler:
         if self._sliding:
             return self._sliding(*arguments, x, given)
         return x if self.length is None else x[:, : self.length]
+
+
+def drawn(model, num, keywords, params, state, key, first, given):
+    """Samples first … first + num - 1; keywords: pairs."""
+    how = {"start_index": first, **dict(keywords)}
+    return model.sample(params, state, key, num, **given, **how)
+
+
+def continued(model, num, keywords, prompt, length, params, state, key, first, given):
+    """The same of text, each after the bytes of the prompt."""
+    how = {"start_index": first, **dict(keywords)}
+    begun = np.frombuffer(prompt.ljust(length, b"\0"), np.uint8).astype(np.int32)
+    batch = {"tokens": np.tile(begun, (num, 1)), **given}
+    observed = np.arange(length) < len(prompt)
+    return model.complete(params, state, key, batch, observed, **how).x
 
 
 def refuse_undrawn(model) -> None:

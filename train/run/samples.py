@@ -7,8 +7,9 @@ import numpy as np
 
 from gengen.conditions import Nothing, labels_of
 from gengen.images import to_unit
-from gengen.types import Discriminative, OnlyReconstructs, Translates
+from gengen.types import Discriminative, FirstStage, Matches, Translates
 
+from ..data.captions import KEY as CAPTION
 from .asked import held_out, shown
 from .outputs import save_texts
 from .pictures import save_grid, to_uint8
@@ -121,6 +122,31 @@ class Sorted:
         return save_grid(path, to_uint8(x), COLUMNS, self.names)
 
 
+class Retrieved:
+    """The picture of a CLIP: held-out captions, and the images nearest to each."""
+
+    suffix = ".png"
+
+    def __init__(self, model, spec, batches: list[dict]):
+        self.batches, self.spec = batches, spec
+        self._embeddings = jax.jit(model.embeddings)
+        tokens = np.concatenate([batch[CAPTION] for batch in batches])
+        _, first = np.unique(tokens, axis=0, return_index=True)
+        self.rows = np.sort(first)[:CAPTIONS]  # of different captions
+        self.names = shown({CAPTION: tokens[self.rows]}, spec)
+
+    def save(self, path: Path, train_state) -> Path:
+        """Search with the averaged parameters, write the PNG."""
+        params = train_state.params if train_state.ema is None else train_state.ema
+        found = [self._embeddings(params, {}, batch) for batch in self.batches]
+        u, v = (np.concatenate(x) for x in zip(*found, strict=True))
+        image = np.concatenate([batch["image"] for batch in self.batches])
+        nearest = np.argsort(-v[self.rows] @ u.T, axis=1, kind="stable")
+        picked = image[nearest[:, :COLUMNS].ravel()]
+        x = np.asarray(to_unit(picked, self.spec.levels))
+        return save_grid(path, to_uint8(x), min(COLUMNS, len(image)), self.names)
+
+
 class Restored:
     """The picture of an autoencoder: rows of held-out images, and of what is restored.
 
@@ -157,7 +183,9 @@ def picture(model, spec, seed: int, batch_size: int, batches: list[dict], load_s
         return Translations(model, load_split)
     if isinstance(model, Discriminative):
         return Sorted(model, spec, batches)
-    if isinstance(model, OnlyReconstructs):
+    if isinstance(model, Matches):
+        return Retrieved(model, spec, batches)
+    if isinstance(model, FirstStage):
         return Restored(model, spec, batches)
     if spec.kind == "text":
         return Texts(model, seed, batch_size)

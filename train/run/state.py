@@ -9,6 +9,12 @@ from gengen.step import init_train_state
 from ..experiments.experiment import Experiment
 from .cache import compiled_quickly
 from .devices import infer_sharding
+from .shared import shared_jit
+
+
+def initial(model, key, batch):
+    """The parameters and the state of a model that nothing has trained."""
+    return model.init(key, batch)
 
 
 class InitialState:
@@ -20,7 +26,8 @@ class InitialState:
     def __init__(self, experiment: Experiment, seed: int, batch, mesh):
         def start():
             key_init, key_run = jax.random.split(jax.random.key(seed))
-            params, state = experiment.model.init(key_init, batch)
+            init = shared_jit(initial, experiment.model)
+            params, state = init(key_init, batch)
             averaged = experiment.ema_decay is not None
             return init_train_state(
                 key_run, params, state, experiment.optimizers, averaged

@@ -1,0 +1,79 @@
+"""python -m tests.exports: every model of the conformance table, exported.
+
+Each is exported for cpu, cuda and tpu, read back, and drawn here at a batch size that
+it was not exported at, beside `model.sample`. What their samplers are made of goes into
+`fixtures/exported.json`, where the suite looks: it exports few of them itself.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from gengen.errors import BadInput
+from train.run.exported import PLATFORMS, exported, sampler_of
+
+FIXTURE = Path(__file__).parent / "fixtures/exported.json"
+
+
+def primitives(jaxpr) -> set[str]:
+    """The names of all operations of a program, those of its inner programs too."""
+    found = set()
+    for equation in jaxpr.eqns:
+        found.add(equation.primitive.name)
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                found |= primitives(inner) if hasattr(inner, "eqns") else set()
+    return found
+
+
+def rows_of(draw, num: int) -> dict:
+    """`num` rows of every argument beside the seed and the numbers of the samples."""
+    usual = {"guidance": 1.0, "truncation": 1.0}
+    return {
+        name: jnp.full((num, *x.shape), usual.get(name, 1), x.dtype)
+        for name, x in draw.given.items()
+    }
+
+
+def difference(model, params, state, num: int = 5) -> float:
+    """The largest difference of exported samples from `model.sample`'s own."""
+    draw, key = sampler_of(model, params, state), jax.random.key(3)
+    data = exported(draw, PLATFORMS).serialize()
+    given, words = rows_of(draw, num), jax.random.key_data(key)
+    x = export.deserialize(bytearray(data)).call(words, jnp.arange(num), **given)
+    own = {k: v for k, v in given.items() if k not in ("guidance", "truncation")}
+    y = jax.jit(lambda own: model.sample(params, state, key, num, **own))(own)
+    return float(np.max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64))))
+
+
+def main() -> None:
+    """Export all, and note what they are made of."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from test_conformance import ROWS, examples, frozen
+
+    made = set()
+    for name, row in ROWS.items():
+        model = row()
+        params, state = jax.jit(model.init)(jax.random.key(0), examples())
+        state = {**state, "frozen": frozen(model) or {}}
+        try:
+            print(f"{name}: {difference(model, params, state):.2g}", flush=True)
+        except BadInput as error:
+            print(f"{name}: {error}")
+            continue
+        draw = jax.jit(
+            lambda seed, m, p, s: m.sample(p, s, jax.random.key(seed), 8),
+            static_argnums=1,
+        )
+        made |= primitives(draw.trace(3, model, params, state).jaxpr)
+    FIXTURE.write_text(json.dumps(sorted(made), indent=0) + "\n")
+
+
+if __name__ == "__main__":
+    main()
