@@ -77,8 +77,9 @@ def read(file: Path) -> Weights:
     try:
         with safe_open(file, "numpy") as tensors:
             averaged = tensors.metadata()["averaged"] == "true"
-            names = tensors.keys()
-            return Weights({n: tensors.get_tensor(n) for n in names}, averaged)
+            arrays = {name: tensors.get_tensor(name) for name in list(tensors.keys())}
+        nested(arrays)  # a name that is another's folder
+        return Weights(arrays, averaged)
     except _MALFORMED as error:
         raise Malformed(first_line(error)) from error
 
