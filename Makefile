@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCKED := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c requirements.lock
 
-.PHONY: setup setup-test train test results lint clean
+.PHONY: setup setup-test setup-docs train test results docs lint clean
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -28,6 +28,11 @@ $(VENV)/.installed-test: pyproject.toml requirements.lock | $(VENV)/.made
 	$(LOCKED) -e '.[test]'
 	@touch $(VENV)/.installed $@
 
+setup-docs: $(VENV)/.installed-docs
+$(VENV)/.installed-docs: pyproject.toml requirements.lock | $(VENV)/.made
+	$(LOCKED) -e '.[test,docs]'
+	@touch $(VENV)/.installed $(VENV)/.installed-test $@
+
 train: setup
 	$(BIN)/python -m train flow --workdir $(RUNS)/flow-digits
 
@@ -36,6 +41,12 @@ test: setup-test
 
 results: setup-test
 	$(BIN)/python -m tests.pages
+
+# The site, a static folder: pages, notebooks (run, at toy size), all modules.
+SITE ?= build/site
+docs: setup-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs . $(SITE)
+	@echo "the site: $(SITE)/index.html"
 
 # Minutes, and PyPI: a wheel in an empty environment, used outside the checkout.
 wheel-test:

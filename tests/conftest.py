@@ -31,7 +31,7 @@ once.install()
 # The files that take longest come first, so that no worker ends long after the other:
 # beside `program`, which trains `runs`, one that does not wait for them.
 LONG = ("program", "autoregressive", "conformance", "scale", "notebooks", "processes")
-LONG += ("same_numbers", "combinators", "task_programs", "evaluate", "faults")
+LONG += ("combinators", "task_programs", "evaluate", "faults")
 LONG += ("solvers", "models", "solver_facts", "observations", "experiments", "sweep")
 LONG += ("inverse", "examples", "likelihood", "dit", "walkthrough", "codes", "latent")
 LONG += ("paths", "library", "doors", "step", "pipeline", "tasks", "text", "loop")

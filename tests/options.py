@@ -21,7 +21,7 @@ DOORS = {
     ),
     "measuring": ("evaluate", "compare", "sweep", "benchmark", "throughput"),
     "tasks": ("bayes", "outliers", "probe"),
-    "files": ("inspect", "export"),
+    "files": ("inspect", "export", "publish"),
 }
 KINDS = {  # of experiments; the page "others" has the rest
     "adversarial": ("gan", "stylegan2", "cyclegan"),

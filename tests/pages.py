@@ -2,12 +2,13 @@
 
 results     a page for each folder of results/, and a list of all tables
 options     every option of every command, from the dataclasses that define them
+papers      which paper's equation is which name, from the docstrings
 """
 
 import json
 from pathlib import Path
 
-from tests import options
+from tests import options, papers
 from tests.markdown import MADE, WIDTH, wrapped
 from tests.record import RESULTS, ROOT
 
@@ -116,7 +117,7 @@ def results(folder: Path = RESULTS) -> dict[str, str]:
 
 def made() -> dict[str, str]:
     """All pages: file below docs/reference/ -> its text."""
-    return results() | options.pages()
+    return results() | options.pages() | papers.pages()
 
 
 def main() -> None:

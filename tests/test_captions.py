@@ -33,8 +33,11 @@ from train.measure import clip_score
 from train.measure.clip_score import as_read, clip_figures, open_judge
 from train.measure.options import Evaluate
 from train.run.asked import against, asked, held_out, shown
+from train.run.digests import leaf_names
 from train.run.guides import same_target
+from train.run.initial import matched
 from train.run.pictures import save_grid
+from train.run.sampler import Sampler
 
 
 def test_tokens_are_a_bijection_of_known_captions():
@@ -213,6 +216,28 @@ def test_captions_that_are_missing_double_or_broken_are_refused(clean):
 # ---------------------------------------------------------------- what samples show
 
 
+def tiny_clip(spec, **more):
+    text = spec.text(**{"width": 4, "blocks": 1, "heads": 2, **more})
+    return CLIP(ResNet(3, 4, (1,), groups=2), spec.space(), text, 3, path=Linear())
+
+
+def test_the_encoder_of_captions_of_a_clip_starts_that_of_another_model():
+    """Whole, or refused; what is no encoder of captions stays random."""
+    run = run_on_captions()
+    spec, key = run.record.data, jax.random.key(0)
+    ours, _ = jax.eval_shape(run.model.init, key)
+    made = [jax.eval_shape(tiny_clip(spec, blocks=n).init, key)[0] for n in (1, 2)]
+    theirs, deep = (jax.tree.map(lambda x: np.full(x.shape, 7.0), p) for p in made)
+    shapes, given = SimpleNamespace(params=ours), {"ema": None, "state": {}}
+    taken, (said,) = matched(shapes, {"params": theirs, **given}, "runs/clip")
+    (own,) = taken["params"]["denoiser"].values()
+    assert leaf_names(own).keys() == leaf_names(ours["denoiser"]["Context_0"]).keys()
+    assert all((x == 7).all() for x in jax.tree.leaves(own))
+    assert "parameters of the encoder of captions" in said
+    with pytest.raises(BadInput, match="its encoder of captions has other sizes than"):
+        matched(shapes, {"params": deep, **given}, "runs/clip")
+
+
 def run_on_captions(dropout=0.1):
     """What `asked` reads of a run on scenes of one thing."""
     spec = load("scenes:1").spec
@@ -252,8 +277,7 @@ def test_what_cannot_be_asked_for_is_refused(more, sentence):
 
 def test_a_clip_guides_a_run_without_captions_to_one():
     spec = load("scenes:1").spec
-    text = spec.text(width=4, blocks=1, heads=2)
-    clip = CLIP(ResNet(3, 4, (1,), groups=2), spec.space(), text, 3, path=Linear())
+    clip = tiny_clip(spec)
     flow = presets.flow(DiT(8, 8, 1, 1), spec.space(), steps=2)
     record = SimpleNamespace(data=spec, experiment="clip")
     run, other = (SimpleNamespace(model=m, record=record) for m in (flow, clip))
@@ -271,8 +295,7 @@ def test_a_clip_guides_a_run_without_captions_to_one():
     assert jax.eval_shape(sample, jax.random.key(0)).shape == (2, 32, 32, 3)
     run.model = run_on_captions().model  # of another encoder
     with pytest.raises(BadInput, match="take a run that is not conditioned on cap"):
-        wide = dataclasses.replace(clip, condition=dataclasses.replace(text, width=8))
-        other = SimpleNamespace(model=wide, record=record)
+        other = SimpleNamespace(model=tiny_clip(spec, width=8), record=record)
         same_target(run, other, "runs/clip")
     words = dataclasses.replace(spec, words=("a",))
     run.record = SimpleNamespace(data=words)
@@ -348,6 +371,8 @@ def test_a_judge_of_samples_is_a_clip_of_their_images(monkeypatch):
 
 def test_a_run_without_captions_takes_none():
     run = run_on_captions()
+    with pytest.raises(BadInput, match="a CLIP draws no samples"):
+        Sampler(tiny_clip(run.record.data), 1)
     flow = presets.flow(DiT(4, 8, 1, 2), run.record.data.space())
     with pytest.raises(BadInput, match="knows no captions; leave the option out"):
         asked(SimpleNamespace(model=flow, record=run.record), 2, caption="a red one")

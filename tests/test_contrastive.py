@@ -160,21 +160,29 @@ def test_a_score_is_the_cosine_and_a_guide_the_temperature_times_it(clip):
     np.testing.assert_allclose(said["log_p"], tau * said["score"], rtol=1e-4)
 
 
-def test_images_of_equal_captions_may_change_places(clip):
-    """Rows 0 and 2 of TOKENS are equal. With the diagonal as the targets it fails."""
-    batch, plain = clip[2], model()
-    images = jnp.asarray(batch["image"])
+def test_equal_captions_of_a_batch_are_no_negatives(clip):
+    """Rows 0 and 2 of TOKENS are equal: the loss of the embeddings, by these targets.
+
+    With the diagonal as the targets it fails, by the sigmoid. (By InfoNCE, where equal
+    captions are one vector, the mean over the batch is the same.)
+    """
+    batch, plain = clip[2], model(contrast=PairwiseSigmoid())
+    same = np.eye(4, dtype=bool)
+    same[0, 2] = same[2, 0] = True
 
     @jax.jit
-    def loss(image):
-        own = {**batch, "image": image}
+    def both():
         params, _ = plain.init(jax.random.key(0))
-        return plain.loss(params, {}, own, jax.random.key(1))[0]
+        u, v = plain.embeddings(params, {}, batch)
+        loss, (_, said) = plain.loss(params, {}, batch, jax.random.key(1))
+        own, cosine = plain.contrast.init(), u @ v.T
+        by = [plain.contrast.loss(own, cosine, x).mean() for x in (same, np.eye(4))]
+        return cosine, loss, said["right"], by
 
-    swapped = loss(images[jnp.array([2, 1, 0, 3])])
-    np.testing.assert_allclose(swapped, loss(images), rtol=1e-5)
-    other = loss(images[jnp.array([1, 0, 2, 3])])
-    assert abs(other - loss(images)) > 1e-4
+    cosine, loss, right, (wanted, other) = both()
+    np.testing.assert_allclose(loss, wanted, rtol=1e-6)
+    assert abs(loss - other) > 0.01
+    assert right == np.mean(same[range(4), np.argmax(cosine, axis=1)])
 
 
 def test_what_makes_no_clip_is_refused():

@@ -37,6 +37,8 @@ OPENERS = {
     "sweep": ("flow", "--steps 2"),
     "benchmark": ("vae", ""),
     "inspect": ("vae", ""),
+    "export": ("vae", "--out x"),
+    "publish": ("vae", "--out x"),
 }
 
 

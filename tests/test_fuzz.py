@@ -6,20 +6,24 @@ Every input is drawn from a fixed seed; checkpoints are in `test_faults.py`.
 import contextlib
 import copy
 import gzip
+import hashlib
 import io
 import json
 import struct
+import zipfile
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 from program import TINY
+from safetensors.numpy import save
 
 from gengen.errors import BadInput
 from train.data.dataset import Spec
 from train.data.load import load
 from train.experiments import EXPERIMENTS
+from train.run import exported, published
 from train.run import record as experiment
 
 DIGITS = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
@@ -284,3 +288,43 @@ def test_links_that_lead_nowhere_or_in_circles(tmp_path):
     (tmp_path / "b").symlink_to(tmp_path / "b")
     assert read(tmp_path)
     assert not read(tmp_path / "b")
+
+
+# ------------------------------------------------------------------ files handed on
+
+
+def small_export(path):
+    """A file as `train.export` writes it, of no program."""
+    said = {"jax": "0.10.2", "sha256": hashlib.sha256(b"abc" * 50).hexdigest()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(exported.ABOUT, json.dumps(said))
+        file.writestr(exported.PROGRAM, b"abc" * 50)
+
+
+def test_no_exported_file_surprises(tmp_path, monkeypatch):
+    monkeypatch.setattr(exported.export, "deserialize", lambda data: data)
+    small_export(path := tmp_path / "x")
+    whole, draw, good = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(200):
+        path.write_bytes(mutated(whole, draw))
+        with contextlib.suppress(BadInput):
+            good += exported.load(path)[1] == b"abc" * 50
+    assert 0 < good < 200
+    path.write_bytes(whole.replace(b"\0\0\x08\0", b"\0\0\x0c\0"))  # now it is bzip2
+    with pytest.raises(BadInput, match="OSError"):
+        exported.load(path)
+
+
+def test_no_published_file_surprises(tmp_path):
+    arrays = {"params/x": np.ones((3, 2), np.float32), "state/y": np.ones(3)}
+    whole = save(arrays, {"averaged": "true"})
+    draw, path, good = np.random.default_rng(0), tmp_path / "x", 0
+    for _ in range(200):
+        path.write_bytes(mutated(whole, draw))
+        with contextlib.suppress(published.Malformed):
+            published.read(path).tree(1)
+            good += 1
+    assert 0 < good < 200
+    path.write_bytes(save({"a": np.ones(1), "a/b": np.ones(1)}, {"averaged": "true"}))
+    with pytest.raises(published.Malformed):
+        published.read(path)

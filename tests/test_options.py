@@ -30,7 +30,9 @@ DIGITS = Spec("digits", (8, 8, 1), 17, 10, tuple("0123456789"))
 TEXT = Spec("text", (16,), 256, 0, (), "text")
 BEFORE = json.loads((Path(__file__).parent / "fixtures/records.json").read_text())
 DOORS = "bayes benchmark compare complete edit export inspect interpolate outliers"
-DOORS = f"{DOORS} probe restore sample styles sweep throughput translate traverse"
+DOORS = (
+    f"{DOORS} probe publish restore sample styles sweep throughput translate traverse"
+)
 DOORS = DOORS.split()
 
 

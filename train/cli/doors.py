@@ -19,6 +19,7 @@ DOORS = {
     "throughput": "Time the input pipeline of a data set.",
     "inspect": "List the arrays of a checkpoint.",
     "export": "Write a run's sampler as one file that needs jax alone.",
+    "publish": "Write a run to a small folder that every command opens.",
 }
 
 

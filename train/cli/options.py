@@ -166,7 +166,8 @@ class RunOptions(DataOptions, LogOptions, StepOptions, DeviceOptions, ProcessOpt
     init_from: str | None = None
     """RUN or RUN@STEP: start from the parameters, and the average, of another run's
     checkpoint (its folder, and its step or best), with other options as needed. A
-    classifier starts from another experiment's encoder, where the arrays are alike."""
+    classifier starts from another experiment's encoder, where the arrays are alike; a
+    model of captions from the encoder of captions of a clip."""
     first_stage: str | None = None
     """RUN or RUN@STEP: model the latents of another run (the codes of a vqvae; the maps
     of an autoencoder or a VAE), and draw images by its decoder."""

@@ -23,7 +23,7 @@ import numpy as np
 from gengen.errors import BadInput
 
 from ..files import make_folder, write_atomically
-from . import processes
+from . import processes, published
 from . import record as records
 from .best import Best
 from .digests import SUMS, first_change, leaf_names, sums, with_leaves
@@ -185,6 +185,8 @@ class Checkpoints:
 
     def _restore(self, step: int, like):
         self._check(step)
+        if weights := self._published(step):
+            return weights.restored(like, self.folder / str(step))
         template, (saved, shapes) = _as_dict(like), self._metadata(step)
         names = current_names(shapes, leaf_names(template), RENAMES)
         if not any(name.startswith("nonfinite/") for name in names.values()):
@@ -192,14 +194,7 @@ class Checkpoints:
             like = like.replace(nonfinite=jax.tree.map(_zeros, like.nonfinite))
         there = {names[old]: shape for old, shape in shapes.items()}
         leaves = leaf_names(template)
-        wanted = {name: tuple(x.shape) for name, x in leaves.items()}
-        for name in sorted(there.keys() | wanted.keys()):
-            if there.get(name) != wanted.get(name):
-                raise BadInput(
-                    f"checkpoint {self.folder / str(step)} is of another model: it has "
-                    f"{name} {there.get(name, 'nowhere')}, this one "
-                    f"{wanted.get(name, 'nowhere')}; take another --workdir"
-                )
+        published.refuse_other(there, leaves, self.folder / str(step))
 
         def abstract(x):
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
@@ -237,7 +232,16 @@ class Checkpoints:
         """(step, the saved tree) of a checkpoint, by default the last one."""
         step = self.some_step() if step is None else self.existing(step)
         self._check(step)
-        return step, self._read(step, None)
+        weights = self._published(step)
+        return step, weights.tree(step) if weights else self._read(step, None)
+
+    def _published(self, step: int) -> published.Weights | None:
+        """The arrays of a published run; None of a checkpoint of training."""
+        file = self.folder / str(step) / published.FILE
+        try:
+            return published.read(file) if file.exists() else None
+        except published.Malformed as error:
+            raise self._unreadable(step, str(error)) from error
 
     def _path(self, step: int) -> Path:
         return self.folder / str(step) / "default"

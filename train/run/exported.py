@@ -10,6 +10,7 @@ samples' numbers: sample i depends on (seed, i) only, whatever is drawn beside i
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import zipfile
 import zlib
@@ -38,7 +39,7 @@ PROGRAM, ABOUT = "sampler", "about.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
 # What the parsers of a zip and of JSON raise on other bytes.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, RuntimeError, LookupError, ValueError)
-_DAMAGED += (TypeError, AttributeError, EOFError)
+_DAMAGED += (TypeError, AttributeError, EOFError, OSError)
 
 
 class Draw(NamedTuple):
@@ -169,8 +170,9 @@ def load(path: Path) -> tuple[dict[str, Any], export.Exported]:
 
     Call the program with (words, index, **given).
     """
+    file = io.BytesIO(path.read_bytes())
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             said, data = json.loads(archive.read(ABOUT)), archive.read(PROGRAM)
         whole = said["sha256"] == hashlib.sha256(data).hexdigest()
         newer = version(said["jax"]) > version(jax.__version__)

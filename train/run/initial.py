@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -40,7 +40,13 @@ def asked(
         if Checkpoints(workdir).latest() is not None:
             return dataclasses.replace(record, initial=begun), None
         number = begun.step
-    records.load(Path(path))  # says what is wrong with the folder
+    other = records.load(Path(path))  # says what is wrong with the folder
+    words, others = record.data.captions, other.data.captions
+    if words and others and words != others:
+        raise BadInput(
+            f"--init-from {init_from} reads captions of {other.data.name}, and those of"
+            f" {record.data.name} have other words: take a run on this data set"
+        )
     number, tree = Checkpoints(Path(path)).raw(step if step == "best" else number)
     arrays = {name: tree[name] for name in GROUPS}
     exact = dataclasses.replace(place, step=number, digest=digest_of(arrays["params"]))
@@ -54,13 +60,14 @@ def matched(
 
     They are all parameters of a run of the same network, which may embed conditions
     that the other had not (a flow map's second time); or the encoder of another
-    model: those that have the name and the shape of one in this run's own encoder.
+    model: those that have the name and the shape of one in this run's own encoder; or
+    another model's encoder of captions, whole.
     BadInput that names the first parameter which is not the other run's.
     """
     if arrays is None:
         return None, []
-    if encoders := _encoders(shapes.params, arrays["params"]):
-        return _of_encoder(*encoders, shapes.params, arrays, init_from)
+    if part := _common(shapes.params, arrays["params"]):
+        return _of_part(part, shapes.params, arrays, init_from)
     ours, theirs = (_sizes(tree) for tree in (shapes.params, arrays["params"]))
     new = {name for name in ours.keys() - theirs.keys() if "Conditioning_" in name}
     said = (
@@ -89,39 +96,79 @@ def _sizes(tree) -> dict[str, tuple[int, ...]]:
     return {name: tuple(x.shape) for name, x in leaf_names(tree).items()}
 
 
-def _encoders(ours: dict, theirs: dict) -> tuple[str, str] | None:
-    """The players with an encoder of two models of different players, if both have."""
+class Part(NamedTuple):
+    """What two models of different players have in common."""
 
-    def with_encoder(params):
-        trees = params.items()
-        return next(
-            (p for p, t in trees if isinstance(t, dict) and "encoder" in t), None
+    what: str
+    "In words."
+    ours: tuple[str, ...]
+    "Where it is among this run's parameters."
+    theirs: tuple[str, ...]
+    "Where it is among the other run's."
+    whole: bool
+    "Whether all of its arrays must be alike."
+
+
+def _common(ours: dict, theirs: dict) -> Part | None:
+    """The encoder of images, or of captions, of two models of different players."""
+    if ours.keys() == theirs.keys():
+        return None
+    for what, name, depth in (
+        ("encoder", "encoder", 2),
+        ("encoder of captions", "Context_0", 9),
+    ):
+        found = _place_of(ours, name, depth), _place_of(theirs, name, depth)
+        if None not in found:
+            return Part(what, *found, name != "encoder")
+    return None
+
+
+def _place_of(tree, name: str, depth: int) -> tuple[str, ...] | None:
+    """The path of the first subtree of this name, of so many names at most."""
+    for key, inner in tree.items() if isinstance(tree, dict) and depth else ():
+        if key == name:
+            return (key,)
+        if rest := _place_of(inner, name, depth - 1):
+            return key, *rest
+    return None
+
+
+def _at(tree: dict, path: tuple[str, ...]):
+    for name in path:
+        tree = tree[name]
+    return tree
+
+
+def _of_part(part: Part, params, arrays: dict, init_from: str):
+    """The other model's part as that of this one, and how much of it fits."""
+    ours, theirs = _sizes(_at(params, part.ours)), _at(arrays["params"], part.theirs)
+    sizes = _sizes(theirs)
+    same = [name for name in ours if sizes.get(name) == ours[name]]
+    if part.whole and ours != sizes:
+        raise BadInput(
+            f"--init-from {init_from}: its {part.what} has other sizes than this run's:"
+            " give --text-width, --text-blocks and --text-heads of that run"
         )
-
-    found = with_encoder(ours), with_encoder(theirs)
-    return None if ours.keys() == theirs.keys() or None in found else found
-
-
-def _of_encoder(player, other, params, arrays: dict, init_from):
-    """The other model's encoder as that of this one, and how much of it fits."""
-    ours, theirs = (
-        _sizes(tree["encoder"]) for tree in (params[player], arrays["params"][other])
-    )
-    same = [name for name in ours if theirs.get(name) == ours[name]]
     if not same:
         raise BadInput(
-            f"--init-from {init_from}: none of the arrays of its encoder "
-            f"({', '.join(theirs)}) has the name and shape of one here "
+            f"--init-from {init_from}: none of the arrays of its {part.what} "
+            f"({', '.join(sizes)}) has the name and shape of one here "
             f"({', '.join(ours)}): give this network the same widths"
         )
     num = sum(math.prod(ours[name]) for name in same)
     said = (
-        f"{num:,} parameters of the encoder ({len(same)} of {len(ours)} arrays) are "
-        f"those of {init_from}; the others are random"
+        f"{num:,} parameters of the {part.what} ({len(same)} of {len(ours)} arrays) "
+        f"are those of {init_from}; the others are random"
     )
-    taken = {"params": {player: {"encoder": arrays["params"][other]["encoder"]}}}
+
+    def placed(tree):
+        for name in reversed(part.ours):
+            tree = {name: tree}
+        return tree
+
+    taken = {"params": placed(theirs)}
     if arrays["ema"]:
-        taken["ema"] = {player: {"encoder": arrays["ema"][other]["encoder"]}}
+        taken["ema"] = placed(_at(arrays["ema"], part.theirs))
     return {"ema": None, "state": {}, **taken}, [said]
 
 

@@ -13,6 +13,7 @@ from . import record as records
 from . import references
 from .description import comparable, reason
 from .lock import LOCK
+from .published import is_published
 from .record import Record
 
 
@@ -100,6 +101,12 @@ def refuse_other_run(workdir: Path, record: Record, fresh: bool = False) -> None
             raise BadInput(
                 f"{other} that the run in {workdir} began with: restore them, or "
                 "take another --workdir"
+            )
+        if is_published(workdir):
+            raise BadInput(
+                f"{workdir} holds a run as it was published, without what training "
+                "goes on with: take another --workdir, with --init-from to begin with "
+                "its parameters"
             )
         there = any(workdir.glob("checkpoints/[0-9]*"))
         if records.note(workdir, "saved") and not there:
