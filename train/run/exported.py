@@ -69,6 +69,8 @@ def sampler_of(model, params, state, options: dict | None = None) -> Draw:
         BadInput: for a model that draws nothing, and for an option that it has not.
     """
     refuse_undrawn(model)
+    # Those of other runs are NumPy's, which no traced index takes.
+    params, state = jax.tree.map(jnp.asarray, (params, state))
     options = options or {}
     how, condition = as_keywords(model, options), sample_condition(model)
     if "guidance_scale" not in options and (free := free_guidance(model, how)):
