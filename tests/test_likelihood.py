@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from exact import sigma_points
+from quick_keys import quick_key
+from scipy import stats
 
 from gengen.diffusion.bound import (
     bound_terms,
@@ -51,6 +53,7 @@ from gengen.types import static
 
 PATHS = [Linear(), VariancePreserving(0.5, 6.0)]
 PREDICTIONS = [Noise(), Data(), V(), Velocity(), Score()]
+KEY = quick_key(0)
 MEAN, STD = 0.5, 0.4
 MIXTURE = Mixture((0.3, 0.7), ((-1.0, 0.5), (1.0, 0.0)), (0.3, 0.5))
 FLOW = Process(Linear(), Velocity())
@@ -94,24 +97,23 @@ def test_the_prior_term_is_the_divergence_of_the_last_latent(path):
 
 @paths
 @predictions
-def test_the_error_of_x_is_found_from_every_prediction(path, prediction):
+def test_errors_of_x_and_steps_are_found_from_every_prediction(path, prediction):
     process, (x, noise) = Process(path, prediction), arrays(2)
     predict = MIXTURE.predict(process)
-    z, _ = corrupt(process, x, noise, T)
-    found, _ = recover(process, z, predict(z, T), T)
-    expected = np.sum((x - found) ** 2, axis=1)
-    close(squared_error(predict, process, x, noise, T), expected, 1e-9)
 
+    @jax.jit
+    def pairs(x, noise):
+        z, _ = corrupt(process, x, noise, T)
+        x_hat, _ = recover(process, z, predict(z, T), T)
+        mean, logvar = posterior(process, x_hat, z, T, S)
+        kl = posterior_kl(process, x, z, T, S, mean, logvar)
+        error = squared_error(predict, process, x, noise, T)
+        step = diffusion_loss(predict, process, x, noise, T, S)
+        return (error, jnp.sum((x - x_hat) ** 2, axis=1)), (step, kl)
 
-@paths
-@predictions
-def test_a_step_is_the_divergence_of_two_posteriors(path, prediction):
-    process, (x, noise) = Process(path, prediction), arrays(2)
-    predict = MIXTURE.predict(process)
-    z, _ = corrupt(process, x, noise, T)
-    mean, logvar = posterior(process, recover(process, z, predict(z, T), T)[0], z, T, S)
-    expected = posterior_kl(process, x, z, T, S, mean, logvar)
-    close(diffusion_loss(predict, process, x, noise, T, S), expected, 1e-9)
+    error, step = pairs(x, noise)
+    close(*error, 1e-9)
+    close(*step, 1e-9)  # the divergence of two posteriors
 
 
 @paths
@@ -128,7 +130,7 @@ def test_posterior_and_its_divergence_by_quadrature(path):
     forward = density(z[0, 0], alpha * grid, path.b(t) ** 2 - (alpha * path.b(s)) ** 2)
     joint = density(grid, path.a(s) * x[0, 0], path.b(s) ** 2) * forward
     q = joint / (joint.sum() * dz)
-    mean, logvar = posterior(process, x, z, t, s)
+    mean, logvar = jax.jit(lambda x, z: posterior(process, x, z, t, s))(x, z)
     close(mean[0, 0], np.sum(q * grid) * dz, 1e-9)
     variance = np.sum(q * (grid - mean[0, 0]) ** 2) * dz
     close(np.exp(logvar[0, 0]), variance, 1e-9)
@@ -195,17 +197,24 @@ def test_the_bound_of_gaussian_data_closes_with_the_first_power_of_the_step(path
 def test_levels_have_probabilities(levels):
     process, (z,) = Process(Linear(), V()), arrays(1)
     t = np.float64(sigma_min(levels))
-    log_probs = level_log_probs(process, z, t, levels)
-    assert log_probs.shape == (*z.shape, levels)
-    close(np.exp(log_probs).sum(-1), np.ones(z.shape))
     image = np.random.default_rng(0).integers(levels, size=(4, 2)).astype(np.uint8)
     noise = arrays(1, rows=4)[0]
-    seen, _ = corrupt(process, np.asarray(to_unit(image, levels)), noise, t)
-    values = np.asarray(to_unit(jnp.arange(levels), levels), np.float64)
+
+    @jax.jit
+    def everything(z):
+        x = to_unit(image, levels)
+        loss = reconstruction_loss(process, image, noise, t, levels)
+        log_probs = level_log_probs(process, z, t, levels)
+        return log_probs, corrupt(process, x, noise, t)[0], loss
+
+    log_probs, seen, loss = jax.device_get(everything(z))
+    assert log_probs.shape == (*z.shape, levels)
+    close(np.exp(log_probs).sum(-1), np.ones(z.shape))
+    values = np.linspace(-1, 1, levels)
     joint = np.exp(-((seen[..., None] - (1 - t) * values) ** 2) / (2 * t**2))
     of_image = np.take_along_axis(joint, image[..., None].astype(int), -1)[..., 0]
     expected = -np.log(of_image / joint.sum(-1)).sum(-1)
-    close(reconstruction_loss(process, image, noise, t, levels), expected, 1e-5, 1e-7)
+    close(loss, expected, 1e-5, 1e-7)
 
 
 def test_a_flat_network_loses_what_the_docstring_says():
@@ -292,8 +301,14 @@ def test_the_bound_of_an_exact_network_is_tight():
 def test_the_estimated_bound_is_unbiased(how):
     rows, grid = 3000, jnp.asarray(sigma_grid(30, sigma_min(3)))
     image = np.full((rows, 1), 2, np.uint8)
-    keys, predict = sample_keys(jax.random.key(0), rows), WORLD.predict(FLOW)
-    terms = jax.jit(lambda: bound_terms(keys, predict, FLOW, image, grid, 3, **how))()
+    predict = WORLD.predict(FLOW)
+
+    @jax.jit
+    def draw():
+        keys = sample_keys(KEY, rows)
+        return bound_terms(keys, predict, FLOW, image, grid, 3, **how)
+
+    terms = jax.device_get(draw())
     assert terms.diffusion.shape == (how.get("draws", 30), rows)
     close(terms.total, terms.prior + terms.diffusion.sum(0) + terms.reconstruction)
     mean, error = np.mean(terms.total), np.std(terms.total) / np.sqrt(rows)
@@ -309,7 +324,7 @@ def test_the_estimated_bound_is_unbiased(how):
 def test_drawn_terms_average_to_all_of_them(limit):
     num, draws, rows = 10, 4, 5
     image = np.random.default_rng(0).integers(3, size=(rows, 2)).astype(np.uint8)
-    keys, grid = sample_keys(jax.random.key(1), rows), jnp.asarray(sigma_grid(num, 0.1))
+    keys, grid = sample_keys(KEY, rows), jnp.asarray(sigma_grid(num, 0.1))
     bound = functools.partial(
         bound_terms, predict=MIXTURE.predict(FLOW), process=FLOW, levels=3, limit=limit
     )
@@ -332,7 +347,7 @@ def test_drawn_terms_average_to_all_of_them(limit):
 
 
 def test_a_bound_without_terms_is_refused():
-    image, keys = np.zeros((1, 1), np.uint8), sample_keys(jax.random.key(0), 1)
+    image, keys = np.zeros((1, 1), np.uint8), sample_keys(KEY, 1)
     predict = WORLD.predict(FLOW)
     with pytest.raises(BadInput, match="at least two"):
         bound_terms(keys, predict, FLOW, image, np.ones(1))
@@ -353,13 +368,20 @@ def test_the_density_is_that_of_the_mixture(path, prediction):
     # Between two interior times: exchange the prior for the mixture's own density.
     process, (x,) = Process(path, prediction), arrays(1, rows=4)
     grid, predict = np.linspace(0.9, 0.1, 41), MIXTURE.predict(process)
-    found = jax.jit(lambda x: log_density(predict, process, x, grid, integrator=RK4))(x)
     high, low = np.float64(0.9), np.float64(0.1)
-    prior = normal_log_prob(found.latent, 0.0, 2 * np.log(path.b(high))).sum(-1)
-    flow = found.log_prob - prior + MIXTURE.log_density(path, found.latent, high)
-    a = path.a(low)
-    close(flow, MIXTURE.log_density(path, a * x, low) + 2 * np.log(a), 1e-5, 1e-5)
-    close(found.nfe, np.full(4, 160))
+
+    @jax.jit
+    def densities(x):
+        found = log_density(predict, process, x, grid, integrator=RK4)
+        prior = normal_log_prob(found.latent, 0.0, 2 * jnp.log(path.b(high))).sum(-1)
+        flow = found.log_prob - prior + MIXTURE.log_density(path, found.latent, high)
+        a = path.a(low)
+        own = MIXTURE.log_density(path, a * x, low) + 2 * jnp.log(a)
+        return flow, own, found.nfe
+
+    flow, own, nfe = densities(x)
+    close(flow, own, 1e-5, 1e-5)
+    close(nfe, np.full(4, 160))
 
 
 GRID = np.linspace(1, 0, 65)
@@ -372,18 +394,29 @@ def exact_flow(x, **how):
 
 def test_the_whole_flow_has_the_density_of_the_data_and_its_score():
     (x,) = arrays(1)
-    value, slope = jax.jit(
-        jax.vmap(jax.value_and_grad(lambda x: exact_flow(x[None]).log_prob[0]))
-    )(x)
-    close(value, MIXTURE.log_density(Linear(), x, np.float64(0)), 1e-6, 1e-6)
-    close(slope, MIXTURE.score(Linear(), x, np.float64(0)), 1e-4, 1e-4)
+
+    @jax.jit
+    def pairs(x):
+        of = jax.value_and_grad(lambda x: exact_flow(x[None]).log_prob[0])
+        value, slope = jax.vmap(of)(x)
+        at = Linear(), x, np.float64(0)
+        return (value, MIXTURE.log_density(*at)), (slope, MIXTURE.score(*at))
+
+    value, slope = pairs(x)
+    close(*value, 1e-6, 1e-6)
+    close(*slope, 1e-4, 1e-4)
 
 
 def test_the_adaptive_density_agrees_and_counts():
     (x,) = arrays(1)
     how = {"grid": np.array([1.0, 0.0]), "integrator": Adaptive(rtol=1e-8, atol=1e-8)}
-    found = jax.jit(lambda x: exact_flow(x, **how))(x)
-    close(found.log_prob, MIXTURE.log_density(Linear(), x, np.float64(0)), 1e-6, 1e-6)
+
+    @jax.jit
+    def both(x):
+        return exact_flow(x, **how), MIXTURE.log_density(Linear(), x, np.float64(0))
+
+    found, own = both(x)
+    close(found.log_prob, own, 1e-6, 1e-6)
     assert np.all(found.nfe > 20) and len(set(found.nfe.tolist())) > 1
 
 
@@ -393,20 +426,26 @@ def test_hutchinson_is_unbiased():
     def f(z):
         return jnp.stack([jnp.sin(z[:, 0] * z[:, 1]), z[:, 0] ** 2 * z[:, 1]], axis=-1)
 
-    value, exact = with_divergence(f, z, Exact().probes(None, z))
-    close(value, f(z))
-    close(exact, z[:, 1] * np.cos(z[:, 0] * z[:, 1]) + z[:, 0] ** 2)
     signs = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
     every = np.broadcast_to(signs, (len(z), 4, 2)) / 2  # four probes: their mean
-    close(with_divergence(f, z, every)[1], exact)
-    one = with_divergence(f, z, every[:, :1] * 2)[1]
+
+    @jax.jit
+    def of(z):
+        probes = Exact().probes(None, z), every, every[:, :1] * 2
+        return f(z), [with_divergence(f, z, each) for each in probes]
+
+    own, ((value, exact), (_, mean), (_, one)) = of(z)
+    close(value, own)
+    close(exact, z[:, 1] * np.cos(z[:, 0] * z[:, 1]) + z[:, 0] ** 2)
+    close(mean, exact)
     assert np.max(np.abs(one - exact)) > 0.1
 
 
 @pytest.mark.parametrize("probe", [jax.random.rademacher, jax.random.normal])
 def test_probes_have_unit_covariance(probe):
-    keys = sample_keys(jax.random.key(0), 1000)
-    e = np.asarray(Hutchinson(probe, 4).probes(keys, np.zeros((1000, 3))))
+    probes = Hutchinson(probe, 4).probes
+    draw = jax.jit(lambda: probes(sample_keys(KEY, 1000), np.zeros((1000, 3))))
+    e = np.asarray(draw())
     assert e.shape == (1000, 4, 3) and len(np.unique(e[..., 0])) > 1
     covariance = np.einsum("bpi,bpj->ij", e, e) / 1000
     close(covariance, np.eye(3), atol=0.1)
@@ -414,20 +453,30 @@ def test_probes_have_unit_covariance(probe):
 
 def test_one_sign_probe_is_exact_where_the_jacobian_is_a_multiple_of_one():
     (x,) = arrays(1)
-    predict, keys = gaussian(MEAN, STD).predict(FLOW), sample_keys(jax.random.key(0), 7)
-    found = log_density(predict, FLOW, x, GRID, keys, Hutchinson(), RK4)
-    expected = normal_log_prob(x, MEAN, 2 * math.log(STD)).sum(-1)
-    close(found.log_prob, expected, 1e-6)
+    predict = gaussian(MEAN, STD).predict(FLOW)
+
+    @jax.jit
+    def found(x):
+        keys = sample_keys(KEY, 7)
+        return log_density(predict, FLOW, x, GRID, keys, Hutchinson(), RK4).log_prob
+
+    expected = stats.norm.logpdf(x, MEAN, STD).sum(-1)
+    close(found(x), expected, 1e-6)
 
 
 def test_images_are_dequantised_and_their_bins_counted():
     image = np.array([[0, 3], [16, 9]], np.uint8)
-    keys, predict = sample_keys(jax.random.key(0), 2), MIXTURE.predict(FLOW)
-    how = predict, FLOW, image, GRID, 17, Exact(), RK4
-    found = jax.jit(lambda keys: image_log_density(keys, *how))(keys)
-    y = jnp.stack([dequantize(*row, 17) for row in zip(keys, image, strict=True)])
-    density = MIXTURE.log_density(Linear(), y, np.float64(0))
-    close(found.log_prob, density + log_bin_volume((2,), 17), 1e-5, 1e-5)
+    how = MIXTURE.predict(FLOW), FLOW, image, GRID, 17, Exact(), RK4
+
+    @jax.jit
+    def both():
+        keys = sample_keys(KEY, 2)
+        y = jnp.stack([dequantize(keys[i], image[i], 17) for i in range(2)])
+        density = MIXTURE.log_density(Linear(), y, np.float64(0))
+        own = density + log_bin_volume((2,), 17)
+        return image_log_density(keys, *how).log_prob, own
+
+    close(*both(), 1e-5, 1e-5)
 
 
 def test_random_probes_need_keys_and_a_number():

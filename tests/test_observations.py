@@ -5,7 +5,7 @@ autoregressive network, one after the other, it is the same object.
 """
 
 import itertools
-from functools import partial
+from functools import cache, partial
 
 import flax.linen as nn
 import jax
@@ -16,7 +16,6 @@ from scipy import stats
 
 from gengen.autoregressive.tempering import PLAIN, Tempering
 from gengen.errors import BadInput
-from gengen.images import to_levels, to_unit
 from gengen.models.autoregressive import Autoregressive
 from gengen.observations.binomial import Binomial
 from gengen.observations.categorical import Categorical
@@ -60,11 +59,21 @@ def every_symbol(observation):
     return np.array(list(every), np.int32).reshape(-1, *observation.symbol)
 
 
+@partial(jax.jit, static_argnums=0)
+def log_prob(observation, features, data):
+    return observation.log_prob({}, features, data)
+
+
+@cache
+def keys_of(num):
+    return jax.jit(sample_keys, static_argnums=1)(KEY, num)
+
+
 def table(observation, features):
     """log p of every symbol [N], given features [F]."""
     every = every_symbol(observation)
-    each = jnp.broadcast_to(features, (len(every), observation.features))
-    nats = jax.jit(observation.log_prob)({}, each, every)
+    each = np.broadcast_to(features, (len(every), observation.features))
+    nats = np.asarray(log_prob(observation, each, every))
     return np.float64(nats.reshape(len(every), -1).sum(-1))
 
 
@@ -95,8 +104,8 @@ def test_draws_of_a_map_have_the_masses_and_are_independent(name):
     """Two places with features of their own: the pair has the product of masses."""
     observation, num = ROWS[name], 20_000
     features = features_of(observation, 2)
-    both = jnp.broadcast_to(features, (num, *features.shape))
-    data, nats = draw(observation, sample_keys(KEY, num), both)
+    both = np.broadcast_to(features, (num, *features.shape))
+    data, nats = draw(observation, keys_of(num), both)
     assert data.dtype == jnp.int32 and data.shape == (num, 2, *observation.symbol)
     every = every_symbol(observation)
     base = observation.levels ** np.arange(int(np.prod(observation.symbol)))
@@ -108,7 +117,7 @@ def test_draws_of_a_map_have_the_masses_and_are_independent(name):
         check_frequencies(counts, masses[place])
     pairs = np.bincount(number @ [len(every), 1], minlength=len(every) ** 2)
     check_frequencies(pairs, np.outer(*masses).ravel())
-    expected = jax.jit(observation.log_prob)({}, both, data)
+    expected = log_prob(observation, both, data)
     np.testing.assert_allclose(nats, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -117,9 +126,9 @@ def test_the_mean_is_the_sum_over_the_levels(name):
     """The discretised logistic's has a closed form, right to half a level."""
     observation = ROWS[name]
     features = features_of(observation, 2, 3, seed=1)
-    found = jax.jit(observation.mean)({}, features)
+    found = np.asarray(jax.jit(observation.mean)({}, features))
     assert found.shape == (2, 3, *observation.symbol)
-    x = np.asarray(to_unit(every_symbol(observation), observation.levels))
+    x = 2 * every_symbol(observation) / (observation.levels - 1) - 1
     logistic = isinstance(observation, DiscretizedLogistic)
     atol = 1 / (observation.levels - 1) if logistic else 2e-6
     for place in np.ndindex(2, 3):
@@ -128,8 +137,13 @@ def test_the_mean_is_the_sum_over_the_levels(name):
         np.testing.assert_allclose(found[place], mean, atol=atol)
 
 
-@EVERY
-@pytest.mark.parametrize("sampler", [PLAIN, Tempering(0.7)], ids=["plain", "tempered"])
+TEMPERED = "categorical", "coins", "logistic", "mixture, colour"
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"),
+    [(name, PLAIN) for name in ROWS] + [(name, Tempering(0.7)) for name in TEMPERED],
+)
 def test_what_is_observed_is_copied_and_the_rest_is_drawn(name, sampler):
     observation, num = ROWS[name], 64
     features = features_of(observation, num, 3)
@@ -138,12 +152,13 @@ def test_what_is_observed_is_copied_and_the_rest_is_drawn(name, sampler):
     )
     observed = np.arange(3).reshape(3, *np.ones(len(observation.symbol), int)) != 1
     observed = np.broadcast_to(observed, given.shape)
-    keys = sample_keys(KEY, num)
-    data, nats = draw(observation, keys, features, sampler, given, observed)
+    data, nats = jax.device_get(
+        draw(observation, keys_of(num), features, sampler, given, observed)
+    )
     np.testing.assert_array_equal(data[observed], given[observed])
-    assert np.any(np.asarray(data)[~observed] != given[~observed])
+    assert np.any(data[~observed] != given[~observed])
     if sampler == PLAIN:
-        expected = jax.jit(observation.log_prob)({}, features, data)
+        expected = log_prob(observation, features, data)
         np.testing.assert_allclose(nats, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -152,9 +167,9 @@ def test_tempered_draws_have_the_tempered_masses(name):
     """At temperature ½ the squares of the masses, of which the largest two stay."""
     observation, num = ROWS[name], 5_000
     features = features_of(observation)
-    many = jnp.broadcast_to(features, (num, observation.features))
-    keys, sampler = sample_keys(KEY, num), Tempering(0.5, top_k=2)
-    data, nats = draw(observation, keys, many, sampler)
+    many = np.broadcast_to(features, (num, observation.features))
+    sampler = Tempering(0.5, top_k=2)
+    data, nats = jax.device_get(draw(observation, keys_of(num), many, sampler))
     mass = np.exp(2 * table(observation, features))
     mass[np.argsort(mass)[:-2]] = 0.0
     mass /= mass.sum()
@@ -167,17 +182,20 @@ def test_tempered_draws_have_the_tempered_masses(name):
 @EVERY
 def test_a_draw_is_a_function_of_its_key_and_features(name):
     observation = ROWS[name]
-    features, keys = features_of(observation, 4, 2), sample_keys(KEY, 4)
-    whole, _ = draw(observation, keys, features)
-    part, _ = draw(observation, keys[2:], features[2:])
-    np.testing.assert_array_equal(whole[2:], part)
+    features = features_of(observation, 64, 3)
+    rows = np.random.default_rng(5).permutation(64)
+    size = 64, 3, *observation.symbol
+    none = PLAIN, np.zeros(size, int), np.zeros(size, bool)  # the program of above
+    whole, _ = draw(observation, keys_of(64), features, *none)
+    moved, _ = draw(observation, keys_of(64)[rows], features[rows], *none)
+    np.testing.assert_array_equal(np.asarray(whole)[rows], moved)
 
 
 @EVERY
 def test_wrong_shapes_are_errors(name):
     observation = ROWS[name]
     features = features_of(observation, 2)
-    data, keys = jnp.zeros((2, *observation.symbol), jnp.int32), sample_keys(KEY, 2)
+    data, keys = np.zeros((2, *observation.symbol), np.int32), keys_of(2)
     wrong = [
         (features[:, :-1], data),
         (features, data[:1]),
@@ -274,13 +292,13 @@ class Shifted(nn.Module):
 def test_a_decoders_observation_is_an_autoregressive_head(head, shape):
     """All 81 images sum to one, and samples have their masses."""
     model = Autoregressive(Shifted(head.features), head, Images(shape, 3))
-    params, state = model.init(KEY)
+    params, state = jax.jit(model.init)(KEY)
     images = np.array(list(itertools.product(range(3), repeat=4)), np.uint8)
     batch = {"image": images.reshape(-1, *shape)}
-    log_p = np.float64(model.log_likelihood(params, state, batch, KEY))
+    log_p = np.float64(jax.jit(model.log_likelihood)(params, state, batch, KEY))
     assert np.exp(log_p).sum() == pytest.approx(1, abs=1e-5)
     sample = jax.jit(partial(model.sample, num=8_000, cached=False))
-    k = np.asarray(to_levels(sample(params, state, KEY), 3)).reshape(-1, 4)
+    k = np.rint(np.asarray(sample(params, state, KEY)) + 1).astype(int).reshape(-1, 4)
     counts = np.bincount(k @ [27, 9, 3, 1], minlength=81)
     check_frequencies(counts, np.exp(log_p))
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import chex
+import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,7 +59,7 @@ def quadratic(accumulate):
     params = {"net": {"w": jnp.float32(0.5)}}
     train_state = init_train_state(KEY, params, {"seen": jnp.int32(0)}, optimizers)
     step = make_train_step({"net": Quadratic()}, optimizers, accumulate=accumulate)
-    x = jax.random.normal(jax.random.key(1), (12, 3))
+    x = np.random.default_rng(1).normal(size=(12, 3)).astype(np.float32)
     return jax.jit(step)(train_state, {"x": x, "y": 2 * x + 1})
 
 
@@ -88,22 +90,26 @@ def test_accumulation_takes_the_memory_of_one_part():
     data = load("digits")
     experiment = EXPERIMENTS["vae"](data.spec, hidden=(256,))
     batch, optimizers = data.fetch(np.arange(512)), experiment.optimizers
-    params, state = experiment.model.init(KEY, batch)
-    train_state = init_train_state(KEY, params, state, optimizers)
+
+    def start(key):
+        params, state = experiment.model.init(key, batch)
+        return init_train_state(key, params, state, optimizers)
+
+    train_state = jax.eval_shape(start, KEY)
     sizes = {}
     for parts in (1, 8):
         step = make_train_step(experiment.model.losses(), optimizers, accumulate=parts)
         sizes[parts] = peak(step, train_state, batch).temp_size_in_bytes
     # All that grows with the batch shrinks eightfold; gradients and sums do not.
-    parameters = 4 * sum(x.size for x in jax.tree.leaves(params))
+    parameters = 4 * sum(x.size for x in jax.tree.leaves(train_state.params))
     assert sizes[8] - 3 * parameters < (sizes[1] - parameters) / 4
 
 
 # ---------------------------------------------------------------- precision, remat
 
-X = jax.random.normal(jax.random.key(2), (4, 8, 8, 1))
-Z, T = X.reshape(4, -1)[:, :6], jnp.linspace(0.1, 0.9, 4)
-LABEL = {"label": jnp.arange(4)}
+X = np.random.default_rng(2).normal(size=(4, 8, 8, 1)).astype(np.float32)
+Z, T = X.reshape(4, -1)[:, :6], np.linspace(0.1, 0.9, 4, dtype=np.float32)
+LABEL = {"label": np.arange(4)}
 NETS = {
     "unet": (UNet, {"channels": 8, "condition": Labels(5)}, (X, T, LABEL)),
     "resnet": (ResNet, {"classes": 5, "channels": 8}, (X,)),
@@ -148,8 +154,8 @@ def gradient(loss, params):
     return compiled(params), compiled.memory_analysis().temp_size_in_bytes
 
 
-IMAGES, TIMES = jnp.tile(X, (8, 1, 1, 1)), jnp.tile(T, 8)
-SIZE, SYMBOLS = (8, 6, 1), jax.random.randint(KEY, (16, 48), 0, 5)
+IMAGES, TIMES = np.tile(X, (8, 1, 1, 1)), np.tile(T, 8)
+SIZE, SYMBOLS = (8, 6, 1), np.random.default_rng(0).integers(0, 5, (16, 48))
 # How much of what a network keeps for the backward pass is left at most.
 BLOCKS = {
     "unet": (UNet(16, (1,), blocks=2), (IMAGES, TIMES), 0.25),
@@ -192,9 +198,9 @@ def test_in_bfloat16_the_forward_pass_keeps_less(name):
 def test_rematerialisation_changes_memory_and_nothing_else(name):
     plain, inputs, left = BLOCKS[name]
     nets = plain, plain.clone(remat=True)
-    trees = (jax.eval_shape(net.init, KEY, *inputs) for net in nets)
+    trees = [jax.eval_shape(net.init, KEY, *inputs) for net in nets]
     chex.assert_trees_all_equal_shapes_and_dtypes(*trees)
-    params = randomised(plain, *inputs, scale=0.2)
+    params = golden.fill(trees[0])
     losses = [loss_of(net, inputs) for net in nets]
     kept, less = (residuals(loss, params) for loss in losses)
     assert less < left * kept
@@ -202,17 +208,17 @@ def test_rematerialisation_changes_memory_and_nothing_else(name):
         (one, peak), (other, lower) = (gradient(loss, params) for loss in losses)
         assert lower < PEAKS[name] * peak
     else:
-        one, other = (jax.jit(loss)(params) for loss in losses)
+        one, other = jax.jit(lambda params: [loss(params) for loss in losses])(params)
     chex.assert_trees_all_close(*jax.device_get((one, other)), rtol=1e-4, atol=1e-6)
 
 
 def test_in_a_loop_over_blocks_rematerialisation_keeps_one_array_a_block():
     """Whatever the order of operations: the loop's residuals are one stacked array."""
-    blocks, e = 8, jnp.ones((32, 16))
-    h = jnp.tile(X, (8, 1, 1, 16))
+    blocks, e = 8, np.ones((32, 16), np.float32)
+    h = np.tile(X, (8, 1, 1, 16))
     one = ResidualBlock(16)
-    init = jax.jit(jax.vmap(lambda key: one.init(key, h, e)))
-    params = init(jax.random.split(KEY, blocks))
+    init = jax.vmap(lambda key: one.init(key, h, e))
+    params = jax.eval_shape(init, jax.random.split(KEY, blocks))
 
     def loss(block):
         def body(h, p):
@@ -258,50 +264,56 @@ def test_a_mesh_that_does_not_fit_is_refused(axes):
 LINE = f"train vae --steps 6 {TINY['vae']} {EVENTS}"
 
 
-def on_devices(num, line):
+NOISELESS = f"train classifier --steps 4 {TINY['classifier']} {EVENTS}"
+NOISELESS += " --dropout 0 --shift 0"
+CALLS = "import sys; from program import call; sys.exit(max(map(call, sys.argv[1:])))"
+
+
+@pytest.fixture(scope="module")
+def of_eight_devices(tmp_path_factory):
+    """The folder of two runs in one process: on a mesh of both axes, and by pmap."""
+    folder = tmp_path_factory.mktemp("eight")
+    lines = [f"{LINE} --mesh data=4,model=2 --workdir {folder / 'mesh'}"]
+    lines += [f"{NOISELESS} --parallel pmap --workdir {folder / 'pmap'}"]
+    paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     done = subprocess.run(
-        [sys.executable, "-m", *line.split()],
-        env=with_devices(num),
+        [sys.executable, "-c", CALLS, *lines],
+        env=with_devices(8) | paths,
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return folder
 
 
-def test_a_run_has_one_curve_on_any_mesh(cli, tmp_path):
+def curve(workdir):
+    return [json.loads(x) for x in (workdir / "metrics.jsonl").open()]
+
+
+def test_a_run_has_one_curve_on_any_mesh(cli, tmp_path, of_eight_devices):
     """Batches are cut in four, and large parameters in two."""
-    assert cli(f"{LINE} --workdir {tmp_path / 'one'}")[0] == 0
-    on_devices(8, f"{LINE} --workdir {tmp_path / 'many'} --mesh data=4,model=2")
-    curves = [
-        [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").open()]
-        for name in ("one", "many")
-    ]
-    for a, b in zip(*curves, strict=True):
+    assert cli(f"{LINE} --workdir {tmp_path}")[0] == 0
+    many = of_eight_devices / "mesh"
+    for a, b in zip(curve(tmp_path), curve(many), strict=True):
         for metric in a:
             if "/" in metric:  # sums over the batch in another order, by Adam
                 np.testing.assert_allclose(b[metric], a[metric], rtol=1e-4)
     # What eight devices saved, one goes on with.
-    status, out, err = cli(f"{LINE} --workdir {tmp_path / 'many'} --steps 8")
+    status, out, err = cli(f"{LINE} --workdir {many} --steps 8")
     assert status == 0 and "resumed from the checkpoint at step 6" in out, err
 
 
-def test_pmap_is_the_same_run_where_nothing_is_random(cli, tmp_path):
-    noiseless = "--dropout 0 --shift 0"
-    line = f"train classifier --steps 4 {TINY['classifier']} {noiseless} {EVENTS}"
-    assert cli(f"{line} --workdir {tmp_path / 'one'}")[0] == 0
-    on_devices(2, f"{line} --workdir {tmp_path / 'two'} --parallel pmap")
-    one, two = (
-        [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").open()]
-        for name in ("one", "two")
-    )
-    for a, b in zip(one, two, strict=True):
+def test_pmap_is_the_same_run_where_nothing_is_random(cli, tmp_path, of_eight_devices):
+    assert cli(f"{NOISELESS} --workdir {tmp_path}")[0] == 0
+    many = of_eight_devices / "pmap"
+    for a, b in zip(curve(tmp_path), curve(many), strict=True):
         for metric in ("classifier/loss", "classifier/grad_norm"):
             np.testing.assert_allclose(b[metric], a[metric], rtol=1e-4)
     # Read on one device; as the same run it must be asked for.
-    assert cli(f"train.inspect --workdir {tmp_path / 'two'}")[0] == 0
-    refused(cli(f"{line} --workdir {tmp_path / 'two'}"), "--parallel pmap, not None")
+    assert cli(f"train.inspect --workdir {many}")[0] == 0
+    refused(cli(f"{NOISELESS} --workdir {many}"), "--parallel pmap, not None")
 
 
 def test_batch_statistics_are_those_of_all_devices():
