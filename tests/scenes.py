@@ -37,6 +37,7 @@ RUNS = {
     "--rate-schedule cosine",
     "kl": f"{FIRST} --adversarial 0",
     "kl-gan": FIRST,
+    "kl-maps": f"{FIRST} --adversarial 0 --perceptual {FOLDER}/judge",
     "latent": f"dit --dataset scenes:1 --first-stage {FOLDER}/kl-gan --patch 2 "
     "--width 96 --blocks 4 --batch-size 32 --steps 5000 --learning-rate 2e-3 "
     "--rate-schedule cosine --text-width 32 --text-blocks 1 --sample-every 2500 "
@@ -88,7 +89,8 @@ def restored() -> None:
     row = {"first stage": "none: the images", "frechet": frechet_distance(*half)}
     right = float(np.mean(classes == batch["label"]))
     print(json.dumps({**row, "sharpness": 1.0, "recognised": right}))
-    for name in ("kl", "kl-gan"):
+    names = {"kl": "without a critic", "kl-gan": "with", "kl-maps": "with --perceptual"}
+    for name, words in names.items():
         run = opened(name)
         restore = jax.jit(run.model.reconstruct)
         parts = [
@@ -99,7 +101,7 @@ def restored() -> None:
         error = np.square(again.astype(float) - batch["image"]).mean((1, 2, 3))
         classes, found = judged(judge, again)
         row = {
-            "first stage": {"kl": "without a critic", "kl-gan": "with"}[name],
+            "first stage": words,
             "psnr": float(np.mean(10 * np.log10(255**2 / error))),
             "frechet": frechet_distance(moments(features), moments(found)),
             "sharpness": energy(again) / energy(batch["image"]),

@@ -37,6 +37,7 @@ from train.run.digests import leaf_names
 from train.run.guides import same_target
 from train.run.initial import matched
 from train.run.pictures import save_grid
+from train.run.sampler import Sampler
 
 
 def test_tokens_are_a_bijection_of_known_captions():
@@ -370,6 +371,8 @@ def test_a_judge_of_samples_is_a_clip_of_their_images(monkeypatch):
 
 def test_a_run_without_captions_takes_none():
     run = run_on_captions()
+    with pytest.raises(BadInput, match="a CLIP draws no samples"):
+        Sampler(tiny_clip(run.record.data), 1)
     flow = presets.flow(DiT(4, 8, 1, 2), run.record.data.space())
     with pytest.raises(BadInput, match="knows no captions; leave the option out"):
         asked(SimpleNamespace(model=flow, record=run.record), 2, caption="a red one")

@@ -242,7 +242,7 @@ def test_unlabelled_images_are_measured_without_a_classifier(cli, tmp_path):
     assert "no sample quality" in out and "sample_quality" not in result
     assert result["bits_per_dim"]["test"]["num"] == 4
     assert result["seconds_per_sample"] > 0
-    row = row_of(result)
+    row = row_of(types.SimpleNamespace(name="vae", reads=()), result)
     assert row["quality"] is None and quality_cells(row["quality"]) == ["–"] * 3
 
 

@@ -11,7 +11,7 @@ from gengen.conditions import Nothing, labels_of
 from gengen.errors import BadInput
 from gengen.images import require_finite
 from gengen.models.combinators.latent import Coded, Latent
-from gengen.types import HasCodes, OnlyReconstructs
+from gengen.types import HasCodes, Matches, OnlyReconstructs
 
 from ..cli.doors import command
 from ..cli.names import GRIDS, SOLVERS
@@ -239,13 +239,15 @@ def continued(model, num, keywords, prompt, length, params, state, key, first, g
 
 
 def refuse_undrawn(model) -> None:
-    """BadInput, with the remedy, for an autoencoder, whose codes nobody draws yet."""
+    """BadInput, with the remedy, for a CLIP, and for codes that nobody draws yet."""
     if isinstance(model, OnlyReconstructs):
         kind = "prior" if isinstance(model, HasCodes) else "flow"
         raise BadInput(
             f"this {type(model).__name__} has no p(z) to draw from: train a model of "
             f"its codes, {command(kind)} --first-stage WORKDIR, and sample that run"
         )
+    if isinstance(model, Matches):
+        model.sample(None, None, None, 1)  # says what it is for
 
 
 def check_prompt(prompt: bytes, length: int) -> None:
