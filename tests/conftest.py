@@ -5,13 +5,10 @@ import gc
 import os
 import shutil
 
-import flax.core.scope
 import jax
+import once
 import pytest
 from program import EVENTS, RARELY, TINY, call
-
-from train.files import written_atomically
-from train.run import finish
 
 # Tests check what programs compute, not how fast: LLVM's costly passes are left out,
 # here and in the processes that tests start.
@@ -28,35 +25,7 @@ if jax.__version_info__ < (0, 11):  # XLA ends where it does not know a flag
     os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_parallel_codegen_split_count=1"
 
 
-class ShapesKnown:
-    """What Flax calls `jax`: the shapes of equal initial values are found once.
-
-    It compares them with the parameters whenever a network is traced, and traced each
-    initialiser for it: a seventh of all tracing.
-    """
-
-    def __init__(self):
-        self._known = {}
-
-    def __getattr__(self, name):
-        return getattr(jax, name)
-
-    def eval_shape(self, function, *arguments):
-        if arguments:
-            return jax.eval_shape(function, *arguments)
-        names = function.__code__.co_freevars
-        values = (cell.cell_contents for cell in function.__closure__)
-        given = dict(zip(names, values, strict=True))
-        key = given["init_fn"], given["init_args"], *given["init_kwargs"].items()
-        try:
-            if key not in self._known:
-                self._known[key] = jax.eval_shape(function)
-            return self._known[key]
-        except TypeError:  # an initialiser with arrays
-            return jax.eval_shape(function)
-
-
-flax.core.scope.jax = ShapesKnown()
+once.install()
 
 
 # The files that take longest come first, so that no worker ends long after the other:
@@ -94,27 +63,6 @@ def compilation_cache(tmp_path_factory):
     for name, value in kept.items():
         jax.config.update(f"jax_{name.lower()}", value)
         os.environ[f"JAX_{name}"] = str(value)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def curves_drawn_once():
-    """The curves of a run are drawn for each set of names, and copied for its others.
-
-    They were two fifths of what a run of four steps costs.
-    """
-    draw, drawn = finish.curves, {}
-
-    def curves(rows, path):
-        names = frozenset(name for row in rows for name in row)
-        if names not in drawn:
-            drawn[names] = draw(rows, path).read_bytes()
-        with written_atomically(path) as file:
-            file.write(drawn[names])
-        return path
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finish, "curves", curves)
-        yield
 
 
 @pytest.fixture

@@ -215,7 +215,7 @@ def command_lines(num: int):
 
 
 def test_no_command_line_surprises(capsys):
-    num, good = 60, 0
+    num, good = 100, 0
     for name, options, arguments in command_lines(num):
         try:
             parse(options, name, arguments)

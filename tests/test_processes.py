@@ -13,6 +13,7 @@ import time
 
 import jax
 import numpy as np
+import once
 import pytest
 from kill import SLOW
 from program import TINY, call, refused, with_devices
@@ -36,6 +37,7 @@ def life(line, files, before):
     os.environ |= with_devices(2)
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    once.install()
     exec(before, {})
     try:
         sys.exit(call(line))

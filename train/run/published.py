@@ -11,7 +11,6 @@ other arrays ("state/…"). Every command opens it; no training goes on from it.
 import dataclasses
 import os
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from safetensors.numpy import save
 
 from gengen.errors import BadInput
 
+from ..cli.doors import version
 from ..files import to_json, write_atomically, written_atomically
 from . import card
 from . import record as records
@@ -133,7 +133,7 @@ def publish(trained, out: Path, license: str | None = None) -> int:
     folder = part / "checkpoints" / str(trained.step)
     folder.mkdir(parents=True)
     arrays = arrays_of(trained.params, trained.train_state.state)
-    notes = {"gengen": version("gengen"), "averaged": str(trained.averaged).lower()}
+    notes = {"gengen": version(), "averaged": str(trained.averaged).lower()}
     with written_atomically(folder / FILE) as file:
         file.write(save(arrays, notes))
     records.save(folder, record, step=trained.step)
