@@ -7,6 +7,7 @@ it was not exported at, beside `model.sample`. What their samplers are made of g
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from gengen.errors import BadInput
 from train.run.exported import PLATFORMS, exported, sampler_of
 
 FIXTURE = Path(__file__).parent / "fixtures/exported.json"
@@ -41,37 +41,37 @@ def rows_of(draw, num: int) -> dict:
     }
 
 
-def difference(model, params, state, num: int = 5) -> float:
-    """The largest difference of exported samples from `model.sample`'s own."""
+def row_of(model, params, state, num: int = 5) -> dict:
+    """The file's size, and the largest difference from `model.sample`'s own samples."""
     draw, key = sampler_of(model, params, state), jax.random.key(3)
-    data = exported(draw, PLATFORMS).serialize()
+    data = bytes(exported(draw, PLATFORMS).serialize())
     given, words = rows_of(draw, num), jax.random.key_data(key)
     x = export.deserialize(bytearray(data)).call(words, jnp.arange(num), **given)
     own = {k: v for k, v in given.items() if k not in ("guidance", "truncation")}
     y = jax.jit(lambda own: model.sample(params, state, key, num, **own))(own)
-    return float(np.max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64))))
+    difference = np.max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)))
+    arguments = ", ".join(given) or "none"
+    kilobytes = round(len(data) / 1e3)
+    return {"arguments": arguments, "kB": kilobytes, "difference": float(difference)}
 
 
 def main() -> None:
-    """Export all, and note what they are made of."""
+    """Export all, a line of JSON each, and note what they are made of."""
     sys.path.insert(0, str(Path(__file__).parent))
-    from test_conformance import ROWS, examples, frozen
+    from test_conformance import GENERATIVE, ROWS, examples, frozen
+
+    @partial(jax.jit, static_argnums=0)
+    def draw(model, params, state):
+        return model.sample(params, state, jax.random.key(0), 8)
 
     made = set()
-    for name, row in ROWS.items():
-        model = row()
+    for name in GENERATIVE:
+        model = ROWS[name]()
         params, state = jax.jit(model.init)(jax.random.key(0), examples())
         state = {**state, "frozen": frozen(model) or {}}
-        try:
-            print(f"{name}: {difference(model, params, state):.2g}", flush=True)
-        except BadInput as error:
-            print(f"{name}: {error}")
-            continue
-        draw = jax.jit(
-            lambda seed, m, p, s: m.sample(p, s, jax.random.key(seed), 8),
-            static_argnums=1,
-        )
-        made |= primitives(draw.trace(3, model, params, state).jaxpr)
+        made |= primitives(draw.trace(model, params, state).jaxpr)
+        row = {"model": name, **row_of(model, params, state)}
+        print(json.dumps(row), flush=True)
     FIXTURE.write_text(json.dumps(sorted(made), indent=0) + "\n")
 
 

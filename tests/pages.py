@@ -25,6 +25,7 @@ PAGES = {  # folder of results/ -> title
     "few-steps": "Few steps, one step: flow maps, consistency, distillation",
     "bounds": "Diffusion's bound: its estimate, and where it ends",
     "sampling-speed": "Speed: samplers",
+    "exports": "Exported samplers: sizes, and how equal they are",
     "training-speed": "Speed: layers, dispatches, data",
     "guard": "Scaling: what the guard costs",
     "scaling": "Scaling: several devices, the loop",

@@ -368,10 +368,9 @@ def test_jacobi_sweeps_end_at_the_sequential_sample(name):
     assert 2 <= sweeps <= 10
 
 
-@HEADS
-def test_what_is_observed_stays_and_the_rest_is_the_posterior(name):
+def test_what_is_observed_stays_and_the_rest_is_the_posterior():
     """Two pixels seen, one of them late: importance resampling against enumeration."""
-    model, params = binary(name)
+    model, params = binary("pixelcnnpp")  # the others' weights differ little
     images = np.array(list(itertools.product((0, 1), repeat=9)), np.uint8)
     images = images.reshape(-1, 3, 3, 1)
     log_p = jax.jit(model.log_likelihood)(params, {}, {"image": images}, KEY)
@@ -380,7 +379,7 @@ def test_what_is_observed_stays_and_the_rest_is_the_posterior(name):
     agrees = (images[:, 0, 1, 0] == 1) & (images[:, 2, 0, 0] == 0)
     posterior = np.where(agrees, np.exp(log_p), 0.0)
     posterior /= posterior.sum()
-    num, seen = 800, np.zeros((1, 3, 3, 1), np.uint8)
+    num, seen = 2000, np.zeros((1, 3, 3, 1), np.uint8)
     seen[0, 0, 1] = 1
 
     @jax.jit

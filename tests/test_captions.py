@@ -29,6 +29,7 @@ from train.data.captions import Captions, vocabulary
 from train.data.dataset import Dataset, take
 from train.data.load import load
 from train.data.scenes import PAIRS, SEEN, UNSEEN, drawn, scene
+from train.experiments import EXPERIMENTS
 from train.measure import clip_score
 from train.measure.clip_score import as_read, clip_figures, open_judge
 from train.measure.options import Evaluate
@@ -211,6 +212,21 @@ def test_captions_that_are_missing_double_or_broken_are_refused(clean):
     (clean / "captions.csv").write_text("name;words\na;b")
     with pytest.raises(BadInput, match="is no table of captions"):
         load(f"folder:{clean}")
+
+
+@pytest.mark.parametrize("name", ["dit", "transformer", "prior"])
+def test_a_frozen_encoder_of_captions_gets_no_update(name):
+    """All else moves, by --text-frozen; without captions it is refused."""
+    options = EXPERIMENTS[name].options(text_frozen=True, conditional=True)
+    own = np.ones(3, np.float32)
+    tree = {"Context_0": {"w": own}, "Dense_0": {"Context": own}}
+    optimizer = options.transformation(1e-3)
+    step = jax.eval_shape(optimizer.init, tree)  # its state needs no arrays of texts
+    assert len([x for x in jax.tree.leaves(step) if x.shape == (3,)]) == 2  # of Adam
+    update, _ = optimizer.update(tree, optimizer.init(tree), tree)
+    assert not update["Context_0"]["w"].any() and update["Dense_0"]["Context"].all()
+    with pytest.raises(BadInput, match="--text-frozen: this model is conditioned on n"):
+        options.condition(load("digits").spec)
 
 
 # ---------------------------------------------------------------- what samples show

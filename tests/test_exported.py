@@ -103,6 +103,20 @@ def test_what_is_an_array_is_an_argument_unless_an_option_fixes_it(
     assert set(draw.given) == set(names.split())
 
 
+class Book:
+    """A model of one's own, which looks its samples up, as a codebook does."""
+
+    def sample(self, params, state, key, num, start_index=0):
+        return state["frozen"]["book"][start_index + jnp.arange(num)]
+
+
+def test_the_arrays_of_other_runs_may_lie_on_the_host():
+    book = np.arange(12.0, dtype=np.float32).reshape(4, 3)
+    draw = exported.sampler_of(Book(), {}, {"frozen": {"book": book}})
+    x = jax.jit(draw.function)(np.zeros(2, np.uint32), np.array([3, 1]))
+    np.testing.assert_array_equal(x, book[[3, 1]])
+
+
 @pytest.mark.parametrize("name", ["CycleGAN", "classifier", "VQ-VAE"])
 def test_what_draws_nothing_is_refused_in_a_sentence(name):
     model = ROWS["VQ-VAE and its prior"]().autoencoder if "VQ" in name else ROWS[name]()

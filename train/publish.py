@@ -4,6 +4,7 @@ The folder has the run's record, its card and its figures, and of its checkpoint
 arrays that draw, in safetensors. Every command takes it as a --workdir.
 """
 
+import os
 from pathlib import Path
 
 from .cli.command import parse, run_command
@@ -36,7 +37,8 @@ def publish(options: Publish) -> None:
     kind = "averaged (EMA)" if trained.averaged else "live"
     print(f"step {trained.step}, {kind} parameters, {size / 1e6:.2f} MB: {options.out}")
     for reference in published.moved(trained, options.out).frozen.values():
-        print(f"note: it reads the run in {options.out / reference.workdir}")
+        path = os.path.normpath(options.out / reference.workdir)
+        print(f"note: it reads the run in {path}")
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""The commands beside training, and how the program is called."""
+"""The commands beside training, how the program is called, and its version."""
+
+import importlib.metadata
 
 DOORS = {
     "sample": "Draw samples of a run.",
@@ -33,3 +35,11 @@ def command(name: str = "") -> str:
     if (__package__ or "").startswith("gengen_train"):
         return f"gengen {name}".rstrip()
     return f"python -m train{'.' if name in DOORS else ' '}{name}".rstrip()
+
+
+def version() -> str:
+    """The version of gengen that is installed; unknown in a checkout that is not."""
+    try:
+        return importlib.metadata.version("gengen")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a checkout"

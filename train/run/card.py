@@ -10,14 +10,13 @@ import math
 import os
 import shlex
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gengen.types import draws
 
 from ..cli.config import FACTS, as_arguments
-from ..cli.doors import command
+from ..cli.doors import command, version
 from ..cli.groups import defaults_of
 from ..cli.options import RunOptions
 from ..files import write_atomically
@@ -68,7 +67,7 @@ def card(workdir: Path, model: Any, license: str | None = None) -> str:
         head(record, figures, license),
         f"# {name}",
         f"A `{record.experiment}` of {data.name} ({data.examples} {list(data.shape)}"
-        f"{classes}), trained with gengen {version('gengen')}"
+        f"{classes}), trained with gengen {version()}"
         f"{f' in {seconds:,.0f} s' if seconds else ''}.",
     ]
     if (workdir / "samples.png").exists():

@@ -9,7 +9,6 @@ samples' numbers: sample i depends on (seed, i) only, whatever is drawn beside i
 """
 
 import hashlib
-import importlib.metadata
 import io
 import json
 import zipfile
@@ -25,6 +24,7 @@ from gengen.errors import BadInput
 from gengen.models.diffusion import Diffusion
 from gengen.models.stylegan import StyleGAN
 
+from ..cli import doors
 from ..files import written_atomically
 from .processes import first_line
 from .sampler import (
@@ -69,6 +69,8 @@ def sampler_of(model, params, state, options: dict | None = None) -> Draw:
         BadInput: for a model that draws nothing, and for an option that it has not.
     """
     refuse_undrawn(model)
+    # Those of other runs are NumPy's, which no traced index takes.
+    params, state = jax.tree.map(jnp.asarray, (params, state))
     options = options or {}
     how, condition = as_keywords(model, options), sample_condition(model)
     if "guidance_scale" not in options and (free := free_guidance(model, how)):
@@ -128,7 +130,8 @@ def exported(draw: Draw, platforms: tuple[str, ...]) -> export.Exported:
             raise
         raise BadInput(
             f"this sampler cannot be exported for {', '.join(platforms)} "
-            f"({first_line(error)}): name other --platforms, or another --solver"
+            f"({first_line(error)}): take a --solver of fixed steps, or other "
+            "--platforms"
         ) from error
 
 
@@ -138,7 +141,7 @@ def about(program: export.Exported, **more) -> dict[str, Any]:
     arguments = dict(zip(("words", "index"), positional, strict=True)) | given
     return {
         "format": 1,
-        "gengen": importlib.metadata.version("gengen"),
+        "gengen": doors.version(),
         "jax": jax.__version__,
         "platforms": list(program.platforms),
         "arguments": {name: in_words(x) for name, x in arguments.items()},

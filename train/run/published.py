@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from gengen.errors import BadInput
 
+from ..cli.doors import version
 from ..files import to_json, write_atomically, written_atomically
 from . import card, tensors
 from . import record as records
@@ -159,7 +159,7 @@ def write_run(
     """The record and the one checkpoint of a published run."""
     folder = workdir / "checkpoints" / str(step)
     folder.mkdir(parents=True)
-    notes = {"gengen": version("gengen"), "averaged": str(averaged).lower()}
+    notes = {"gengen": version(), "averaged": str(averaged).lower()}
     with written_atomically(folder / FILE) as file:
         tensors.write(file, arrays, notes)
     records.save(folder, record, step=step)
