@@ -8,8 +8,8 @@ that are not in runs/scenes/ are trained first.
                over that of the images), and what the judge still recognises
     faithful   how many samples show what their caption says, of pairs that occur in
                training and of those that never do, by guidance scale
-    guided     how many samples of a run that knows no captions show the caption to which
-               a CLIP of noisy images guides them, by the guide's scale
+    guided     how many samples of a run that knows no captions show the caption to
+               which a CLIP of noisy images guides them, by the guide's scale
     retrieval  recall at one of 100 of a CLIP on scenes of one or two things, both ways
 """
 
