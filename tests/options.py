@@ -21,7 +21,7 @@ DOORS = {
     ),
     "measuring": ("evaluate", "compare", "sweep", "benchmark", "throughput"),
     "tasks": ("bayes", "outliers", "probe"),
-    "files": ("inspect", "export", "publish"),
+    "files": ("inspect", "export", "publish", "import_weights", "export_weights"),
 }
 KINDS = {  # of experiments; the page "others" has the rest
     "adversarial": ("gan", "stylegan2", "cyclegan"),

@@ -29,9 +29,11 @@ from train.data.captions import Captions, vocabulary
 from train.data.dataset import Dataset, take
 from train.data.load import load
 from train.data.scenes import PAIRS, SEEN, UNSEEN, drawn, scene
+from train.experiments import EXPERIMENTS
 from train.measure import clip_score
 from train.measure.clip_score import as_read, clip_figures, open_judge
 from train.measure.options import Evaluate
+from train.measure.tables import clip_lines
 from train.run.asked import against, asked, held_out, shown
 from train.run.digests import leaf_names
 from train.run.guides import same_target
@@ -213,6 +215,21 @@ def test_captions_that_are_missing_double_or_broken_are_refused(clean):
         load(f"folder:{clean}")
 
 
+@pytest.mark.parametrize("name", ["dit", "transformer", "prior"])
+def test_a_frozen_encoder_of_captions_gets_no_update(name):
+    """All else moves, by --text-frozen; without captions it is refused."""
+    options = EXPERIMENTS[name].options(text_frozen=True, conditional=True)
+    own = np.ones(3, np.float32)
+    tree = {"Context_0": {"w": own}, "Dense_0": {"Context": own}}
+    optimizer = options.transformation(1e-3)
+    step = jax.eval_shape(optimizer.init, tree)  # its state needs no arrays of texts
+    assert len([x for x in jax.tree.leaves(step) if x.shape == (3,)]) == 2  # of Adam
+    update, _ = optimizer.update(tree, optimizer.init(tree), tree)
+    assert not update["Context_0"]["w"].any() and update["Dense_0"]["Context"].all()
+    with pytest.raises(BadInput, match="--text-frozen: this model is conditioned on n"):
+        options.condition(load("digits").spec)
+
+
 # ---------------------------------------------------------------- what samples show
 
 
@@ -334,10 +351,12 @@ def test_a_clip_score_is_of_samples_and_their_own_captions(tmp_path, monkeypatch
     options = Evaluate(workdir=tmp_path, num=8, batch_size=8)
     monkeypatch.setattr(clip_score, "guided", lambda run, options: run)
     monkeypatch.setattr(clip_score, "order", lambda *_: np.arange(8))
-    found = clip_figures(judge, run, {"test": data}, options)["clip"]
-    score = {name: x["value"] for name, x in found["score"].items()}
+    found = clip_figures(judge, run, {"test": data}, options)
+    score = {name: x["value"] for name, x in found["clip_score"].items()}
     assert score == {"samples": 1.875, "test images": 2.5, "other captions": 0.0}
-    assert (found["recall"]["of"], found["recall"]["value"]) == (8, 0.75)
+    recall = found["clip_recall"]["samples"]
+    assert (recall["kind"], recall["value"]) == ("of 8", 0.75)
+    assert clip_lines(found)[1] == ["CLIP score, samples, 8 of them", "1.875 ± 0.41"]
     assert (tmp_path / "ranked.png").exists()
     # A judge of other tokens reads the same words.
     words = dataclasses.replace(spec, words=spec.words[::-1])

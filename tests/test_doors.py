@@ -39,6 +39,7 @@ OPENERS = {
     "inspect": ("vae", ""),
     "export": ("vae", "--out x"),
     "publish": ("vae", "--out x"),
+    "export_weights": ("vae", "--out x"),
 }
 
 

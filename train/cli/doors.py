@@ -19,6 +19,8 @@ DOORS = {
     "probe": "Measure what a linear classifier reads off a run's features.",
     "benchmark": "Time a run's sampler beside the bare program.",
     "throughput": "Time the input pipeline of a data set.",
+    "import_weights": "Make a run of weights that another library trained.",
+    "export_weights": "Write a run's weights for another library.",
     "inspect": "List the arrays of a checkpoint.",
     "export": "Write a run's sampler as one file that needs jax alone.",
     "publish": "Write a run to a small folder that every command opens.",

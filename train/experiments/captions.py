@@ -4,6 +4,7 @@ from gengen.errors import BadInput
 
 from ..cli.bounds import Depth, Width
 from ..cli.groups import group
+from .training import TrainingOptions
 
 
 @group()
@@ -29,14 +30,48 @@ class TextEncoderOptions:
 
 
 @group()
-class CaptionOptions(TextEncoderOptions):
+class CaptionOptions(TextEncoderOptions, TrainingOptions):
     """How captions are read, where a model is conditioned on them."""
 
     captions: bool = True
     """Where the data set has captions, condition on these, and not on its classes."""
+    text_frozen: bool = False
+    """Leave the encoder of captions as it is at first: that of a clip, by
+    --init-from."""
+
+    def captioned(self, data) -> bool:
+        """Whether captions are the condition; BadInput to freeze what is not there."""
+        captioned = bool(self.conditional and self.captions and data.words)
+        if self.text_frozen and not captioned:
+            raise BadInput(
+                "--text-frozen: this model is conditioned on no captions; leave it out,"
+                " or take a data set with captions, such as scenes"
+            )
+        return captioned
 
     def condition(self, data):
         """The captions where there are any, else the classes, else nothing."""
-        if self.conditional and self.captions and data.words:
+        if self.captioned(data):
             return self.text(data)
         return data.condition(self.conditional)
+
+    def transformation(self, rate):
+        """The optimiser of one player, which leaves a frozen encoder alone."""
+        import optax
+
+        inner = super().transformation(rate)
+        if not self.text_frozen:
+            return inner
+        kinds = {"learn": inner, "stay": optax.set_to_zero()}
+        return optax.multi_transform(kinds, encoder_of_captions)
+
+
+def encoder_of_captions(params):
+    """ "stay" at the parameters of `gengen.nets.conditioning.Context`, else "learn"."""
+    import jax
+
+    def kind(path, leaf):
+        names = {getattr(key, "key", None) for key in path}
+        return "stay" if "Context_0" in names else "learn"
+
+    return jax.tree_util.tree_map_with_path(kind, params)

@@ -19,11 +19,10 @@ from ..cli.names import (
     WeightName,
 )
 from .captions import CaptionOptions
-from .training import TrainingOptions
 
 
 @group()
-class DroppedLabelOptions(CaptionOptions, TrainingOptions):
+class DroppedLabelOptions(CaptionOptions):
     """What a model of noisy images is conditioned on."""
 
     conditional: bool = True

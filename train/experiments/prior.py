@@ -7,7 +7,6 @@ from .captions import CaptionOptions
 from .experiment import takes
 from .latent import ConditionalOptions
 from .sequence import SequenceOptions
-from .training import TrainingOptions
 
 
 @group(
@@ -18,9 +17,7 @@ from .training import TrainingOptions
     learning_rate=1e-3,
     steps=300,
 )
-class PriorOptions(
-    TrainingOptions, SequenceOptions, CaptionOptions, ConditionalOptions
-):
+class PriorOptions(SequenceOptions, CaptionOptions, ConditionalOptions):
     """The network of a prior over codes."""
 
 

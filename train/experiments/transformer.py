@@ -19,8 +19,7 @@ class TransformerOptions(
 
     def condition(self, data):
         """The caption or the class, if it is asked for."""
-        captioned = self.conditional and self.captions and data.words
-        return self.text(data) if captioned else super().condition(data)
+        return self.text(data) if self.captioned(data) else super().condition(data)
 
 
 @takes(TransformerOptions)

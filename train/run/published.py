@@ -8,6 +8,7 @@ the averaged parameters ("params/…"; without an average the last ones) and the
 other arrays ("state/…"). Every command opens it; no training goes on from it.
 """
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -17,13 +18,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from gengen.errors import BadInput
 
 from ..cli.doors import version
 from ..files import to_json, write_atomically, written_atomically
-from . import card
+from . import card, tensors
 from . import record as records
 from .digests import SUMS, leaf_names, sums, with_leaves
 from .processes import first_line
@@ -126,30 +126,45 @@ def check_new(out: Path) -> None:
 
 def publish(trained, out: Path, license: str | None = None) -> int:
     """Write a run that is open to a new folder; the bytes of its arrays."""
+    arrays = arrays_of(trained.params, trained.train_state.state)
+    with new_folder(out) as part:
+        record = moved(trained, out)
+        write_run(part, record, trained.step, arrays, trained.averaged)
+        rows = read_rows(trained.workdir / "metrics.jsonl")
+        rows = [to_json(row) for row in rows if row["step"] <= trained.step]
+        write_atomically(part / "metrics.jsonl", "".join(rows))
+        for name in _COPIED:
+            if (trained.workdir / name).exists():
+                shutil.copyfile(trained.workdir / name, part / name)
+    card.write(out, trained.model, license)
+    return (out / "checkpoints" / str(trained.step) / FILE).stat().st_size
+
+
+@contextlib.contextmanager
+def new_folder(out: Path):
+    """A folder that becomes `out` at the end of the block, whole or not at all."""
     check_new(out)
     part = out.with_name(f"{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    record = moved(trained, out)
-    folder = part / "checkpoints" / str(trained.step)
-    folder.mkdir(parents=True)
-    arrays = arrays_of(trained.params, trained.train_state.state)
-    notes = {"gengen": version(), "averaged": str(trained.averaged).lower()}
-    with written_atomically(folder / FILE) as file:
-        file.write(save(arrays, notes))
-    records.save(folder, record, step=trained.step)
-    write_atomically(folder / SUMS, sums(folder))
-    records.save(part, record, saved=True)
-    rows = read_rows(trained.workdir / "metrics.jsonl")
-    rows = [to_json(row) for row in rows if row["step"] <= trained.step]
-    write_atomically(part / "metrics.jsonl", "".join(rows))
-    for name in _COPIED:
-        if (trained.workdir / name).exists():
-            shutil.copyfile(trained.workdir / name, part / name)
+    part.mkdir(parents=True)
+    yield part
     if out.exists():
         out.rmdir()
     part.rename(out)
-    card.write(out, trained.model, license)
-    return (out / "checkpoints" / str(trained.step) / FILE).stat().st_size
+
+
+def write_run(
+    workdir: Path, record: Record, step: int, arrays: dict, averaged: bool
+) -> None:
+    """The record and the one checkpoint of a published run."""
+    folder = workdir / "checkpoints" / str(step)
+    folder.mkdir(parents=True)
+    notes = {"gengen": version(), "averaged": str(averaged).lower()}
+    with written_atomically(folder / FILE) as file:
+        tensors.write(file, arrays, notes)
+    records.save(folder, record, step=step)
+    write_atomically(folder / SUMS, sums(folder))
+    records.save(workdir, record, saved=True)
 
 
 def arrays_of(params, state) -> dict[str, np.ndarray]:
