@@ -5,6 +5,7 @@ written when a run ends and when it is evaluated. A `README.md` without the card
 line is somebody's own, and stays as it is.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -52,7 +53,8 @@ def write(workdir: Path, model: Any, license: str | None = None) -> Path | None:
     if MADE not in there:
         return None
     if license is None and (said := re.search('^license: (".*")$', there, re.M)):
-        license = json.loads(said[1])
+        with contextlib.suppress(ValueError):
+            license = json.loads(said[1])
     write_atomically(path, card(workdir, model, license))
     return path
 
