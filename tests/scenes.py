@@ -1,4 +1,4 @@
-"""python -m tests.scenes restored | faithful | retrieval: first stages and captions.
+"""python -m tests.scenes restored | faithful | guided | retrieval: what captions do.
 
 On scenes of one thing, by a classifier of all pairs of colour and kind, the judge. Runs
 that are not in runs/scenes/ are trained first.
@@ -8,6 +8,8 @@ that are not in runs/scenes/ are trained first.
                over that of the images), and what the judge still recognises
     faithful   how many samples show what their caption says, of pairs that occur in
                training and of those that never do, by guidance scale
+    guided     how many samples of a run that knows no captions show the caption to
+               which a CLIP of noisy images guides them, by the guide's scale
     retrieval  recall at one of 100 of a CLIP on scenes of one or two things, both ways
 """
 
@@ -23,9 +25,11 @@ from gengen.tasks.retrieval import GALLERY, Recall
 from tests.program import call
 from train.data.load import load
 from train.data.scenes import PAIRS, SEEN, UNSEEN
+from train.run import guides
 from train.run.heldout import batches, measure
 from train.run.sampler import Sampler
 from train.run.workdir import open_workdir
+from train.sample import Sample
 
 WAYS = "image to text", "text to image"
 FOLDER = Path("runs/scenes")
@@ -43,6 +47,11 @@ RUNS = {
     "--rate-schedule cosine --text-width 32 --text-blocks 1 --sample-every 2500 "
     "--checkpoint-every 1000 --ema-decay 0.998",
     "clip": "clip",
+    "free": "dit --dataset scenes:1 --no-conditional --patch 4 --width 96 --blocks 4 "
+    "--batch-size 32 --steps 2500 --learning-rate 2e-3 --rate-schedule cosine "
+    "--sample-every 2500 --ema-decay 0.998",
+    "clip-noisy": "clip --dataset scenes:1 --path linear --channels 8 --batch-size 64 "
+    "--steps 600 --warmup 50 --ema-decay 0.99",
 }
 
 
@@ -120,22 +129,39 @@ def faithful(scales: list[float], num: int, steps: int) -> None:
         classes, _ = judged(judge, batch["image"])
         row[name] = float(np.mean(classes == batch["label"]))
     print(json.dumps(row | {"chance": 1 / len(PAIRS)}))
-    captions = run.record.data.captions
     for scale in scales:
         sampler = Sampler(run.model, num, guidance_scale=scale, steps=steps)
         row = {"guidance": scale}
         for name, pairs in (("seen", SEEN), ("unseen", UNSEEN)):
-            asked = [pairs[i % len(pairs)] for i in range(num)]
-            tokens = np.stack([captions.encode(f"a {c} {k}") for c, k in asked])
-            given, key = {"text": tokens}, jax.random.key(0)
-            x = sampler(run.params, run.state, key, num, given)
-            classes, _ = judged(judge, as_bytes(x))
-            shown = np.array([PAIRS[k] for k in classes])
-            right = shown == np.array(asked)  # [N, 2]
+            right = rights(run, judge, sampler, pairs, num)
             row[name] = float(np.mean(right.all(axis=1)))
             row |= {f"{name} colour": float(right[:, 0].mean())}
             row |= {f"{name} kind": float(right[:, 1].mean())}
         print(json.dumps(row))
+
+
+def rights(run, judge, sampler, pairs, num: int) -> np.ndarray:
+    """Whether samples asked for these pairs show the colour, and the kind: [N, 2]."""
+    captions = run.record.data.captions
+    asked = [pairs[i % len(pairs)] for i in range(num)]
+    tokens = np.stack([captions.encode(f"a {c} {k}") for c, k in asked])
+    x = sampler(run.params, run.state, jax.random.key(0), num, {"text": tokens})
+    classes, _ = judged(judge, as_bytes(x))
+    return np.array([PAIRS[k] for k in classes]) == np.array(asked)
+
+
+def guided(scales: list[float], num: int, steps: int) -> None:
+    """A row for each scale of the guide; 0 is the run alone, which knows no caption."""
+    judge, free = opened("judge"), opened("free")
+    opened("clip-noisy")
+    for scale in scales:
+        guide = {"classifier": FOLDER / "clip-noisy", "classifier_scale": scale}
+        run = guides.guided(free, Sample(workdir=FOLDER / "free", **guide))
+        sampler = Sampler(run.model, num, steps=steps)
+        right = rights(run, judge, sampler, SEEN, num)
+        row = {"scale": scale, "both": float(right.all(axis=1).mean())}
+        colour, kind = right.mean(axis=0).tolist()
+        print(json.dumps(row | {"colour": colour, "kind": kind}))
 
 
 def retrieval() -> None:
@@ -155,13 +181,15 @@ def retrieval() -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.scenes")
-    parser.add_argument("what", choices=("restored", "faithful", "retrieval"))
+    parser.add_argument("what", choices=("restored", "faithful", "guided", "retrieval"))
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 2.0, 4.0])
     parser.add_argument("--num", type=int, default=520)
     parser.add_argument("--steps", type=int, default=20)
     asked = parser.parse_args()
     if asked.what == "restored":
         restored()
+    elif asked.what == "guided":
+        guided(asked.scales, asked.num, asked.steps)
     elif asked.what == "retrieval":
         retrieval()
     else:

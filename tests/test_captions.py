@@ -33,11 +33,14 @@ from train.experiments import EXPERIMENTS
 from train.measure import clip_score
 from train.measure.clip_score import as_read, clip_figures, open_judge
 from train.measure.options import Evaluate
+from train.measure.tables import clip_lines
+from train.run import initial
+from train.run import record as records
 from train.run.asked import against, asked, held_out, shown
 from train.run.digests import leaf_names
 from train.run.guides import same_target
-from train.run.initial import matched
 from train.run.pictures import save_grid
+from train.run.record import Record
 from train.run.sampler import Sampler
 
 
@@ -214,6 +217,17 @@ def test_captions_that_are_missing_double_or_broken_are_refused(clean):
         load(f"folder:{clean}")
 
 
+def test_a_run_does_not_start_from_one_that_reads_other_words(tmp_path):
+    data = {"dataset": "scenes", "seed": 0, "examples": 50_000}
+    record = Record("clip", {}, data, load("scenes").spec)
+    records.save(tmp_path / "clip", record)
+    other = dataclasses.replace(record, data=load("scenes:1").spec)
+    with pytest.raises(BadInput, match="of scenes:1 have other words: take a run"):
+        initial.asked(other, str(tmp_path / "clip"), tmp_path / "w", False)
+    with pytest.raises(BadInput, match="no checkpoint"):  # its words are the same
+        initial.asked(record, str(tmp_path / "clip"), tmp_path / "w", False)
+
+
 @pytest.mark.parametrize("name", ["dit", "transformer", "prior"])
 def test_a_frozen_encoder_of_captions_gets_no_update(name):
     """All else moves, by --text-frozen; without captions it is refused."""
@@ -245,13 +259,13 @@ def test_the_encoder_of_captions_of_a_clip_starts_that_of_another_model():
     made = [jax.eval_shape(tiny_clip(spec, blocks=n).init, key)[0] for n in (1, 2)]
     theirs, deep = (jax.tree.map(lambda x: np.full(x.shape, 7.0), p) for p in made)
     shapes, given = SimpleNamespace(params=ours), {"ema": None, "state": {}}
-    taken, (said,) = matched(shapes, {"params": theirs, **given}, "runs/clip")
+    taken, (said,) = initial.matched(shapes, {"params": theirs, **given}, "runs/clip")
     (own,) = taken["params"]["denoiser"].values()
     assert leaf_names(own).keys() == leaf_names(ours["denoiser"]["Context_0"]).keys()
     assert all((x == 7).all() for x in jax.tree.leaves(own))
     assert "parameters of the encoder of captions" in said
     with pytest.raises(BadInput, match="its encoder of captions has other sizes than"):
-        matched(shapes, {"params": deep, **given}, "runs/clip")
+        initial.matched(shapes, {"params": deep, **given}, "runs/clip")
 
 
 def run_on_captions(dropout=0.1):
@@ -350,10 +364,12 @@ def test_a_clip_score_is_of_samples_and_their_own_captions(tmp_path, monkeypatch
     options = Evaluate(workdir=tmp_path, num=8, batch_size=8)
     monkeypatch.setattr(clip_score, "guided", lambda run, options: run)
     monkeypatch.setattr(clip_score, "order", lambda *_: np.arange(8))
-    found = clip_figures(judge, run, {"test": data}, options)["clip"]
-    score = {name: x["value"] for name, x in found["score"].items()}
+    found = clip_figures(judge, run, {"test": data}, options)
+    score = {name: x["value"] for name, x in found["clip_score"].items()}
     assert score == {"samples": 1.875, "test images": 2.5, "other captions": 0.0}
-    assert (found["recall"]["of"], found["recall"]["value"]) == (8, 0.75)
+    recall = found["clip_recall"]["samples"]
+    assert (recall["kind"], recall["value"]) == ("of 8", 0.75)
+    assert clip_lines(found)[1] == ["CLIP score, samples, 8 of them", "1.875 ± 0.41"]
     assert (tmp_path / "ranked.png").exists()
     # A judge of other tokens reads the same words.
     words = dataclasses.replace(spec, words=spec.words[::-1])

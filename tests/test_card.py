@@ -103,6 +103,13 @@ def test_an_evaluation_stands_in_the_card_with_its_errors(runs, tmp_path):
     assert card.evaluated(tmp_path) == []
 
 
+def test_a_licence_stays_when_the_card_is_written_again(runs, tmp_path):
+    shutil.copytree(runs / "vae", tmp_path / "w")
+    for license in ('a "b"', None):
+        text = card.write(tmp_path / "w", None, license).read_text()
+        assert head_of(text)["license"] == 'a "b"'
+
+
 def test_a_readme_of_ones_own_stays(runs, tmp_path):
     shutil.copytree(runs / "vae", tmp_path / "w")
     (tmp_path / "w/README.md").write_text("mine\n")

@@ -14,6 +14,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from gengen.conditions import Labels
+from gengen.diffusion.noisy import clean, noisy, unit_variance
+from gengen.diffusion.paths import Linear
 from gengen.errors import BadInput
 from gengen.models.classifier import Classifier
 from gengen.nets.headed import HeadedEncoder
@@ -146,6 +148,25 @@ def test_the_maps_are_those_of_all_convolutions(params):
     flat = replace(MODEL, net=HeadedEncoder(MLPEncoder(2, (4,)), 10))
     with pytest.raises(BadInput, match="a HeadedEncoder without convolutions has no"):
         jax.eval_shape(lambda: flat.maps(flat.init(KEY)[0], {}, x))
+
+
+def test_noisy_data_are_a_mixture_and_of_variance_one_to_the_network():
+    """Large data show a(t), data of zeros show b(t), both what is divided by."""
+    path, own = Linear(), np.random.default_rng(0).normal(size=(4_000, 1))
+
+    @jax.jit
+    def made(x):
+        z, t = noisy(path, x, KEY)
+        return z, t, unit_variance(path, z, t)[0]
+
+    large, t, _ = made(np.full((4_000, 1), 1e5))
+    close(large[:, 0] / 1e5, path.a(t), atol=1e-3)
+    nothing, t, _ = made(np.zeros((4_000, 1)))
+    close(np.mean(nothing[:, 0] ** 2 / path.b(t) ** 2), 1, rtol=0.1)
+    close(np.mean(made(own)[2] ** 2), 1, rtol=0.1)
+    assert np.all((t >= 0) & (t < 1)) and np.std(t) > 0.25
+    z, t = clean(path, own)
+    close(unit_variance(path, z, t)[0], own)
 
 
 # --------------------------------------------------- what happens in training only

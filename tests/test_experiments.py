@@ -38,6 +38,7 @@ SPECS = {"cyclegan": replace(DIGITS, partner=True), "clip": replace(DIGITS, **WO
 BATCH = replace(DIGITS, partner=True, **WORDS).example(2)  # others: digits
 REFUSED = {("path", "table"): "take the noise, data or v prediction"}
 REFUSED["solver", "ddpm-learned"] = "this network learned no variances"
+REFUSED["text_frozen", True] = "--text-frozen: this model is conditioned on no captions"
 OF_SAMPLING = ("solver", "grid", "likelihood")
 SMALL = {"channels": 8, "width": 8, "blocks": 1, "heads": 1}
 

@@ -206,6 +206,7 @@ def test_inspect_says_what_a_file_is(cli, flow):
         'experiment  "flow"',
         "step  4",
         "classes  10",
+        "levels  17",
         *flow[1].splitlines()[1:],
     ):
         assert line in said

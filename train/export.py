@@ -70,6 +70,9 @@ def of_run(trained) -> dict:
         "parameters": "averaged (EMA)" if trained.averaged else "live",
         "classes": sample_classes(trained.model),
         "class_names": list(data.class_names),
+        "kind": data.kind,
+        "levels": data.levels,
+        "words": list(data.words),
     }
 
 

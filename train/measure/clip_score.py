@@ -56,7 +56,9 @@ def open_judge(trained: OpenRun, path: Path | None) -> OpenRun | None:
 def clip_figures(
     judge: OpenRun | None, trained: OpenRun, splits: dict[str, Dataset], options
 ) -> dict[str, Any]:
-    """{"clip": …}: the score of samples asked for what held-out examples show.
+    """The score, and the recall, of samples asked for what held-out examples show.
+
+    {"clip": the judge, "clip_score": {"samples": …}, "clip_recall": …}; {} without one.
 
     Also writes WORKDIR/ranked.png, the samples with the highest and the lowest scores.
     """
@@ -86,19 +88,23 @@ def clip_figures(
     ask = judge.params, judge.state, arrays, options
     found = map_over_batches(jax.jit(lambda *a: recall(*a)[:, 0]), *ask)
     return {
-        "clip": {
-            "judge": f"CLIP of {judge.record.data.name}, step {judge.step}, weights "
-            f"{digest_of(judge.params)}",
-            "num": num,
-            "score": {name: estimate(x) for name, x in figures.items()},
-            "recall": {"of": min(GALLERY, size), **estimate(found)},
-        }
+        "clip": f"CLIP of {judge.record.data.name}, step {judge.step}, weights "
+        f"{digest_of(judge.params)}",
+        "clip_score": {name: estimate(x) for name, x in figures.items()},
+        "clip_recall": {
+            "samples": {**estimate(found), "kind": f"of {min(GALLERY, size)}"}
+        },
     }
 
 
-def estimate(values: np.ndarray) -> dict[str, float | None]:
-    """The mean, and its standard error."""
-    return {"value": float(np.mean(values)), "standard_error": standard_error(values)}
+def estimate(values: np.ndarray) -> dict[str, Any]:
+    """The mean, its standard error, and of how many."""
+    error = standard_error(values)
+    return {
+        "value": float(np.mean(values)),
+        "standard_error": error,
+        "num": len(values),
+    }
 
 
 def as_read(judge: OpenRun, trained: OpenRun, tokens: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ def print_evaluation(result: dict[str, Any], path: Path) -> None:
     if (share := result.get("class_accuracy")) is not None:
         lines.append(["samples of the class asked for", f"{share:.1%}"])
     lines += mode_lines(result.get("modes")) + memory_lines(result.get("memory"))
-    lines += clip_lines(result.get("clip"))
+    lines += clip_lines(result) if "clip" in result else []
     for name, value in result.get("critic", {}).items():
         lines.append([f"critic: {name.replace('_', ' ')}", f"{value:.3f}"])
     if (seconds := result.get("seconds_per_sample")) is not None:
@@ -70,16 +70,15 @@ def mode_lines(modes: dict[str, Any] | None) -> list[list[str]]:
     ]
 
 
-def clip_lines(clip: dict[str, Any] | None) -> list[list[str]]:
+def clip_lines(result: dict[str, Any]) -> list[list[str]]:
     """How well samples fit their captions, by a CLIP, in words and numbers."""
-    if clip is None:
-        return []
-    lines = [["the judge of captions", clip["judge"]]]
-    for name, score in clip["score"].items():
-        what = f"CLIP score, {name}, {clip['num']:,} of them"
+    lines = [["the judge of captions", result["clip"]]]
+    for name, score in result["clip_score"].items():
+        what = f"CLIP score, {name}, {score['num']:,} of them"
         lines.append([what, with_error(score, ".3f", ".2g")])
-    what = f"samples nearest to their own caption of {clip['recall']['of']}"
-    return [*lines, [what, f"{clip['recall']['value']:.1%}"]]
+    recall = result["clip_recall"]["samples"]
+    what = f"samples nearest to their own caption {recall['kind']}"
+    return [*lines, [what, f"{recall['value']:.1%}"]]
 
 
 def memory_lines(memory: dict[str, Any] | None) -> list[list[str]]:

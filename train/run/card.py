@@ -5,9 +5,11 @@ written when a run ends and when it is evaluated. A `README.md` without the card
 line is somebody's own, and stays as it is.
 """
 
+import contextlib
 import json
 import math
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,10 +44,17 @@ class Figure(NamedTuple):
 
 
 def write(workdir: Path, model: Any, license: str | None = None) -> Path | None:
-    """Write the card of the run in a workdir; None where a README is somebody's own."""
+    """Write the card of the run in a workdir; None where a README is somebody's own.
+
+    Without a licence, that of the card which is there stays.
+    """
     path = workdir / FILE
-    if path.exists() and MADE not in path.read_text(errors="replace"):
+    there = path.read_text(errors="replace") if path.exists() else MADE
+    if MADE not in there:
         return None
+    if license is None and (said := re.search('^license: (".*")$', there, re.M)):
+        with contextlib.suppress(ValueError):
+            license = json.loads(said[1])
     write_atomically(path, card(workdir, model, license))
     return path
 
