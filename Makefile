@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCKED := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c requirements.lock
 
-.PHONY: setup setup-test setup-docs train test results docs lint clean
+.PHONY: setup setup-test setup-docs train test results docs test-peers lint clean
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -42,6 +42,14 @@ test: setup-test
 results: setup-test
 	$(BIN)/python -m tests.pages
 
+# Gigabytes of torch, in an environment of its own: modules of other libraries, drawn
+# anew, and their weights and outputs beside ours.
+test-peers: setup-test
+	test -d .venv-peers || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet torch transformers diffusers
+	.venv-peers/bin/python tests/fixtures/peers.py build/peers $$RANDOM
+	PEERS=build/peers $(BIN)/python -m pytest -n 0 tests/test_interchange.py tests/test_foreign.py
+
 # The site, a static folder: pages, notebooks (run, at toy size), all modules.
 SITE ?= build/site
 docs: setup-docs
@@ -57,4 +65,4 @@ lint: setup-test
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-peers build dist *.egg-info

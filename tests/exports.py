@@ -49,10 +49,13 @@ def row_of(model, params, state, num: int = 5) -> dict:
     x = export.deserialize(bytearray(data)).call(words, jnp.arange(num), **given)
     own = {k: v for k, v in given.items() if k not in ("guidance", "truncation")}
     y = jax.jit(lambda own: model.sample(params, state, key, num, **own))(own)
-    difference = np.max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)))
-    arguments = ", ".join(given) or "none"
-    kilobytes = round(len(data) / 1e3)
-    return {"arguments": arguments, "kB": kilobytes, "difference": float(difference)}
+    x, y = (np.asarray(each, np.float64) for each in (x, y))
+    return {
+        "arguments": ", ".join(given) or "none",
+        "kB": round(len(data) / 1e3),
+        "largest value": float(np.max(np.abs(y))),
+        "difference": float(np.max(np.abs(x - y))),
+    }
 
 
 def disturbed(params):

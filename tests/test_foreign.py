@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from safetensors.numpy import load, save
 from train.run import tensors
 from train.run.workdir import open_workdir
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(os.environ.get("PEERS", Path(__file__).parent / "fixtures"))
 CONFIG = json.loads((FIXTURES / "peers.json").read_text())["gpt2"]
 ARRAYS = np.load(FIXTURES / "peers.npz")
 WEIGHTS = {

@@ -4,6 +4,7 @@ The fixture holds weights and outputs of torch modules: tests/fixtures/peers.py.
 """
 
 import json
+import os
 from functools import cache, partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from gengen.interchange import dit, gpt2, to_ours, to_theirs
 from gengen.nets.dit import DiT
 from gengen.nets.transformer import Transformer
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(os.environ.get("PEERS", Path(__file__).parent / "fixtures"))
 CONFIGS = json.loads((FIXTURES / "peers.json").read_text())
 ARRAYS = dict(np.load(FIXTURES / "peers.npz"))
 
@@ -51,7 +52,8 @@ def test_outputs_are_those_of_the_torch_module(name):
     ours = jax.jit(net.apply)({"params": params}, *arguments)
     theirs = of(name, "out")["y"]
     ours = ours.transpose(0, 3, 1, 2) if name == "dit" else ours
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.std(theirs))
+    # At t = 1 a sinusoid of the time is off by 1,000 roundings of its frequency.
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.std(theirs))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
