@@ -275,7 +275,7 @@ class Reconstructs(abc.ABC):
 
 
 class FirstStage:
-    """A mark of autoencoders whose codes another model draws: they show restorations."""
+    """A mark of autoencoders whose codes another draws: they show what they restore."""
 
 
 class OnlyReconstructs(Reconstructs, FirstStage):
