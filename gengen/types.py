@@ -89,11 +89,8 @@ class Completion(NamedTuple):
     x: Array
     """The samples [B, …]."""
     effective: Array
-    """The effective number of particles behind each sample, 1/Σ w² [B].
-
-    It is 0 if the tempered model assigns zero probability to the observed values for
-    every particle.
-    """
+    """The effective number of particles behind each sample, 1/Σ w² [B]; it is 0 if the
+    tempered model gives what was observed no probability, for every particle."""
 
 
 class LossFn(Protocol):
@@ -117,8 +114,7 @@ class Model(Protocol):
     beside it, `likelihood_kind`, what it is: "exact", "ELBO", "IWAE-64", …; of a
     conditional model it is log p(x | c), c as the batch has it.
 
-    What else a model can do, it declares by inheriting from the capabilities below,
-    and tasks ask for them by `isinstance`.
+    What else it can do, it declares by inheriting from the capabilities below.
     """
 
     density: str
@@ -136,10 +132,8 @@ class Model(Protocol):
     def sample(
         self, params: Params, state: State, key: Key, num: int, **condition
     ) -> Array:
-        """x [num, *shape] of the space; condition: c by name, else drawn.
-
-        Sample i depends on (key, i) only; `start_index=n` numbers them from n on.
-        """
+        """x [num, *shape] of the space; condition: c by name, else drawn. Sample i
+        depends on (key, i) only; `start_index=n` numbers them from n on."""
         ...
 
     def log_likelihood(
@@ -162,10 +156,8 @@ class Discriminative(InfersLabels):
 
 
 class Guides(abc.ABC):
-    """A model whose gradient guides a sampler to c, of `target`: a condition.
-
-    `path` is that of the noise that it has seen, None of clean data alone.
-    """
+    """A model whose gradient guides a sampler to c, of `target`: a condition; `path` is
+    that of the noise that it has seen, None of clean data alone."""
 
     @abc.abstractmethod
     def log_prob_at(self, params, state, z: Array, t: Array, c) -> Array:
@@ -283,10 +275,7 @@ class Reconstructs(abc.ABC):
 
 
 class FirstStage:
-    """A mark of autoencoders whose codes another model draws.
-
-    What such a model shows of itself is what it restores.
-    """
+    """A mark of autoencoders whose codes another draws: they show what they restore."""
 
 
 class OnlyReconstructs(Reconstructs, FirstStage):
