@@ -98,7 +98,7 @@ class InfoNCE:
 
 @static
 class PairwiseSigmoid:
-    """Of each image and caption by themselves: do they belong together?"""
+    """Each image and caption by themselves: do they belong together?"""
 
     scale: float = 10.0
     """τ at first."""

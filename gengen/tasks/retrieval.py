@@ -14,10 +14,10 @@ GALLERY = 100
 class Recall:
     """Recall at one among `gallery` pairs: `(params, state, batch, key) -> [B, 2]`.
 
-    Of example i, the first number is 1 where an equal caption is nearer to x_i than all
-    others of its gallery, the second where an equal x is nearer to c_i; else they are
-    0, of ties, too. Its gallery is the pair and those after it in the batch, or the
-    whole batch, if that is smaller.
+    The first number of example i is 1 where its own caption, or an equal one, is nearer
+    to x_i than all others of its gallery; the second is 1 where its own x, or one of an
+    equal caption, is nearer to c_i. A tie counts 0. The gallery is the pair and those
+    after it in the batch, or the whole batch, if that is smaller.
     """
 
     model: Matches
