@@ -1,7 +1,7 @@
 """CLIP: which caption belongs to which image, by the angle between two vectors.
 
-An image and a caption are each encoded as a unit vector, u and v. Of a batch of B
-pairs, the similarities and the losses are
+An image and a caption are each encoded as a unit vector, u and v. The similarities of
+a batch of B pairs, and what the losses ask of them, are
 
     l_ij = τ u_i · v_j                   InfoNCE: whose caption is it, among B?
     l_ij = τ u_i · v_j + b               sigmoid: do these two belong together?
