@@ -8,7 +8,7 @@ A run's metrics as a function of its sampler's options: every point is what
 
 from pathlib import Path
 
-from .cli.bounds import Count, Figures, Index, Positive, Seed, Steps
+from .cli.bounds import Calls, Count, Figures, Index, Positive, Seed
 from .cli.command import parse, run_command
 from .cli.groups import group
 from .cli.options import RunToOpen
@@ -32,7 +32,7 @@ class Sweep(RunToOpen, SweptOptions, GuideOptions):
     likelihood_num: Index = 2_000
     """With --train: examples of each split whose likelihood (of a classifier: accuracy)
     is measured; 0 leaves the likelihood out."""
-    evaluations: tuple[Steps, ...] = ()
+    evaluations: tuple[Calls, ...] = ()
     """Network evaluations per sample: as many whole steps as they allow. Guidance takes
     two at a time, Heun's steps two each."""
     num: Figures = 10_000

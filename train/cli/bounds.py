@@ -83,6 +83,7 @@ def defaults_in(hints: dict[str, Any]) -> set[str]:
 
 Seed = Annotated[int, AtLeast(-(2**63)), AtMost(2**63 - 1)]
 Steps = Annotated[int, AtLeast(1), AtMost(10**9)]
+Calls = Annotated[int, AtLeast(1), AtMost(10**6)]  # of a sampler: its times are a table
 Count = Annotated[int, AtLeast(1), AtMost(10**7)]  # of examples, draws, repetitions
 Width = Annotated[int, AtLeast(1), AtMost(2**16)]  # of an array's axis
 Depth = Annotated[int, AtLeast(1), AtMost(1_000)]  # of layers

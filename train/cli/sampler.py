@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
-from .bounds import AtLeast, AtMost, Count, Fraction, Positive, Steps, Weight
+from .bounds import AtLeast, AtMost, Calls, Count, Fraction, Positive, Weight
 from .groups import group, meaning
 from .names import GridName, SolverName
 
@@ -15,7 +15,7 @@ Time = Annotated[float, AtLeast(0), AtMost(1)]
 class SolverOptions:
     """How a diffusion model's sampler steps from noise to data."""
 
-    steps: Steps | None = None
+    steps: Calls | None = None
     """The sampler's steps; by default the run's own."""
     solver: SolverName | None = None
     """The sampler's solver; by default the run's own."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from ..cli.bounds import Above, AtLeast, AtMost, Count, Default, Positive, Steps
+from ..cli.bounds import Above, AtLeast, AtMost, Calls, Count, Default, Positive
 from ..cli.groups import group
 from .diffusion import DroppedLabelOptions
 from .experiment import takes
@@ -22,7 +22,7 @@ class ConsistencyOptions(DroppedLabelOptions, DiTOptions):
     """Mean of the logarithm of the noise-to-signal ratio in training."""
     noise_std: Positive = 2.0
     """Its standard deviation."""
-    sampling_steps: Annotated[Steps, Default()] = 1
+    sampling_steps: Annotated[Calls, Default()] = 1
     """Default calls of a sample; between two of them, noise is added."""
 
 

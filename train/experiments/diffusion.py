@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from ..cli.bounds import AtLeast, AtMost, Default, Positive, Share, Steps, Weight
+from ..cli.bounds import AtLeast, AtMost, Calls, Default, Positive, Share, Weight
 from ..cli.groups import group
 from ..cli.names import (
     COUPLINGS,
@@ -35,7 +35,7 @@ class DroppedLabelOptions(CaptionOptions):
 class DiffusionOptions(DroppedLabelOptions):
     """The sampler of a diffusion model, and its guidance."""
 
-    sampling_steps: Annotated[Steps, Default()] = 50
+    sampling_steps: Annotated[Calls, Default()] = 50
     """Default steps of the sampler."""
     guidance_scale: Annotated[Weight | None, Default()] = None
     """Default classifier-free guidance of the sampler; 1 is none. By default 1.5 where

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from gengen.errors import BadInput
 
-from ..cli.bounds import AtLeast, AtMost, Default, Steps, Weight
+from ..cli.bounds import AtLeast, AtMost, Calls, Default, Weight
 from ..cli.groups import group
 from .experiment import Experiment, takes
 from .training import TrainingOptions
@@ -59,7 +59,7 @@ class DistillOptions(RoundOptions, PlayOptions, TrainingOptions):
     pairs of noise and sample (reflow); a game with a critic (adversarial, best of a
     student that takes one step already); or the teacher's density, by the scores of
     noised samples (dmd)."""
-    sampling_steps: Annotated[Steps | None, Default()] = None
+    sampling_steps: Annotated[Calls | None, Default()] = None
     """Default steps of a sample; by default 1, and of guidance the teacher's."""
 
     def student(self, teacher):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from ..cli.bounds import AtLeast, AtMost, Default, Share, Steps, Weight
+from ..cli.bounds import AtLeast, AtMost, Calls, Default, Share, Weight
 from ..cli.groups import group
 from .diffusion import DroppedLabelOptions
 from .experiment import takes
@@ -25,7 +25,7 @@ class MeanFlowOptions(DroppedLabelOptions, DiTOptions):
     learned_guidance: Weight = 1.5
     """Guidance that the map learns, so that a guided sample costs no second call; 1 is
     none, and so is it without labels."""
-    sampling_steps: Annotated[Steps, Default()] = 1
+    sampling_steps: Annotated[Calls, Default()] = 1
     """Default jumps of a sample."""
 
 
