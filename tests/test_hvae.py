@@ -85,14 +85,19 @@ def test_exact_conditionals_on_a_gaussian_tree_have_the_exact_evidence(float64):
     evidence = stats.norm(0.5 * A, spread).logpdf(x[:, 0])
     for samples in (1, 4):
         model = replace(tree_model(), importance_samples=samples)
-        found = model.log_likelihood(params, {}, {"latent": x}, KEY)
+        found = jax.jit(model.log_likelihood)(params, {}, {"latent": x}, KEY)
         close(found, evidence, 1e-9, 1e-9)
     # The ELBO's noise is that of the expectations alone, whose mean is the evidence.
-    losses = jax.vmap(lambda k: tree_model().loss(params, {}, {"latent": x}, k)[0])
+    losses = jax.jit(
+        jax.vmap(lambda k: tree_model().loss(params, {}, {"latent": x}, k)[0])
+    )
     values = np.asarray(losses(jax.random.split(KEY, 4000)))
     error = values.std() / np.sqrt(len(values))
     assert abs(values.mean() + evidence.mean()) < 4 * error
-    drawn = tree_model().sample(params, {}, KEY, 4000, sample_pixels=True)
+    draw = jax.jit(
+        lambda key: tree_model().sample(params, {}, key, 4000, sample_pixels=True)
+    )
+    drawn = draw(KEY)
     assert stats.kstest(drawn[:, 0], stats.norm(0.5 * A, spread).cdf).pvalue > 1e-3
     z = jax.random.normal(KEY, (3, 2))
     assert tree_model().from_latent(params, {}, z).shape == (3, 1)
@@ -117,13 +122,10 @@ BATCH = {
 
 def moved(tree, size=0.2):
     """Parameters away from their first values."""
-    leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(KEY, len(leaves))
-    return structure.unflatten(
-        [
-            x + size * jax.random.normal(k, x.shape)
-            for x, k in zip(leaves, keys, strict=True)
-        ]
+    rng = np.random.default_rng(6)
+    return jax.tree.map(
+        lambda x: x + np.float32(size) * rng.normal(size=x.shape).astype(np.float32),
+        tree,
     )
 
 
@@ -149,8 +151,10 @@ def test_latents_are_the_noise_of_the_prior(trained):
     z = jax.jit(model.to_latent)(params, {}, x, **label)
     assert z.shape == (4, model.latent_shape[0]) == (4, 48)
     shown = jax.jit(model.from_latent)(params, {}, z, **label)
-    close(shown, model.reconstruct(params, {}, BATCH, KEY), 1e-4, 1e-4)
-    close(z, model.features(params, {}, BATCH, KEY), 1e-4, 1e-4)
+    both = jax.jit(lambda *a: (model.reconstruct(*a), model.features(*a)))
+    restored, features = both(params, {}, BATCH, KEY)
+    close(shown, restored, 1e-4, 1e-4)
+    close(z, features, 1e-4, 1e-4)
 
 
 def test_everything_learns_and_every_group_matters(trained):
@@ -179,8 +183,8 @@ def test_beta_weighs_the_kl_and_levels_have_a_volume(trained):
     x = np.random.default_rng(0).normal(size=(5, 1))
     own = {"hvae": {"net": {}, "likelihood": {"log_scale": jnp.float32(np.log(S))}}}
     wide = replace(tree_model(), space=Reals((1,), 0.0, 2.0))
-    narrow = tree_model().log_likelihood(own, {}, {"latent": x}, KEY)
-    found = wide.log_likelihood(own, {}, {"latent": 2 * x}, KEY)
+    narrow = jax.jit(tree_model().log_likelihood)(own, {}, {"latent": x}, KEY)
+    found = jax.jit(wide.log_likelihood)(own, {}, {"latent": 2 * x}, KEY)
     close(found, narrow - np.log(2), 1e-4, 1e-4)
 
 
