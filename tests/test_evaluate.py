@@ -407,7 +407,8 @@ def test_one_module_writes_the_json_of_files():
     """So that NaN is null in all of them; the others: a key, a copy, a message."""
     modules = (Path(__file__).parents[1] / "train").rglob("*.py")
     writers = {path.name for path in modules if "json.dump" in path.read_text()}
-    assert writers == {"files.py", "features.py", "record.py", "processes.py"}
+    others = {"features.py", "record.py", "processes.py", "card.py", "tensors.py"}
+    assert writers == {"files.py", *others}
     assert to_json({"loss": math.nan}) == '{"loss": null}\n'
 
 
@@ -485,6 +486,8 @@ def test_compare_writes_one_table_and_one_picture(cli, runs, tmp_path, monkeypat
         return vae(data, hidden=(8,), steps=200, learning_rate=1e30, **small)
 
     made = {"gan": small_gan, "diverging": diverging, "vae": small_vae}
+    small_gan.options = gan.options
+    diverging.options = small_vae.options = vae.options
     made["classifier"] = experiments.EXPERIMENTS["classifier"]
     for module in (experiments, __import__("train.experiments", fromlist=["x"])):
         monkeypatch.setattr(module, "EXPERIMENTS", made)

@@ -4,12 +4,12 @@ Two runs are the same when `diff` of their listings is empty. Of a file that
 train.export wrote: what it is, once its checksums are right.
 """
 
-import json
 from pathlib import Path
 
 from .cli.command import parse, run_command
 from .cli.groups import group
 from .cli.options import RunToOpen
+from .files import to_json
 
 
 @group()
@@ -46,7 +46,7 @@ def describe(path: Path) -> None:
 
     said, _ = exported.load(path)
     for name, value in said.items():
-        print(f"{name}  {json.dumps(value)}")
+        print(f"{name}  {to_json(value)}", end="")
     print(*exported.example(path, said), sep="\n")
 
 

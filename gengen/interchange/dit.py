@@ -46,7 +46,13 @@ _LINEAR = transposed(1, 0)
 
 
 def net_of(config: dict[str, Any]) -> DiT:
-    """The network of a `config.json`; BadInput for what ours cannot be."""
+    """The network of a `config.json`; BadInput for what ours cannot be.
+
+    >>> sizes = {"num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 1}
+    >>> sizes |= {"in_channels": 3, "patch_size": 2, "num_embeds_ada_norm": 10}
+    >>> net_of(sizes).width
+    8
+    """
     for name, value in _FIXED.items():
         if config.get(name, value) != value:
             raise BadInput(
@@ -77,6 +83,10 @@ def config_of(net: DiT, side: int, channels: int) -> dict[str, Any]:
     """Their configuration of a network of images [side, side, channels].
 
     BadInput that names what they have not.
+
+    >>> net = DiT(condition=Labels(10), time_waves=WAVES, max_period=PERIOD)
+    >>> config_of(net, 8, 1)["num_embeds_ada_norm"]
+    10
     """
     labels = parts_of(net.condition)
     if len(labels) != 1 or not isinstance(labels[0], Labels):
@@ -106,7 +116,11 @@ def config_of(net: DiT, side: int, channels: int) -> dict[str, Any]:
 
 
 def rules(net: DiT, channels: int) -> list[Rule]:
-    """Which tensors of theirs are which parameters of a network of C channels."""
+    """Which tensors of theirs are which parameters of a network of C channels.
+
+    >>> rules(DiT(condition=Labels(10)), 1)[-1].ours
+    ('patch_out/bias',)
+    """
     width, p = net.width, net.patch
     turn = np.arange(width).reshape(4, -1)[::-1].ravel()
     reads, writes = (_LINEAR @ ordered(axis, turn) for axis in (1, 0))

@@ -36,7 +36,13 @@ _BLOCK = {
 
 
 def net_of(config: dict[str, Any]) -> Transformer:
-    """The network of a `config.json`; BadInput for what ours cannot be."""
+    """The network of a `config.json`; BadInput for what ours cannot be.
+
+    >>> sizes = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 6}
+    >>> others = {"vocab_size": 9, "bos_token_id": 0, "layer_norm_epsilon": 1e-5}
+    >>> net_of({**sizes, **others}).start_symbol
+    0
+    """
     for name, value in _FIXED.items():
         if config.get(name, value) != value:
             raise BadInput(
@@ -64,7 +70,12 @@ def net_of(config: dict[str, Any]) -> Transformer:
 
 
 def config_of(net: Transformer) -> dict[str, Any]:
-    """Their configuration of a network; BadInput that names what they have not."""
+    """Their configuration of a network; BadInput that names what they have not.
+
+    >>> net = Transformer(9, 6, 9, 8, 1, 2, learned_positions=True, tied=True)
+    >>> config_of(net.clone(start_symbol=0))["n_embd"]
+    8
+    """
     lacking = {
         "--positions learned": net.learned_positions,
         "--tied": net.tied,
@@ -96,7 +107,11 @@ def config_of(net: Transformer) -> dict[str, Any]:
 
 
 def rules(net: Transformer) -> list[Rule]:
-    """Their names, without a prefix: all arrays are the same."""
+    """Their names, without a prefix: all arrays are the same.
+
+    >>> rules(Transformer(9, blocks=1, length=6))[-1].theirs
+    ('h.0.mlp.c_proj.bias',)
+    """
     table = {
         "wte.weight": "before/symbol/embedding",
         "wpe.weight": "positions",

@@ -35,7 +35,11 @@ class Layout:
 
 
 def each(there: Callable, back: Callable) -> Layout:
-    """One function for every array of a list."""
+    """One function for every array of a list.
+
+    >>> each(lambda x: 2 * x, lambda x: x / 2).back([4, 6])
+    [2.0, 3.0]
+    """
     return Layout(
         lambda theirs: [there(x) for x in theirs], lambda ours: [back(x) for x in ours]
     )
@@ -91,7 +95,11 @@ def cut(axis: int, *sizes: int) -> Layout:
 
 
 def copies(num: int) -> Layout:
-    """Theirs is one array of ours, `num` times; BadInput if those differ."""
+    """Theirs is one array of ours, `num` times; BadInput if those differ.
+
+    >>> copies(2).back([7])
+    [7, 7]
+    """
 
     def there(theirs):
         if not all(np.array_equal(theirs[0], x) for x in theirs[1:]):
@@ -159,6 +167,11 @@ def to_ours(rules: Sequence[Rule], tensors: Mapping[str, Array], shapes: Tree) -
 
     Raises:
         BadInput: for a tensor that is missing, that no rule names, or of another shape.
+
+    >>> rules = [Rule(("w",), ("out/kernel",), transposed(1, 0))]
+    >>> shapes = {"out": {"kernel": np.zeros((2, 1))}}
+    >>> to_ours(rules, {"w": np.array([[1, 2]])}, shapes)["out"]["kernel"].tolist()
+    [[1], [2]]
     """
     theirs = jax.eval_shape(lambda params: to_theirs(rules, params), shapes)
     for name, wanted in theirs.items():
@@ -190,6 +203,10 @@ def to_theirs(rules: Sequence[Rule], params: Tree) -> dict[str, Array]:
     """A network's parameters as their tensors, by name: the inverse of `to_ours`.
 
     Raises BadInput for parameters that no rule names.
+
+    >>> rules = [Rule(("w",), ("out/kernel",), transposed(1, 0))]
+    >>> to_theirs(rules, {"out": {"kernel": np.array([[1], [2]])}})["w"].tolist()
+    [[1, 2]]
     """
     flat, tensors = flatten_dict(params, sep="/"), {}
     named = {path for rule in rules for path in rule.ours}

@@ -25,7 +25,7 @@ from gengen.models.diffusion import Diffusion
 from gengen.models.stylegan import StyleGAN
 
 from ..cli import doors
-from ..files import written_atomically
+from ..files import to_json, written_atomically
 from .processes import first_line
 from .sampler import (
     as_keywords,
@@ -159,7 +159,7 @@ def save(path: Path, program: export.Exported, said: dict[str, Any]) -> None:
     """Write the file, whole or not at all: the same program, the same bytes."""
     data = bytes(program.serialize())
     said = {**said, "sha256": hashlib.sha256(data).hexdigest()}
-    members = {ABOUT: json.dumps(said, indent=2).encode(), PROGRAM: data}
+    members = {ABOUT: to_json(said, indent=2).encode(), PROGRAM: data}
     with (
         written_atomically(path) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
