@@ -4,11 +4,13 @@ A grid is a value, grid(path, steps, span) -> [steps + 1] falling times; `times_
 makes known numbers of it. What is said in σ = b/a holds on every path.
 """
 
+from functools import partial
 from typing import Protocol
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gengen.diffusion.paths import Path, is_discrete
 from gengen.errors import BadInput
@@ -136,6 +138,12 @@ def _at_sigmas(path, sigma, span):
     return jnp.clip(path.time_of_ratio(jnp.ones_like(sigma), sigma), *span)
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _evaluated(grid, path, steps, span):
+    """The grid as one program: operation by operation it would be forty."""
+    return grid(path, steps, span)
+
+
 def times_of(
     grid: Grid, path: Path, steps: int, span: tuple[float, float] = (0.0, 1.0)
 ) -> Array:
@@ -164,11 +172,11 @@ def times_of(
             f"steps={steps}: this path is a table of {path.steps} steps, take fewer"
         )
     with jax.ensure_compile_time_eval():
-        times = grid(path, steps, span)
-        if is_discrete(path):
-            times = jnp.rint(times * path.steps) / path.steps
-            times = times[jnp.append(True, times[1:] != times[:-1])]
-        return check_grid(times)
+        times = np.asarray(_evaluated(grid, path, steps, tuple(span)))
+    if is_discrete(path):
+        times = np.rint(times * path.steps) / times.dtype.type(path.steps)
+        times = times[np.append(True, times[1:] != times[:-1])]
+    return check_grid(times)
 
 
 def starting_at(times: Array, start: float, path: Path) -> Array:
@@ -184,11 +192,11 @@ def starting_at(times: Array, start: float, path: Path) -> Array:
         path: the path along which the sampler goes.
     """
     chex.assert_rank(times, 1)
-    with jax.ensure_compile_time_eval():
-        start = jnp.asarray(start, times.dtype)
-        if is_discrete(path):
-            start = jnp.rint(start * path.steps) / path.steps
-        return check_grid(jnp.append(start, times[times < start]))
+    times = np.asarray(times)
+    start = times.dtype.type(start)
+    if is_discrete(path):
+        start = np.rint(start * path.steps) / times.dtype.type(path.steps)
+    return check_grid(np.append(start, times[times < start]))
 
 
 def check_grid(times: Array) -> Array:
@@ -204,21 +212,22 @@ def check_grid(times: Array) -> Array:
     """
     with jax.ensure_compile_time_eval():
         times = jnp.asarray(times)
-        if isinstance(times, jax.core.Tracer):
-            chex.assert_rank(times, 1)
-            return times
-        if times.ndim != 1 or len(times) < 2:
-            raise BadInput(f"a grid needs at least two times, not {times}")
-        if times[0] > 1 or times[-1] < 0:
-            raise BadInput(
-                f"a grid from {times[0]} to {times[-1]} leaves [0, 1], 0 the data and "
-                "1 the noise"
-            )
-        falls = times[1:] < times[:-1]
-        if not jnp.all(falls):
-            where = int(jnp.argmin(falls))
-            raise BadInput(
-                f"the grid does not fall from t={times[where]} to {times[where + 1]}: "
-                "take fewer steps, or times that fall from noise to data"
-            )
+    if isinstance(times, jax.core.Tracer):
+        chex.assert_rank(times, 1)
+        return times
+    known = np.asarray(times)
+    if known.ndim != 1 or len(known) < 2:
+        raise BadInput(f"a grid needs at least two times, not {known}")
+    if known[0] > 1 or known[-1] < 0:
+        raise BadInput(
+            f"a grid from {known[0]} to {known[-1]} leaves [0, 1], 0 the data and 1 "
+            "the noise"
+        )
+    falls = known[1:] < known[:-1]
+    if not np.all(falls):
+        where = int(np.argmin(falls))
+        raise BadInput(
+            f"the grid does not fall from t={known[where]} to {known[where + 1]}: "
+            "take fewer steps, or times that fall from noise to data"
+        )
     return times

@@ -35,11 +35,13 @@ Salimans and Ho 2022, arXiv:2202.00512 (v); Lipman et al. 2023, arXiv:2210.02747
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gengen.diffusion.paths import Path, derivatives, is_discrete
 from gengen.diffusion.prediction import (  # noqa: F401 - users find them here, too
@@ -84,12 +86,12 @@ class Process:
         Raises BadInput for known times outside.
         """
         if not isinstance(t, jax.core.Tracer):
-            with jax.ensure_compile_time_eval():  # a constant within a jit, too
-                if not jnp.all((t >= 0) & (t <= 1)):
-                    raise BadInput(
-                        f"times from {jnp.min(t)} to {jnp.max(t)}: they must be in "
-                        "[0, 1], 0 the data and 1 the noise"
-                    )
+            known = np.asarray(t)
+            if not np.all((known >= 0) & (known <= 1)):
+                raise BadInput(
+                    f"times from {known.min()} to {known.max()}: they must be in "
+                    "[0, 1], 0 the data and 1 the noise"
+                )
         a, b = self.path.a(t), self.path.b(t)
         return Coefficients(a, b, *self.prediction.row(self.path, t))
 
@@ -257,6 +259,14 @@ def score(process: Process, z: Array, r: Array, t: Array) -> Array:
     return -recover(process, z, r, t)[1] / expand(process.path.b(t), z)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def _usable(process, weight, t):
+    numbers = [*(m := process.matrix(t)), 1.0 / m.det]
+    numbers += () if is_discrete(process.path) else derivatives(process.path, t)[2:]
+    numbers += () if weight is None else (weight(process, t),)
+    return sum(jnp.isfinite(x) for x in numbers) == len(numbers)
+
+
 def usable_times(
     process: Process, margin: float = 1e-3, weight: Callable | None = None
 ) -> tuple[float, float]:
@@ -278,19 +288,9 @@ def usable_times(
         weight: (process, t) -> the weight of the loss, or None.
     """
 
-    def usable(t):
-        m = process.matrix(t)
-        numbers = [*m, 1.0 / m.det]
-        if not is_discrete(process.path):
-            numbers += derivatives(process.path, t)[2:]
-        if weight is not None:
-            numbers += [weight(process, t)]
-        every = jnp.stack([jnp.broadcast_to(x, t.shape) for x in numbers])
-        return jnp.all(jnp.isfinite(every), axis=0)
-
+    ends = np.array([0.0, margin, 1.0 - margin, 1.0], np.float32)
     with jax.ensure_compile_time_eval():
-        ends = jnp.array([0.0, margin, 1.0 - margin, 1.0], jnp.float32)
-        at_0, after_0, before_1, at_1 = usable(ends).tolist()
+        at_0, after_0, before_1, at_1 = _usable(process, weight, ends).tolist()
     low, high = 0.0 if at_0 else margin, 1.0 if at_1 else 1.0 - margin
     if not ((at_0 or after_0) and (at_1 or before_1)):
         raise BadInput(
