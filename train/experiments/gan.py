@@ -74,11 +74,11 @@ def gan(data, o: GANOptions):
     Goodfellow et al. 2014, arXiv:1406.2661; DCGAN: Radford et al. 2016,
     arXiv:1511.06434; the default game is that of R3GAN: Huang et al. 2024,
     arXiv:2501.05441. The defaults are for digits: with 32 channels and 2,000 steps the
-    Fréchet distance in the features of the default classifier is 0.027, that of a
-    plain DCGAN 0.045. For Fashion-MNIST: --dataset fashion_mnist --batch-size 128
-    --steps 20000 (on an accelerator). For points: --dataset gaussians:grid --latent 2
-    --learning-rate 4e-3 --b2 0.99 --rate-schedule linear --steps 300000 --r1-weight
-    0.1.
+    Fréchet distance in the features of the default classifier is 0.027, after 28 s on
+    one CPU core, that of a plain DCGAN 0.045. For Fashion-MNIST: --dataset
+    fashion_mnist --batch-size 128 --steps 20000 (on an accelerator). For points:
+    --dataset gaussians:grid --latent 2 --learning-rate 4e-3 --b2 0.99 --rate-schedule
+    linear --steps 300000 --r1-weight 0.1.
     """
     from gengen.models.gan import GAN
 

@@ -35,9 +35,11 @@ def meanflow(data, o: MeanFlowOptions):
 
     Geng et al. 2025, arXiv:2505.13447 and arXiv:2512.02012; Frans et al. 2024,
     arXiv:2410.12557. The loss does not say how good samples are: look at them, or let
-    --evaluate-every measure them. The defaults are for digits. For Fashion-MNIST:
-    --dataset fashion_mnist --width 256 --blocks 8 --heads 8 --learning-rate 5e-4
-    --batch-size 256 --ema-decay 0.9995 --steps 100000 (on an accelerator).
+    --evaluate-every measure them. The defaults are for digits: with --steps 8000 the
+    Fréchet distance of one step is 0.029, after 997 s on one busy CPU core (that of
+    `dit` in fifty 0.011). For Fashion-MNIST: --dataset fashion_mnist --width 256
+    --blocks 8 --heads 8 --learning-rate 5e-4 --batch-size 256 --ema-decay 0.9995
+    --steps 100000 (on an accelerator).
     """
     from gengen.conditions import both
     from gengen.diffusion import flow_maps as maps
