@@ -47,7 +47,7 @@ results: setup-test
 test-peers: setup-test
 	test -d .venv-peers || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet torch transformers diffusers
-	.venv-peers/bin/python tests/fixtures/peers.py build/peers $$RANDOM
+	.venv-peers/bin/python tests/fixtures/peers.py build/peers $$(date +%s)
 	PEERS=build/peers $(BIN)/python -m pytest -n 0 tests/test_interchange.py tests/test_foreign.py
 
 # The site, a static folder: pages, notebooks (run, at toy size), all modules.

@@ -1,6 +1,7 @@
 """What libraries do anew for every network, command and run is done once per process.
 
-All that a test can see is as without it.
+All that a test can see is as without it, but for the curves of a run: their picture is
+that of the first run in this process with metrics of these names.
 """
 
 import flax.core.scope

@@ -37,7 +37,7 @@ def test_a_file_is_read_and_written_as_the_library_does(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {
         "b": rng.normal(size=(3, 2)).astype(np.float32),
-        "a": np.arange(5, dtype=np.uint8),
+        "z": np.arange(5, dtype=np.uint8),
         "none": np.zeros((0, 4), np.float64),
         "scalar": np.asarray(7, np.int64),
     }
@@ -45,8 +45,12 @@ def test_a_file_is_read_and_written_as_the_library_does(tmp_path):
     tensors.write(file, arrays, {"x": "1"})
     again = load(file.getvalue())
     path = tmp_path / "x.safetensors"
+    path.write_bytes(file.getvalue())
+    own = tensors.mapped(path)
+    assert all(x.flags.aligned for x in own.values())
+    path = tmp_path / "theirs.safetensors"
     path.write_bytes(save(arrays))
-    for read in (again, tensors.mapped(path)):
+    for read in (again, own, tensors.mapped(path)):
         assert read.keys() == arrays.keys()
         for name, x in arrays.items():
             np.testing.assert_array_equal(read[name], x, strict=True)

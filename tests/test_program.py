@@ -35,7 +35,7 @@ def test_a_run_leaves_pictures_metrics_and_a_checkpoint(runs, family):
 
 
 def test_resuming_is_the_unbroken_run_bit_for_bit(cli, runs, tmp_path):
-    """Of two players; one: test_faults. Every model: test_conformance."""
+    """The run has two players; test_faults has one, test_conformance every model."""
     line = f"train gan --workdir {tmp_path / 'w'} {TINY['gan']} {EVENTS}"
     assert cli(f"{line} --steps 2")[0] == 0
     status, out, _ = cli(f"{line} --steps 4")

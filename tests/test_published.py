@@ -150,7 +150,7 @@ def test_no_training_goes_on_from_it_and_other_runs_begin_with_it(cli, vae, tmp_
 
 
 def test_a_published_classifier_that_ended_is_not_trained_again(vae):
-    """Of a run that was stopped before its last step one would be."""
+    """One that had stopped before its last step would be trained to its end."""
     record = records.load(out := vae[1])
     assert Checkpoints(out).latest() == record.options["steps"] == 4
     train_default(out, record, None)

@@ -97,7 +97,8 @@ def config_of(net: DiT, side: int, channels: int) -> dict[str, Any]:
     if (net.time_waves, net.max_period) != (WAVES, PERIOD):
         raise BadInput(
             f"{KIND} has {WAVES} sinusoids of the time, the slowest of a period of "
-            "10,000, and this network has others: train one with --time-waves diffusers"
+            f"10,000, and this network has others: build it with time_waves={WAVES} "
+            "and max_period=gengen.interchange.dit.PERIOD"
         )
     return {
         "_class_name": KIND,

@@ -85,8 +85,8 @@ def config_of(net: Transformer) -> dict[str, Any]:
     for option, there in lacking.items():
         if not there:
             raise BadInput(
-                f"GPT-2 is a transformer with {option}, which this one is not: train "
-                "one with it"
+                f"GPT-2 is a transformer with {option}, and this one has been built "
+                "otherwise: train one with it"
             )
     return {
         "model_type": KIND,

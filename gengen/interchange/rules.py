@@ -82,18 +82,6 @@ def joined(axis: int, parts: int) -> Layout:
     )
 
 
-def cut(axis: int, *sizes: int) -> Layout:
-    """Ours are pieces of theirs along an axis, in proportion to `sizes`.
-
-    >>> [x.tolist() for x in cut(0, 1, 2).there([np.arange(6)])]
-    [[0, 1], [2, 3, 4, 5]]
-    """
-    return Layout(
-        lambda theirs: _split(theirs[0], axis, sizes),
-        lambda ours: [_namespace(ours).concat(list(ours), axis=axis)],
-    )
-
-
 def copies(num: int) -> Layout:
     """Theirs is one array of ours, `num` times; BadInput if those differ.
 

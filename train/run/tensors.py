@@ -56,7 +56,7 @@ def mapped(path: Path) -> dict[str, np.ndarray]:
 
 
 def write(file: IO[bytes], arrays: dict[str, np.ndarray], notes: dict[str, str]):
-    """The file of arrays, as the library writes it: wide types first, then by name."""
+    """Write the file; wide types come first, so that every array is aligned in it."""
     order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     header, end = {"__metadata__": notes}, 0
     for name in order:
